@@ -1,0 +1,66 @@
+# `make serve` and `make test` need nothing but Python >= 3.10: each does all its own set-up, in .venv.
+
+# The first interpreter that is new enough; override with `make test PYTHON=python3.13`.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null \
+	&& { echo $$p; break; }; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+BIND ?= 127.0.0.1:7000
+WORKERS ?= auto
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip install --quiet
+
+.PHONY: serve test test-all lint format docs coverage bench clean
+
+serve: $(VENV)/.installed ## set up, then run the echo service on all cores
+	@$(BIN)/python examples/howto_try.py $(BIND)
+	@exec $(BIN)/hybrid-serve examples/echo.py:echo --bind $(BIND) --workers $(WORKERS)
+
+test: $(VENV)/.installed-test ## set up, then run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+test-all: ## run the tests on every CPython from 3.10 on that is found, each in a venv of its own
+	@sh .ci/test-all
+
+lint: $(VENV)/.installed-lint ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.installed-test ## regenerate what is made from code: the option reference, the state diagram
+	$(BIN)/python -m tests.docs.generate
+
+coverage: $(VENV)/.installed-test ## the tests, with a figure; parent, molds and workers are measured too
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest $(ARGS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
+
+bench: $(VENV)/.installed-test ## the ratios of docs/explanation/performance.md, on this machine
+	$(BIN)/python -m tests.benchmarks.raw_echo
+	$(BIN)/python -m tests.benchmarks.fetch
+	$(BIN)/python -m tests.benchmarks.pool
+
+clean:
+	rm -rf $(VENV) .venv-* build *.egg-info .coverage* .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "make: no Python >= 3.10 found. Install one, or say which: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	echo "make: $(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	@$(PIP) --config-settings editable_mode=compat --editable .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(BIN)/python
+	@$(PIP) --config-settings editable_mode=compat --editable '.[test]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-lint: pyproject.toml | $(BIN)/python
+	@$(PIP) --config-settings editable_mode=compat --editable '.[test,lint]'
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-test

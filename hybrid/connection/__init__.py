@@ -1,0 +1,1 @@
+"""Connections: an accepted socket until closed. asyncio begins on this floor."""

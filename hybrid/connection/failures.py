@@ -1,0 +1,39 @@
+"""What becomes of an exception that leaves a handler: a line in the log, or, if the peer just left, not even that."""
+
+from __future__ import annotations
+
+import logging
+
+from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, IncompleteRead
+
+log = logging.getLogger("hybrid.error")
+
+_DISCONNECTS = (BrokenResourceError, ClosedResourceError, EndOfStream, IncompleteRead, ConnectionError)
+
+
+def is_disconnect(error: BaseException) -> bool:
+    """Return whether ``error`` is what using a connection raises when it is gone; of a group, all of it.
+
+    It may as well come from another connection of the handler's (a database): the caller checks that its own is gone.
+    """
+    if isinstance(error, _DISCONNECTS):
+        return True
+    parts = getattr(error, "exceptions", None)  # an ExceptionGroup, also the backport's on CPython 3.10
+    return isinstance(parts, tuple) and bool(parts) and all(is_disconnect(part) for part in parts)
+
+
+def log_disconnect(name: str, peer: str, error: BaseException) -> None:
+    """Note, for who debugs, that the peer left before the handler was done with it."""
+    log.debug("handler %s: connection from %s ended before the handler: %r", name, peer, error)
+
+
+def log_failure(name: str, peer: str, error: BaseException) -> None:
+    """Log one record, with the traceback: the handler has a bug, and it cost this connection."""
+    log.error(
+        "handler %s failed, connection from %s closed: %s: %s",
+        name,
+        peer,
+        type(error).__name__,
+        error,
+        exc_info=(type(error), error, error.__traceback__),
+    )

@@ -1,0 +1,1 @@
+"""Ground floor: words every room needs. Imports nothing of ours."""

@@ -1,0 +1,29 @@
+"""The kinds of user code that a worker serves, and how each is found out and started."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+from hybrid.connection.registry import Door
+from hybrid.handlers.detect import Handler, Kind, detect
+from hybrid.handlers.protocol import ProtocolEndpoint, ProtocolHandler
+
+__all__ = ["Handler", "Kind", "detect", "protocol_factory"]
+
+
+def protocol_factory(
+    handler: Handler, door: Door, loop: asyncio.AbstractEventLoop, state: Any
+) -> Callable[[], asyncio.BaseProtocol]:
+    """Return what ``loop.create_server`` gets for one listener. What is returned never raises.
+
+    Runs in: worker.
+    Args: door: the listener's; state: what the lifespan yielded, for stream handlers.
+    """
+    if handler.kind is Kind.PROTOCOL:
+        return ProtocolEndpoint(ProtocolHandler(handler.target, handler.on_drain), handler.name, door, loop).connection
+    from hybrid.handlers.stream import stream_factory
+
+    # Both loops take any object with a protocol's methods; Connection does not inherit, so that it can be compiled.
+    return cast(Callable[[], asyncio.BaseProtocol], stream_factory(handler.target, handler.name, door, loop, state))

@@ -1,0 +1,224 @@
+"""Tell what kind of handler an object is.
+
+Detection looks at the object, never calls it. Where the object comes from an async factory, that has been awaited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import Any
+
+from hybrid.ground.errors import LoadError
+from hybrid.handlers.protocol import ProtocolHandler
+from hybrid.shared.loader import is_async
+
+
+class Kind(Enum):
+    """The kinds of handler that this version serves."""
+
+    STREAM = "stream"
+    """``async def handle(conn)``."""
+    PROTOCOL = "protocol"
+    """A callable without arguments that returns an asyncio protocol."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A handler whose kind is known. ``on_drain``: see :func:`hybrid.handlers.protocol.protocol`."""
+
+    kind: Kind
+    target: Any
+    name: str
+    on_drain: Callable[[Any], object] | None = None
+
+
+def detect(obj: object, interface: str, name: str) -> Handler:
+    """Return the handler that ``obj`` is.
+
+    Runs in: worker, or wherever the loaded object is at hand.
+    Args: interface: ``auto``, or the name of a :class:`Kind` that the user says it is; name: for log lines.
+    Raises: LoadError saying what it is instead; its ``detail`` lists each kind tried and why it did not fit.
+    """
+    misfits: dict[Kind, str] = {}
+    for kind in Kind:
+        if interface not in ("auto", kind.value):
+            continue
+        misfit = _stream_misfit(obj) if kind is Kind.STREAM else _protocol_misfit(obj, interface != "auto")
+        if not misfit:
+            if isinstance(obj, ProtocolHandler):
+                return Handler(kind, obj.factory, name, obj.on_drain)
+            return Handler(kind, obj, name)
+        misfits[kind] = misfit
+    what, remedy = _verdict(obj, interface)
+    raise LoadError(
+        f"cannot serve {name!r}: {what}. {remedy}",
+        detail="\n".join(f"not {kind.value}: {why}" for kind, why in misfits.items()),
+    )
+
+
+def _stream_misfit(obj: object) -> str:
+    """Say why ``obj`` is no stream handler; empty when it is one."""
+    if not callable(obj) or isinstance(obj, type):
+        return f"it is {_what(obj)}; a stream handler is async def handle(conn)"
+    if not is_async(obj):
+        return f"it is {_what(obj)}; a stream handler is defined with async def"
+    if _takes(obj, 1):
+        return ""
+    return f"its signature is {_signature(obj)}; a stream handler takes one argument, the connection"
+
+
+def _protocol_misfit(obj: object, told: bool) -> str:
+    """Say why ``obj`` is no factory of protocols; empty when it is one. ``told``: the user says that it is."""
+    if isinstance(obj, ProtocolHandler):
+        factory: object = obj.factory  # the user may have given anything
+        return "" if callable(factory) else f"hybrid.protocol() was given {_what(factory)}; it needs a callable"
+    if not callable(obj):
+        return f"it is {_what(obj)}; a protocol is a class, or a callable that returns protocol objects"
+    if is_async(obj):
+        return "it is async; protocols are made by a plain call, once for each connection"
+    maker = obj.func if isinstance(obj, partial) else obj
+    if isinstance(maker, type):
+        if issubclass(maker, (asyncio.DatagramProtocol, asyncio.SubprocessProtocol)):
+            return f"{maker.__name__} is no stream protocol"
+        if not told and not _is_protocol_class(maker):
+            return f"class {maker.__name__} has neither connection_made nor data_received or get_buffer"
+    elif not told and not _is_instance_to_call(obj):
+        return "a function may return anything; --interface protocol, or hybrid.protocol(function), says that it does"
+    if not _takes(obj, 0):
+        return f"its signature is {_signature(obj)}; a protocol factory is called without arguments"
+    return ""
+
+
+def _is_protocol_class(cls: type) -> bool:
+    return issubclass(cls, asyncio.BaseProtocol) or (
+        hasattr(cls, "connection_made") and (hasattr(cls, "data_received") or hasattr(cls, "get_buffer"))
+    )
+
+
+def _is_instance_to_call(obj: object) -> bool:
+    """Tell whether ``obj`` is an object that was made callable (aiohttp's web.Server), not a function."""
+    return not isinstance(obj, partial) and not inspect.isroutine(obj)
+
+
+def _verdict(obj: object, interface: str) -> tuple[str, str]:
+    """Say what the object is, as far as that explains it, and what to do."""
+    gateway = _gateway(obj)
+    if gateway:
+        return (
+            f"it looks like {gateway} application, and this version does not serve those yet",
+            "Serve a stream handler, async def handle(conn), or an asyncio protocol.",
+        )
+    if inspect.iscoroutine(obj) or inspect.isasyncgen(obj):
+        return f"it is {_what(obj)}", "Name the function; do not call it."
+    if isinstance(obj, asyncio.BaseProtocol):
+        return (
+            f"it is one {type(obj).__name__} object, and each connection needs its own",
+            "Name the class, or a function that makes one with --interface protocol.",
+        )
+    if inspect.isasyncgenfunction(obj):
+        return "it is an async generator function: it has a yield", "Send to the connection, await conn.send(data)."
+    if isinstance(obj, (type, partial)):
+        misfit = _protocol_misfit(obj, told=False)
+        return misfit, "Name an asyncio protocol class that needs no arguments, or a coroutine function."
+    if not callable(obj):
+        return f"it is {_what(obj)}, which cannot be called", "Name a coroutine function or an asyncio protocol class."
+    return _verdict_on_function(obj, interface)
+
+
+def _verdict_on_function(obj: Callable[..., object], interface: str) -> tuple[str, str]:
+    signature = _signature(obj)
+    if interface == Kind.PROTOCOL.value:
+        if is_async(obj):
+            return "it is async, and --interface protocol needs a plain callable", "Leave out --interface protocol."
+        return (
+            f"its signature is {signature}, and a protocol factory is called without arguments",
+            "Give its parameters defaults, or use functools.partial.",
+        )
+    if is_async(obj):
+        if _takes(obj, 0):
+            return (
+                f"its signature is {signature}, and a stream handler takes the connection",
+                "Write async def handle(conn); if this function makes the handler, add --factory.",
+            )
+        if _takes(obj, 2):
+            return (
+                f"its signature is {signature}, and a stream handler takes one argument",
+                "Write async def handle(conn): the connection is both reader and writer.",
+            )
+        return f"its signature is {signature}, and a stream handler takes one argument", "Write async def handle(conn)."
+    if _takes(obj, 0):
+        return (
+            f"it is {_what(obj)} that takes no arguments",
+            "If it makes a protocol for each connection, add --interface protocol; if it makes the handler, --factory.",
+        )
+    if _takes(obj, 1):
+        return (
+            f"it is {_what(obj)}, and this version does not serve blocking handlers yet",
+            "Write async def handle(conn).",
+        )
+    return f"it is {_what(obj)} with signature {signature}", "Write async def handle(conn)."
+
+
+def _gateway(obj: object) -> str:
+    """Name the gateway interface that an object's signature looks like, or return an empty string."""
+    if not callable(obj):
+        return ""
+    names = _parameter_names(obj)
+    if names[-3:] == ["scope", "receive", "send"] or (is_async(obj) and len(names) == 3 and _takes(obj, 3)):
+        return "an ASGI"
+    if isinstance(obj, type):
+        return ""
+    if len(names) == 2 and _takes(obj, 2) and (names[1] == "start_response" or names[0].startswith("env")):
+        return "a WSGI"
+    return ""
+
+
+def _parameter_names(obj: Callable[..., object]) -> list[str]:
+    try:
+        return list(inspect.signature(obj).parameters)
+    except (TypeError, ValueError):
+        return []
+
+
+def _takes(obj: Callable[..., object], count: int) -> bool:
+    """Tell whether ``obj`` can be called with ``count`` positional arguments; yes when it does not say."""
+    try:
+        signature = inspect.signature(obj)
+    except (TypeError, ValueError):  # written in C
+        return True
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
+
+
+def _signature(obj: Callable[..., object]) -> str:
+    name = getattr(obj, "__name__", type(obj).__name__)
+    try:
+        return f"{name}{inspect.signature(obj)}"
+    except (TypeError, ValueError):
+        return f"{name}(…)"
+
+
+def _what(obj: object) -> str:
+    """Name the kind of thing an object is."""
+    if obj is None:
+        return "None"
+    if isinstance(obj, type):
+        return f"the class {obj.__name__}"
+    if inspect.isasyncgenfunction(obj):
+        return "an async generator function"
+    if is_async(obj):
+        return "a coroutine function"
+    if inspect.isroutine(obj):
+        return "a plain function"
+    if inspect.iscoroutine(obj):
+        return "a coroutine that was called already"
+    name = type(obj).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"

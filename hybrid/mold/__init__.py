@@ -1,0 +1,1 @@
+"""The mold: imported the app; forks workers, serves nothing."""

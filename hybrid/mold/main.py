@@ -1,0 +1,174 @@
+"""The mold: a fresh interpreter that imports the app once, freezes the heap, and forks workers on request.
+
+One thread, one blocking loop over its channel to the parent; the end of that channel is the end of the mold.
+Preloading without its usual price: the import runs with the collector off, then everything is collected and
+frozen, so that a worker's first collection does not copy the app's memory page by page.
+
+Source: fork(2); CPython ``gc.freeze`` documentation (disable, import, freeze, fork, enable).
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+
+from hybrid.ground.errors import ExitCode, LoadError
+from hybrid.mold import fork_safety
+from hybrid.mold.fork import fork_sibling
+from hybrid.shared import boot_report, messages, procfs, settings
+from hybrid.shared.boot_report import Report
+from hybrid.shared.loader import LoadedTarget, load
+from hybrid.shared.messages import Op, Record
+from hybrid.shared.scoreboard import Scoreboard
+from hybrid.worker.main import Birth, live
+
+
+@dataclass(slots=True)
+class Mold:
+    """What the mold holds and every worker inherits."""
+
+    settings: settings.Settings
+    generation: int
+    channel: socket.socket
+    scoreboard: Scoreboard
+    life_fd: int
+    log_fd: int
+    listeners: list[socket.socket]
+    addresses: list[str]
+    app: LoadedTarget | None = None
+
+
+def main(argv: list[str]) -> int:
+    """Import, report, fork until told to leave. Runs in: mold."""
+    if len(argv) != 2:
+        sys.stderr.write("usage: python -m hybrid.mold ORDERS   (JSON, as the parent passes it)\n")
+        return ExitCode.USAGE
+    orders = json.loads(argv[1])
+    for name in ("settings", "scoreboard", "life", "log", "channel", "report"):
+        os.set_inheritable(orders[name], orders[name] <= 2)  # our own children get them by fork, never by exec
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, _ignore)  # Ctrl-C reaches the whole group; only the parent decides
+    mold = Mold(
+        settings=settings.from_json(os.pread(orders["settings"], 1 << 24, 0).decode()),
+        generation=orders["generation"],
+        channel=socket.socket(fileno=orders["channel"]),
+        scoreboard=Scoreboard.attach(orders["scoreboard"]),
+        life_fd=orders["life"],
+        log_fd=orders["log"],
+        listeners=[],
+        addresses=orders["addresses"],
+    )
+    _set_title(f"hybrid: mold [{mold.settings.app.target.rpartition(':')[2]}]")
+    try:
+        if _prepare(mold, orders["report"], orders["preload"]):
+            _serve_forks(mold)
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # the parent is gone
+    return ExitCode.OK
+
+
+def _ignore(number: int, frame: object) -> None:
+    """Do nothing. Not SIG_IGN: the app's subprocesses would inherit that."""
+
+
+def _set_title(title: str) -> None:
+    import setproctitle
+
+    setproctitle.setproctitle(title)
+
+
+# ── importing ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _prepare(mold: Mold, report_fd: int, preload: bool) -> bool:
+    """Import the app if asked to, and tell the parent how it went; False when nothing can be forked."""
+    _find_imports(mold.settings.launch.sys_path)
+    before = fork_safety.snapshot()
+    gc.disable()
+    if preload:
+        boot_report.write_step(report_fd, "import")
+        try:
+            mold.app = load(mold.settings.app.target, factory=mold.settings.app.factory)
+        except LoadError as error:
+            report = Report("import", str(error), error.detail, ExitCode.APP_NOT_LOADED)
+            return _refuse(mold, report_fd, Op.IMPORT_FAILED, report)
+        found = fork_safety.check(before)
+        if found:
+            detail = "\n".join(found)
+            report = Report("fork safety", "importing the app is not fork-safe", detail, ExitCode.BOOT_FAILED)
+            return _refuse(mold, report_fd, Op.UNSAFE, report)
+    gc.collect()
+    gc.freeze()
+    private, resident = procfs.memory_private_bytes(os.getpid()), procfs.memory_resident_bytes(os.getpid())
+    messages.send(mold.channel, Record(Op.IMPORTED, a=private, b=resident))
+    os.close(report_fd)
+    return True
+
+
+def _find_imports(path: tuple[str, ...]) -> None:
+    """Give the app the import path of whoever started the server, then what we need ourselves."""
+    if path:
+        ours = [entry for entry in sys.path if entry not in path]
+        sys.path[:] = [*path, *ours]
+
+
+def _refuse(mold: Mold, report_fd: int, op: Op, report: Report) -> bool:
+    boot_report.write(report_fd, report)
+    messages.send(mold.channel, Record(op))
+    messages.receive(mold.channel)  # until told to leave: the parent reads the report first
+    return False
+
+
+# ── forking ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _serve_forks(mold: Mold) -> None:
+    while True:
+        record, descriptors, is_open = messages.receive(mold.channel)
+        if not is_open or (record is not None and record.op is Op.LEAVE):
+            return
+        if record is None:
+            continue
+        if record.op is Op.LISTENERS:
+            mold.listeners += [socket.socket(fileno=fd) for fd in descriptors]
+        elif record.op is Op.SPAWN:
+            _spawn(mold, record, descriptors)
+        elif record.op is Op.REOPEN_LOGS:
+            os.dup2(descriptors[0], mold.log_fd, inheritable=False)
+            os.close(descriptors[0])
+
+
+def _spawn(mold: Mold, order: Record, descriptors: list[int]) -> None:
+    channel_fd, report_fd = descriptors
+
+    def worker() -> int:
+        mold.channel.close()
+        birth = Birth(
+            settings=mold.settings,
+            slot=order.slot,
+            generation=mold.generation,
+            channel=socket.socket(fileno=channel_fd),
+            report_fd=report_fd,
+            scoreboard=mold.scoreboard,
+            life_fd=mold.life_fd,
+            log_fd=mold.log_fd,
+            listeners=mold.listeners,
+            addresses=tuple(mold.addresses),
+            app=mold.app,
+        )
+        return live(birth)
+
+    try:
+        pid = fork_sibling(worker, report_fd)
+        answer = Record(Op.FORKED, order.slot, order.generation, a=order.a, b=pid)
+    except OSError as error:
+        answer = Record(Op.FORK_FAILED, order.slot, order.generation, a=order.a, b=error.errno or 0)
+    finally:
+        os.close(channel_fd)
+        os.close(report_fd)
+    messages.send(mold.channel, answer)

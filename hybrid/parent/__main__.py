@@ -1,0 +1,47 @@
+"""``python …/hybrid/parent/__main__.py FD``: the parent, from settings in a memfd. Every door ends here."""
+
+import os
+import sys
+
+# Started by path, CPython 3.10 puts this directory first on sys.path; nothing may shadow the standard library.
+if sys.path and os.path.realpath(sys.path[0]) == os.path.dirname(os.path.realpath(__file__)):
+    del sys.path[0]
+_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+if _ROOT not in sys.path:
+    sys.path.append(_ROOT)
+
+from hybrid.ground.errors import ExitCode, HybridError  # noqa: E402  # the path comes first
+from hybrid.parent import main as shell  # noqa: E402
+from hybrid.parent.house import House  # noqa: E402
+from hybrid.shared import prctl  # noqa: E402
+from hybrid.shared.settings import from_json  # noqa: E402
+
+
+def main(argv: list[str]) -> int:
+    """Build the house, run the pool, return the exit code."""
+    if len(argv) != 2 or not argv[1].isdigit():
+        sys.stderr.write("usage: python -m hybrid.parent FD   (FD: a descriptor that holds settings as JSON)\n")
+        return ExitCode.USAGE
+    settings_fd = int(argv[1])
+    os.set_inheritable(settings_fd, False)
+    settings = from_json(os.pread(settings_fd, 1 << 24, 0).decode())
+    prctl.set_name("hybrid: parent")
+    prctl.become_subreaper()
+    try:
+        house = House(settings, settings_fd)
+    except HybridError as error:
+        sys.stderr.write(f"hybrid: error: {error}\n")
+        return error.exit_code
+    try:
+        house.build()
+        return shell.run(house)
+    except HybridError as error:
+        house.log.write("error", str(error))
+        house.tell_failure(error.exit_code, str(error), "")
+        return error.exit_code
+    finally:
+        house.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,168 @@
+"""What the parent owns: sockets, scoreboard, life pipe, log, pid file; and what it says to whoever waits for it.
+
+Built before the first child, in an order in which a failure undoes what was done before it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import socket
+from contextlib import ExitStack
+
+from hybrid import __version__
+from hybrid.ground.clock import monotonic_ns
+from hybrid.ground.errors import ExitCode, HybridError, UsageError
+from hybrid.parent.pid_file import PidFile
+from hybrid.parent.signals import Wakeup
+from hybrid.shared import listeners as sockets
+from hybrid.shared import messages
+from hybrid.shared.boot_report import Report
+from hybrid.shared.log_line import LogWriter, Style, open_log_file
+from hybrid.shared.privileges import Identity, resolve_user
+from hybrid.shared.scoreboard import Scoreboard
+from hybrid.shared.settings import Settings
+
+MAX_SLOTS = 1024
+"""Rows of the scoreboard. Untouched rows cost no memory."""
+
+
+class House:
+    """Everything that outlives a child. Closes: all of it, on :meth:`close`, in reverse order."""
+
+    def __init__(self, settings: Settings, settings_fd: int) -> None:
+        self.settings = settings
+        self.settings_fd = settings_fd
+        self.served = Report()
+        """What the first worker that became ready said it serves."""
+        self._undo = ExitStack()
+        self.log = self._open_log()
+        self.host: socket.socket | None = None
+        if settings.launch.host_fd >= 0:
+            self.host = socket.socket(fileno=settings.launch.host_fd)
+            self.host.set_inheritable(False)
+            self._undo.callback(self.host.close)
+        if settings.process.ready_fd >= 0:
+            self._adopt_ready_fd(settings.process.ready_fd)
+
+    def build(self) -> None:
+        """Make what can fail. Raises: HybridError: says what, and how to mend it; call :meth:`close` then."""
+        process, bind = self.settings.process, self.settings.bind
+        if process.umask >= 0:
+            os.umask(process.umask)
+        if process.chdir:
+            os.chdir(process.chdir)
+        raise_descriptor_limit()
+        self.identity: Identity | None = None
+        if process.user or process.group:
+            self.identity = resolve_user(process.user, process.group)
+        if process.pid_file:
+            pid_file = PidFile(process.pid_file)
+            pid_file.write()
+            self._undo.callback(pid_file.remove)
+        self.listeners = sockets.open_listeners(bind.bind, bind.backlog, bind.uds_mode, self.settings.launch.listen_fds)
+        self._undo.callback(self._close_listeners)
+        self.life_read, self._life_write = os.pipe2(os.O_CLOEXEC)
+        self._undo.callback(os.close, self.life_read)
+        self._undo.callback(os.close, self._life_write)
+        self.scoreboard = Scoreboard.create(MAX_SLOTS, monotonic_ns())
+        self._undo.callback(self.scoreboard.close)
+        self.wakeup = Wakeup()
+        self._undo.callback(self.wakeup.close)
+        unblock_signals()
+
+    def close(self) -> None:
+        """Undo everything, the last first."""
+        self._undo.close()
+
+    def _close_listeners(self) -> None:
+        for listener in self.listeners:
+            listener.close()
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """What we listen on, in the grammar of ``--bind``; port 0 is replaced by the real one."""
+        return tuple(listener.address for listener in self.listeners)
+
+    # ── the log ──
+
+    def _open_log(self) -> LogWriter:
+        log = self.settings.log
+        fd = open_log_file(log.file) if log.file else 2
+        if log.file:
+            self._undo.callback(os.close, fd)
+        return LogWriter(fd, Style.make(log.format, log.colour, fd), log.level, "parent")
+
+    def reopen_log(self) -> int | None:
+        """Open the log file anew and use it; return a descriptor of it for the children, or None: stderr is the log."""
+        if not self.settings.log.file:
+            self.log.write("info", "SIGUSR1: the log is stderr; nothing to reopen")
+            return None
+        try:
+            fd = open_log_file(self.settings.log.file)
+        except HybridError as error:
+            self.log.write("error", f"SIGUSR1: {error}")
+            return None
+        self.log.reopen(fd)
+        self.log.write("info", "SIGUSR1: log file reopened")
+        return fd
+
+    # ── whoever waits for us ──
+
+    def announce(self, size_reason: str, workers: int, seconds: float, preload: bool) -> None:
+        """Say that the server is ready: a few log lines, and a JSON line to whoever waits."""
+        served, log = self.served, self.log
+        count = f"{workers} worker{'s' if workers != 1 else ''}"
+        how = ", app preloaded" if preload else ", app imported by each worker"
+        log.info(f"hybrid {__version__} serves {served.kind} {served.name} on {', '.join(self.addresses)}")
+        log.info(f"{count} ({self._size(size_reason)}), {served.detail}{how}")
+        log.info(f"ready in {seconds:.2f} s; parent pid {os.getpid()}")
+        self._tell({"event": "ready", "addresses": self.addresses, "pid": os.getpid(), "workers": workers})
+
+    def _size(self, reason: str) -> str:
+        source = self.settings.launch.workers_source
+        return f"{source}: {self.settings.worker.workers}" if reason == "as asked" and source else reason
+
+    def tell_failure(self, code: ExitCode, message: str, detail: str) -> None:
+        """Say that the server could not boot, to whoever waits."""
+        self._tell({"event": "failed", "exit_code": int(code), "error": message, "detail": detail})
+
+    def _tell(self, what: dict[str, object]) -> None:
+        line = json.dumps(what).encode() + b"\n"
+        if self.host is not None:
+            scoreboard = (self.scoreboard.fd,) if hasattr(self, "scoreboard") else ()
+            try:
+                messages.send_bytes(self.host, line[:60000], scoreboard)
+            except OSError:
+                pass  # it is gone: its end of file comes next
+        if self._ready_fd >= 0:
+            try:
+                os.write(self._ready_fd, line)
+            except OSError as error:
+                self.log.write("warning", f"--ready-fd {self._ready_fd}: {error.strerror}; nobody was told")
+            os.close(self._ready_fd)
+            self._ready_fd = -1
+
+    _ready_fd = -1
+
+    def _adopt_ready_fd(self, fd: int) -> None:
+        try:
+            os.set_inheritable(fd, False)
+        except OSError as error:
+            raise UsageError(
+                f"--ready-fd {fd}: {error.strerror}. Pass an open descriptor, such as --ready-fd 3 with 3>file."
+            ) from error
+        self._ready_fd = fd
+
+
+def raise_descriptor_limit() -> None:
+    """Raise RLIMIT_NOFILE to its hard limit, for us and every child. Source: getrlimit(2)."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def unblock_signals() -> None:
+    """Hear every signal: whoever started us may have left some blocked, and a mask survives exec."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -1,0 +1,366 @@
+"""The parent's shell: owns the descriptors, runs one poll loop, turns the world into events and actions into calls.
+
+What it never does: import the app or asyncio, wait for a lock or a slow disk, parse what another process wrote.
+Whatever the kernel refuses becomes an event for :mod:`hybrid.parent.core`, which decides.
+
+Source: poll(2), pidfd_open(2), waitid(2) WNOWAIT, prctl(2) PR_SET_CHILD_SUBREAPER.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections import deque
+from collections.abc import Callable
+
+from hybrid.ground.clock import monotonic, monotonic_ns
+from hybrid.ground.errors import ExitCode
+from hybrid.parent import core
+from hybrid.parent import pool as p
+from hybrid.parent.draft import LIVING
+from hybrid.parent.house import House
+from hybrid.parent.sizing import CpuFacts, MemoryFacts
+from hybrid.parent.spawn import Child, Heirloom, ask_for_worker, send_listeners, start_mold
+from hybrid.shared import boot_report, cgroup, messages, procfs
+from hybrid.shared.messages import Op, Record
+from hybrid.shared.scoreboard import Cell
+
+INTENTS = {
+    signal.SIGTERM: p.Intent.STOP,
+    signal.SIGINT: p.Intent.STOP,
+    signal.SIGQUIT: p.Intent.STOP_NOW,
+    signal.SIGUSR1: p.Intent.REOPEN_LOGS,
+}
+UNUSED = (signal.SIGHUP, signal.SIGUSR2)
+"""Their default action would end the parent without a drain."""
+
+
+class Parent:
+    """One running pool.
+
+    Runs in: parent. Closes: everything in its :class:`~hybrid.parent.house.House`, before :meth:`run` returns.
+    """
+
+    def __init__(self, house: House, pool: p.Pool) -> None:
+        self._house = house
+        self._pool = pool
+        self._mold: Child | None = None
+        self._workers: dict[int, Child] = {}
+        self._events: deque[p.Event] = deque([p.Started()])
+        self._poll = select.poll()
+        self._watched: dict[int, Callable[[], None]] = {}
+        self._exit_code: ExitCode | None = None
+        self._actions: dict[type, Callable[..., None]] = {
+            p.StartMold: self._start_mold,
+            p.EndMold: self._end_mold,
+            p.Spawn: self._spawn,
+            p.Tell: self._tell,
+            p.Signal: self._signal,
+            p.Vacate: self._vacate,
+            p.Write: self._write,
+            p.Announce: self._announce,
+            p.Fail: self._fail,
+            p.ReopenLogs: self._reopen_logs,
+            p.Quit: self._quit,
+        }
+
+    # ── the loop ──
+
+    def run(self) -> ExitCode:
+        """Run until no child is left; return what the command exits with."""
+        self._watch(self._house.wakeup.fileno(), self._on_signals)
+        if self._house.host is not None:
+            self._watch(self._house.host.fileno(), self._on_host)
+        while True:
+            self._decide()
+            if self._exit_code is not None:
+                return self._exit_code
+            for fd, _mask in self._poll.poll(self._patience_ms()):
+                if fd in self._watched:  # an earlier callback of this round may have closed it
+                    self._watched[fd]()
+            self._reap_strangers()
+            self._events.append(p.TimePassed())
+
+    def _decide(self) -> None:
+        while self._events and self._exit_code is None:
+            before = self._pool
+            self._pool, actions = core.step(before, self._events.popleft(), monotonic())
+            for action in actions:
+                self._actions[type(action)](action)
+            self._publish(before)
+
+    def _publish(self, before: p.Pool) -> None:
+        """Write what changed into the parent's line of each row."""
+        for slot, old in zip(self._pool.slots, before.slots or self._pool.slots, strict=True):
+            if slot is not old:
+                row = self._house.scoreboard.row(slot.index)
+                row[Cell.LIFE], row[Cell.PID] = slot.life, slot.pid
+
+    def _patience_ms(self) -> float | None:
+        deadline = core.next_deadline(self._pool)
+        return None if deadline is None else max(0.0, (deadline - monotonic()) * 1000 + 1)
+
+    def _watch(self, fd: int, callback: Callable[[], None]) -> None:
+        self._poll.register(fd, select.POLLIN)
+        self._watched[fd] = callback
+
+    def _unwatch(self, fd: int) -> None:
+        if self._watched.pop(fd, None) is not None:
+            self._poll.unregister(fd)
+
+    # ── the world → events ──
+
+    def _on_signals(self) -> None:
+        for number in self._house.wakeup.take():
+            if number in INTENTS:
+                self._events.append(p.Asked(INTENTS[signal.Signals(number)], signal.Signals(number).name))
+            elif number in UNUSED:
+                self._house.log.write("warning", f"{signal.Signals(number).name}: this version has no use for it")
+
+    def _on_host(self) -> None:
+        host = self._house.host
+        assert host is not None
+        record, descriptors, is_open = messages.receive(host)
+        for fd in descriptors:
+            os.close(fd)
+        if not is_open:
+            self._unwatch(host.fileno())
+            self._events.append(p.Asked(p.Intent.STOP, "the program that started this server is gone"))
+        elif record is not None and record.op is Op.HOST_DRAIN:
+            self._events.append(p.Asked(p.Intent.STOP, "asked by the program", record.a / 1000))
+
+    def _on_mold(self) -> None:
+        mold = self._mold
+        assert mold is not None
+        try:
+            record, descriptors, is_open = messages.receive(mold.channel)
+        except BlockingIOError:
+            return
+        for fd in descriptors:
+            os.close(fd)
+        if not is_open:
+            self._unwatch(mold.channel.fileno())
+            return
+        if record is not None:
+            self._heard_from_mold(mold, record)
+
+    def _heard_from_mold(self, mold: Child, record: Record) -> None:
+        generation = self._pool.mold.generation
+        if record.op is Op.IMPORTED:
+            self._events.append(p.MoldImported(generation, _cpus(), _memory(record)))
+        elif record.op is Op.UNSAFE:
+            self._events.append(p.MoldUnsafe(generation, boot_report.read(mold.report_fd)))
+        elif record.op is Op.IMPORT_FAILED:
+            self._events.append(p.MoldImportFailed(generation, boot_report.read(mold.report_fd)))
+        elif record.op is Op.FORKED:
+            self._adopt(record.slot, record.a, record.b)
+        elif record.op is Op.FORK_FAILED:
+            self._events.append(p.ForkFailed(record.slot, record.a, os.strerror(record.b)))
+
+    def _adopt(self, slot: int, ticket: int, pid: int) -> None:
+        """Take hold of a worker the mold has forked: only now is its pid known, and nobody else can reap it."""
+        child = self._workers.get(slot)
+        if child is None or child.pid or self._pool.slots[slot].ticket != ticket:
+            return
+        try:
+            child.open_pidfd(pid)
+        except OSError as error:  # no descriptor left: a worker we cannot hold must not serve
+            os.kill(pid, signal.SIGKILL)
+            self._events.append(p.ForkFailed(slot, ticket, f"cannot open its pidfd: {error.strerror}"))
+            return
+        self._watch(child.pidfd, lambda: self._reap_worker(slot))
+        self._events.append(p.Forked(slot, ticket, pid))
+
+    def _on_worker(self, slot: int) -> None:
+        child = self._workers[slot]
+        try:
+            record, descriptors, is_open = messages.receive(child.channel)
+        except BlockingIOError:
+            return
+        for fd in descriptors:
+            os.close(fd)
+        if not is_open:
+            self._unwatch(child.channel.fileno())  # its exit comes through the pidfd
+        elif record is not None and record.op is Op.READY:
+            if not self._pool.announced:
+                self._house.served = boot_report.read(child.report_fd)
+            self._events.append(p.WorkerReady(slot))
+        elif record is not None and record.op is Op.DRAINING:
+            self._events.append(p.WorkerDraining(slot, record.a / 1000))
+
+    def _reap_worker(self, slot: int) -> None:
+        child = self._workers[slot]
+        left = _wait(os.P_PIDFD, child.pidfd)
+        if left is not None:
+            self._drain_channel(slot)
+            self._unwatch(child.pidfd)
+            ticket = self._pool.slots[slot].ticket
+            self._events.append(p.WorkerExited(slot, ticket, left, boot_report.read(child.report_fd)))
+
+    def _drain_channel(self, slot: int) -> None:
+        """Hear a worker's last words: READY and the exit may have come in one poll."""
+        channel = self._workers[slot].channel
+        while channel.fileno() in self._watched and select.select([channel], [], [], 0)[0]:
+            self._on_worker(slot)
+
+    def _reap_mold(self) -> None:
+        mold = self._mold
+        assert mold is not None
+        left = _wait(os.P_PIDFD, mold.pidfd)
+        if left is None:
+            return
+        while mold.channel.fileno() in self._watched and select.select([mold.channel], [], [], 0)[0]:
+            self._on_mold()
+        report = boot_report.read(mold.report_fd)
+        if report.step == "exec":
+            self._events.append(p.MoldImportFailed(self._pool.mold.generation, report))
+        self._unwatch(mold.pidfd)
+        self._unwatch(mold.channel.fileno())
+        mold.close()
+        self._mold = None
+        self._events.append(p.MoldExited(self._pool.mold.generation, left))
+
+    def _reap_strangers(self) -> None:
+        """Reap processes that landed here because we are the subreaper, without taking a worker's status.
+
+        While a fork is outstanding nobody is a stranger for certain, so nobody is reaped.
+        """
+        while not any(slot.pid == 0 for slot in self._pool.slots if slot.life in LIVING):
+            try:
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if found is None or any(found.si_pid == child.pid for child in self._children()):
+                return  # ours: its pidfd is readable
+            _wait(os.P_PID, found.si_pid)
+
+    def _children(self) -> list[Child]:
+        return [*self._workers.values(), *([self._mold] if self._mold else [])]
+
+    # ── actions → calls ──
+
+    def _start_mold(self, action: p.StartMold) -> None:
+        house = self._house
+        heirloom = Heirloom(house.settings_fd, house.scoreboard.fd, house.life_read, house.log.fd, house.addresses)
+        try:
+            mold = start_mold(
+                heirloom, action.generation, action.preload, house.identity, house.settings.launch.interpreter_flags
+            )
+        except OSError as error:
+            house.log.write("error", f"cannot start the mold: {error.strerror}")
+            self._events.append(p.MoldExited(action.generation, p.Exit(code=127)))
+            return
+        self._mold = mold
+        self._watch(mold.channel.fileno(), self._on_mold)
+        self._watch(mold.pidfd, self._reap_mold)
+        try:
+            send_listeners(mold, [listener.socket for listener in house.listeners])
+        except OSError:
+            pass  # it died already; its pidfd tells
+
+    def _end_mold(self, action: p.EndMold) -> None:
+        if self._mold is None:
+            return
+        if action.kill:
+            self._mold.kill(signal.SIGKILL)
+            return
+        try:
+            messages.send(self._mold.channel, Record(Op.LEAVE))
+        except OSError:
+            pass  # it died already, or does not read: its deadline stands
+
+    def _spawn(self, action: p.Spawn) -> None:
+        row = self._house.scoreboard.use_slot(action.slot)
+        row[Cell.GENERATION], row[Cell.SPAWNED_NS] = action.generation, monotonic_ns()
+        row[Cell.SPAWNS] += 1
+        try:
+            if self._mold is None:
+                raise OSError(0, "the mold is gone")
+            child = ask_for_worker(self._mold, action.slot, action.ticket, action.generation)
+        except OSError as error:
+            self._events.append(p.ForkFailed(action.slot, action.ticket, error.strerror or str(error)))
+            return
+        self._workers[action.slot] = child
+        self._watch(child.channel.fileno(), lambda: self._on_worker(action.slot))
+
+    def _tell(self, action: p.Tell) -> None:
+        child = self._workers.get(action.slot)
+        if child is not None:
+            try:
+                messages.send(child.channel, Record(action.op, action.slot, a=action.a, b=action.b))
+            except OSError:
+                pass  # gone (its pidfd tells) or stopped with a full channel (its deadline stands)
+
+    def _signal(self, action: p.Signal) -> None:
+        child = self._workers.get(action.slot)
+        if child is not None:
+            child.kill(action.number)
+
+    def _vacate(self, action: p.Vacate) -> None:
+        child = self._workers.pop(action.slot, None)
+        if child is not None:
+            self._unwatch(child.channel.fileno())
+            if child.pidfd >= 0:
+                self._unwatch(child.pidfd)
+            child.close()
+        self._house.scoreboard.row(action.slot).reset()
+
+    def _write(self, action: p.Write) -> None:
+        self._house.log.write(action.level, action.message, action.detail)
+
+    def _announce(self, action: p.Announce) -> None:
+        self._house.announce(self._pool.size_reason, action.workers, action.seconds, self._pool.mold.preload)
+
+    def _fail(self, action: p.Fail) -> None:
+        self._house.tell_failure(action.code, action.message, action.detail)
+
+    def _reopen_logs(self, action: p.ReopenLogs) -> None:
+        fd = self._house.reopen_log()
+        if fd is None:
+            return
+        for child in self._children():
+            try:
+                messages.send(child.channel, Record(Op.REOPEN_LOGS), (fd,))
+            except OSError as error:
+                self._house.log.write("warning", f"process {child.pid} keeps the old log file: {error.strerror}")
+        os.close(fd)
+
+    def _quit(self, action: p.Quit) -> None:
+        self._exit_code = action.code
+
+
+def _wait(kind: int, which: int) -> p.Exit | None:
+    """Reap one process; None when it has not exited."""
+    try:
+        found = os.waitid(kind, which, os.WEXITED | os.WNOHANG)
+    except ChildProcessError:
+        return p.Exit()
+    if found is None:
+        return None
+    if found.si_code == os.CLD_EXITED:
+        return p.Exit(code=found.si_status)
+    return p.Exit(signal=found.si_status)
+
+
+def _cpus() -> CpuFacts:
+    return CpuFacts(affinity=procfs.cpu_affinity(), quota=cgroup.cgroup_cpu_quota())
+
+
+def _memory(record: Record) -> MemoryFacts:
+    return MemoryFacts(
+        limit_bytes=cgroup.memory_limit_bytes(), mold_private_bytes=record.a, mold_resident_bytes=record.b
+    )
+
+
+def run(house: House) -> ExitCode:
+    """Run a pool in ``house`` until it has left; return the exit code."""
+    worker, timeout = house.settings.worker, house.settings.timeout
+    plan = p.Plan(
+        workers=None if worker.workers == "auto" else int(worker.workers),
+        preload=house.settings.app.preload,
+        grace_s=timeout.grace_s,
+        boot_s=timeout.boot_s,
+        boot_attempts=timeout.boot_attempts,
+    )
+    return Parent(house, p.Pool(plan)).run()

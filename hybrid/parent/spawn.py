@@ -1,0 +1,170 @@
+"""How the parent makes children: the mold by fork and exec, a worker by asking the mold.
+
+The parent is small and has one thread, so a fork of it is cheap and safe; what runs between fork and exec is
+only system calls.
+
+Source: fork(2), execve(2), prctl(2) PR_SET_CHILD_SUBREAPER.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from hybrid.shared import boot_report, messages
+from hybrid.shared.privileges import Identity, drop
+from hybrid.shared.start import interpreter_command
+
+EVERY_SIGNAL = signal.valid_signals()
+
+
+@dataclass(slots=True)
+class Child:
+    """A process the parent watches. Closes: its descriptors, on :meth:`close`."""
+
+    channel: socket.socket
+    report_fd: int
+    pid: int = 0
+    pidfd: int = -1
+
+    def open_pidfd(self, pid: int) -> None:
+        """Take hold of the process. Raises: OSError: there is none of that pid."""
+        self.pidfd = os.pidfd_open(pid)
+        self.pid = pid
+
+    def kill(self, number: int) -> None:
+        """Send a signal; a process that is gone already is not an error."""
+        if self.pidfd >= 0:
+            try:
+                signal.pidfd_send_signal(self.pidfd, signal.Signals(number))
+            except ProcessLookupError:
+                pass
+
+    def close(self) -> None:
+        self.channel.close()
+        os.close(self.report_fd)
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+
+
+@dataclass(frozen=True, slots=True)
+class Heirloom:
+    """Descriptors that the mold inherits from the parent, and its workers from the mold."""
+
+    settings_fd: int
+    scoreboard_fd: int
+    life_fd: int
+    log_fd: int
+    addresses: tuple[str, ...]
+    """What the listeners listen on, in order."""
+
+
+def start_mold(
+    heirloom: Heirloom, generation: int, preload: bool, identity: Identity | None, flags: Iterable[str]
+) -> Child:
+    """Fork and exec the interpreter that becomes the mold.
+
+    Runs in: parent; between fork and exec, its child. ``identity``: whom the mold becomes before it runs anything.
+    Raises: OSError: no descriptor, memory or process left; nothing was started.
+    """
+    ours, theirs = messages.socketpair()
+    report_fd = -1
+    try:
+        report_fd = boot_report.create()
+        orders = {
+            "settings": heirloom.settings_fd,
+            "scoreboard": heirloom.scoreboard_fd,
+            "life": heirloom.life_fd,
+            "log": heirloom.log_fd,
+            "channel": theirs.fileno(),
+            "report": report_fd,
+            "generation": generation,
+            "preload": preload,
+            "addresses": heirloom.addresses,
+        }
+        command = interpreter_command("mold", flags, json.dumps(orders))
+        keep = (
+            *(heirloom.settings_fd, heirloom.scoreboard_fd, heirloom.life_fd),
+            theirs.fileno(),
+            report_fd,
+            heirloom.log_fd,
+        )
+        pid = _fork_exec(command, keep, identity, report_fd)
+    except OSError:
+        ours.close()
+        if report_fd >= 0:
+            os.close(report_fd)
+        raise
+    finally:
+        theirs.close()
+    ours.setblocking(False)
+    child = Child(ours, report_fd)
+    child.open_pidfd(pid)
+    return child
+
+
+def _fork_exec(command: list[str], keep: tuple[int, ...], identity: Identity | None, report_fd: int) -> int:
+    # Without the mask, a signal that comes between fork and exec is written by the child into the parent's
+    # wake-up pipe, and the parent believes it was told to stop.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, EVERY_SIGNAL)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _exec(command, keep, identity, report_fd)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return pid
+
+
+def _exec(command: list[str], keep: tuple[int, ...], identity: Identity | None, report_fd: int) -> None:
+    """Become the command; never returns."""
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in EVERY_SIGNAL - {signal.SIGKILL, signal.SIGSTOP}:
+            if signal.getsignal(number) not in (signal.SIG_IGN, signal.SIG_DFL, None):
+                signal.signal(number, signal.SIG_DFL)
+        for fd in keep:
+            os.set_inheritable(fd, True)
+        if identity is not None:
+            drop(identity)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.execv(command[0], command)
+    except BaseException as error:  # noqa: BLE001  # the child must not return into the parent's code
+        boot_report.write(report_fd, boot_report.Report(step="exec", error=f"cannot start {command[0]}: {error}"))
+    finally:
+        sys.stderr.flush()
+        os._exit(127)
+
+
+def ask_for_worker(mold: Child, slot: int, ticket: int, generation: int) -> Child:
+    """Ask the mold to fork a worker; the answer comes as a FORKED or FORK_FAILED record.
+
+    Raises: OSError: the mold is gone or does not read, or no descriptor is left; nothing was asked.
+    """
+    ours, theirs = messages.socketpair()
+    report_fd = -1
+    try:
+        report_fd = boot_report.create()
+        record = messages.Record(messages.Op.SPAWN, slot, generation, a=ticket)
+        messages.send(mold.channel, record, (theirs.fileno(), report_fd))
+    except OSError:
+        ours.close()
+        if report_fd >= 0:
+            os.close(report_fd)
+        raise
+    finally:
+        theirs.close()
+    ours.setblocking(False)
+    return Child(ours, report_fd)
+
+
+def send_listeners(mold: Child, listeners: list[socket.socket]) -> None:
+    """Hand the listening sockets to the mold, a few per message. Raises: OSError: the mold is gone."""
+    for first in range(0, len(listeners), messages.MAX_DESCRIPTORS):
+        some = tuple(s.fileno() for s in listeners[first : first + messages.MAX_DESCRIPTORS])
+        messages.send(mold.channel, messages.Record(messages.Op.LISTENERS, a=len(listeners)), some)

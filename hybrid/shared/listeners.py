@@ -1,0 +1,372 @@
+"""From what ``--bind`` says to listening sockets.
+
+========================  ==========================================================================
+``HOST:PORT``             every distinct address the name resolves to, so ``localhost:8000`` answers on
+                          127.0.0.1 and ::1; one that this machine lacks is skipped if another is bound
+``[V6]:PORT``             that IPv6 address
+``:PORT``, ``*:PORT``     all interfaces: two sockets, 0.0.0.0 and [::]
+``unix:PATH``             a socket file; ``unix:@NAME`` is an abstract name, without a file
+``fd://N``                a listening socket that is already open
+========================  ==========================================================================
+
+Port 0 picks a free one, the same for all addresses of one bind. An IPv6 socket takes IPv6 only: two sockets
+instead of one dual-stack socket, so that a peer's address is never ``::ffff:192.0.2.1`` and the result does not
+depend on a sysctl. SO_REUSEPORT is never set: with it a second server would silently share the port.
+
+Runs in: parent, or the host of ``hybrid.serve(..., workers=0)``. Names are resolved here, once, before any worker.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from hybrid.ground.errors import ListenError, UsageError
+from hybrid.shared import socket_file
+from hybrid.shared.socket_file import SocketFile
+
+_GRAMMAR = "Write HOST:PORT, [V6]:PORT, :PORT, unix:PATH or fd://N."
+_PORT_ATTEMPTS = 16
+_NOT_ON_THIS_MACHINE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+_FAMILIES = frozenset({socket.AF_INET, socket.AF_INET6, socket.AF_UNIX})
+
+Target = tuple[socket.AddressFamily, str, int]
+"""Family, numeric host, IPv6 scope."""
+
+
+class AddressKind(Enum):
+    """What an address names."""
+
+    TCP = "tcp"
+    UNIX = "unix"
+    FD = "fd"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """What one ``--bind`` says, not yet resolved.
+
+    ``host`` is a name, an IPv4 or an IPv6 address without brackets; empty: all interfaces.
+    ``path`` begins with ``@`` for an abstract name.
+    """
+
+    kind: AddressKind
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    fd: int = -1
+
+    @property
+    def text(self) -> str:
+        """The address in the grammar of ``--bind``."""
+        if self.kind is AddressKind.UNIX:
+            return f"unix:{self.path}"
+        if self.kind is AddressKind.FD:
+            return f"fd://{self.fd}"
+        return _tcp_text(self.host, self.port)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Listener:
+    """A bound, listening, non-blocking, close-on-exec socket.
+
+    ``address``: where it really listens, in the grammar of ``--bind``. ``file``: the socket file to remove at the
+    end; None when there is none or it is not ours. ``adopted``: opened by somebody else and handed to us.
+    """
+
+    socket: socket.socket
+    address: str
+    file: SocketFile | None = None
+    adopted: bool = False
+
+    def fileno(self) -> int:
+        """Return the descriptor, so that a poll object takes the listener itself."""
+        return self.socket.fileno()
+
+    def unlink(self) -> None:
+        """Remove our socket file, unless a successor already put its own there. May be called twice."""
+        if self.file is not None and self.fileno() >= 0:
+            self.file.remove()
+
+    def close(self) -> None:
+        """Remove our socket file and close the socket in this process. May be called twice."""
+        self.unlink()
+        self.socket.close()
+
+
+def parse(text: str) -> Address:
+    """Return what ``text`` names. Resolves and opens nothing.
+
+    Raises: UsageError: the text is none of the forms at the head of this module.
+    """
+    if text.startswith("unix:"):
+        return _parse_unix(text)
+    if text.startswith("fd://"):
+        number = text[len("fd://") :]
+        if not _is_number(number):
+            raise _refused(text, "no descriptor number", "Write fd://N with the number of an open listening socket.")
+        return Address(AddressKind.FD, fd=int(number))
+    return _parse_tcp(text)
+
+
+def open_listeners(binds: Sequence[str], backlog: int, uds_mode: int, inherited: Sequence[int] = ()) -> list[Listener]:
+    """Open everything that ``binds`` names, in order, then adopt ``inherited`` descriptors (LISTEN_FDS).
+
+    All or nothing: when one fails, those opened before are closed and their files removed; adopted descriptors
+    stay open, as they were. A descriptor that a bind names as ``fd://N`` is not adopted again.
+
+    Closes: nothing, on success; the listeners are the caller's.
+    Raises: UsageError: bad text, or nothing to listen on. ListenError: an address cannot be had.
+    """
+    addresses = [parse(text) for text in binds]
+    named = {address.fd for address in addresses if address.kind is AddressKind.FD}
+    addresses += [Address(AddressKind.FD, fd=fd) for fd in inherited if fd not in named]
+    if not addresses:
+        raise UsageError(f"nothing to listen on: no --bind and no inherited socket. Add --bind. {_GRAMMAR}")
+    opened: list[Listener] = []
+    try:
+        for address in addresses:
+            _refuse_repeated(address, opened)
+            opened += _open(address, backlog, uds_mode)
+    except BaseException:
+        for listener in reversed(opened):
+            _abandon(listener)
+        raise
+    return opened
+
+
+def _parse_unix(text: str) -> Address:
+    path = text[len("unix:") :]
+    if not path.lstrip("@/") or "\0" in path:
+        raise _refused(text, "no path", "Write unix:/run/app.sock, or unix:@name for an abstract one.")
+    if path.startswith("//"):  # unix:///run/app.sock, as a URL would have it
+        path = "/" + path.lstrip("/")
+    if path.startswith("@") and len(os.fsencode(path)) > socket_file.MAX_PATH_BYTES + 1:
+        raise _refused(text, f"the name is longer than {socket_file.MAX_PATH_BYTES} bytes", "Use a shorter one.")
+    return Address(AddressKind.UNIX, path=path)
+
+
+def _parse_tcp(text: str) -> Address:
+    host, colon, port = text.rpartition(":")
+    if "://" in text:
+        raise _refused(text, f"{text.partition('://')[0]}:// is not a kind of address here", _GRAMMAR)
+    if "/" in text:
+        raise _refused(text, "no port", f"For a unix socket write unix:{text}.")
+    if not colon:
+        if _is_number(text):
+            remedy = f"Write 127.0.0.1:{text} for this machine only, :{text} for all interfaces."
+            raise _refused(text, "no host", remedy)
+        raise _refused(text, "no port", f"Write {text}:8000." if text else _GRAMMAR)
+    if host.startswith("[") or text.endswith("]"):
+        if text.endswith("]"):
+            raise _refused(text, "no port", f"Write {text}:8000.")
+        if not host.endswith("]") or not _is_ipv6(host[1:-1]):
+            raise _refused(text, "what is in brackets is no IPv6 address", "Write [::1]:8000, or HOST:PORT.")
+        host = host[1:-1]
+    elif ":" in host:
+        remedy = f"Write [{host}]:{port}, or [{text}]:PORT if {port} belongs to the address."
+        raise _refused(text, "an IPv6 address needs brackets", remedy)
+    elif not host.isprintable() or " " in host:
+        raise _refused(text, "white space in the host", _GRAMMAR)
+    if not _is_number(port) or int(port) > 65535:
+        raise _refused(text, f"{port!r} is no port", "Use 0 to 65535; 0 picks a free one.")
+    return Address(AddressKind.TCP, host="" if host == "*" else host, port=int(port))
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 10
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        socket.inet_pton(socket.AF_INET6, text.partition("%")[0])
+    except (OSError, UnicodeError):
+        return False
+    return True
+
+
+def _refused(text: str, cause: str, remedy: str) -> UsageError:
+    return UsageError(f"cannot use --bind {text!r}: {cause}. {remedy}")
+
+
+def _tcp_text(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _refuse_repeated(address: Address, opened: list[Listener]) -> None:
+    texts = {listener.address for listener in opened}
+    if address.text in texts and not (address.kind is AddressKind.TCP and address.port == 0):
+        raise UsageError(f"cannot use --bind {address.text}: it is given twice. Remove one of them.")
+
+
+def _abandon(listener: Listener) -> None:
+    if listener.adopted:
+        listener.socket.detach()
+    else:
+        listener.close()
+
+
+def _open(address: Address, backlog: int, uds_mode: int) -> list[Listener]:
+    if address.kind is AddressKind.FD:
+        return [_adopt(address.fd)]
+    if address.kind is AddressKind.UNIX:
+        return [_open_unix(address, backlog, uds_mode)]
+    targets = _resolve(address)
+    for attempt in range(_PORT_ATTEMPTS):
+        try:
+            return _open_tcp(address, targets, backlog)
+        except ListenError as error:
+            # Port 0 on several addresses: the number that was free on the first can be taken on the next.
+            taken = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
+            if not taken or address.port or len(targets) == 1 or attempt + 1 == _PORT_ATTEMPTS:
+                raise
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _resolve(address: Address) -> list[Target]:
+    if not address.host:
+        return [(socket.AF_INET, "0.0.0.0", 0), (socket.AF_INET6, "::", 0)]
+    try:
+        # Bytes, because a str goes through the idna codec, which costs the parent a megabyte of tables.
+        host = address.host.encode("ascii" if address.host.isascii() else "idna")
+        found = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        cause = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ListenError(
+            f"cannot listen on {address.text}: the name does not resolve ({cause}). "
+            "Use a name or an address of this machine."
+        ) from error
+    targets: list[Target] = []
+    for family, _kind, _protocol, _name, where in found:
+        scope = where[3] if len(where) == 4 else 0
+        target = (family, str(where[0]).partition("%")[0], scope)
+        if target not in targets:
+            targets.append(target)
+    return targets
+
+
+def _open_tcp(address: Address, targets: list[Target], backlog: int) -> list[Listener]:
+    port = address.port
+    opened: list[Listener] = []
+    missing: ListenError | None = None
+    try:
+        for target in targets:
+            try:
+                opened.append(_bind_tcp(target, port, backlog))
+            except OSError as error:
+                failure = _explain(_tcp_text(target[1], port), port, error)
+                failure.__cause__ = error
+                if error.errno not in _NOT_ON_THIS_MACHINE:
+                    raise failure from error
+                missing = failure
+                continue
+            port = opened[-1].socket.getsockname()[1]
+    except BaseException:
+        for listener in opened:
+            listener.close()
+        raise
+    if missing is not None and not opened:
+        raise missing
+    return opened
+
+
+def _bind_tcp(target: Target, port: int, backlog: int) -> Listener:
+    family, host, scope = target
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a restart need not wait for TIME_WAIT
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((host, port, 0, scope))
+        else:
+            sock.bind((host, port))
+        # Two sockets with SO_REUSEADDR may both bind while neither listens: EADDRINUSE then comes from here.
+        sock.listen(backlog)
+        return Listener(sock, _address_of(sock))
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _open_unix(address: Address, backlog: int, mode: int) -> Listener:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        if not address.path.startswith("@"):
+            path = os.path.abspath(address.path)
+            return Listener(sock, f"unix:{path}", socket_file.bind(sock, path, mode, backlog))
+        try:
+            sock.bind(b"\0" + os.fsencode(address.path[1:]))
+            sock.listen(backlog)
+        except OSError as error:
+            raise _explain(address.text, 0, error) from error
+        return Listener(sock, address.text)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _adopt(fd: int) -> Listener:
+    """Take over the listening socket ``fd``: from now on the listener closes it."""
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError as error:
+        cause = "not an open descriptor" if error.errno == errno.EBADF else "not a socket"
+        raise ListenError(f"cannot listen on fd://{fd}: {cause}. Pass a listening stream socket.") from error
+    try:
+        cause = _unfit(sock)
+        if cause:
+            raise ListenError(f"cannot listen on fd://{fd}: {cause}. Pass a listening stream socket.")
+        # O_NONBLOCK belongs to the open file, so whoever shares it with us shares the flag.
+        sock.setblocking(False)
+        sock.set_inheritable(False)
+        return Listener(sock, _address_of(sock), adopted=True)
+    except BaseException:
+        sock.detach()  # not ours to close
+        raise
+
+
+def _unfit(sock: socket.socket) -> str:
+    """Return why the socket cannot be listened on, or an empty string."""
+    if sock.family not in _FAMILIES:
+        return f"a socket of family {int(sock.family)}, not TCP or unix"
+    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) != socket.SOCK_STREAM:
+        return "not a stream socket"
+    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return "a socket that is not listening"
+    return ""
+
+
+def _address_of(sock: socket.socket) -> str:
+    where: str | bytes | tuple[str, int] | tuple[str, int, int, int] = sock.getsockname()
+    if isinstance(where, bytes):  # abstract names come as bytes
+        return "unix:@" + os.fsdecode(where[1:])
+    if isinstance(where, str):
+        return f"unix:{where}"
+    host = where[0]
+    if len(where) == 4 and where[3]:
+        host = f"{host.partition('%')[0]}%{socket.if_indextoname(where[3])}"
+    return _tcp_text(host, where[1])
+
+
+def _explain(text: str, port: int, error: OSError) -> ListenError:
+    number = error.errno or 0
+    cause, remedy = {
+        errno.EADDRINUSE: ("address in use", "Stop the other server or change --bind."),
+        errno.EACCES: (
+            f"no permission for port {port}, a privileged one",
+            "Use a port from 1024 up, give the interpreter CAP_NET_BIND_SERVICE, or let the service manager open "
+            "the socket (socket activation, LISTEN_FDS).",
+        ),
+        errno.EADDRNOTAVAIL: (
+            "this machine has no such address",
+            f"Use one of its own, 127.0.0.1:{port} for this machine only, or :{port} for all interfaces.",
+        ),
+        errno.EAFNOSUPPORT: ("this machine does not do this address family", "Change --bind."),
+    }.get(number, (error.strerror or str(error), "Change --bind."))
+    return ListenError(f"cannot listen on {text}: {cause}. {remedy}")

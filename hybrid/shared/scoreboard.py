@@ -1,0 +1,207 @@
+"""The scoreboard: a row of numbers per worker slot in memory that every process maps.
+
+A memfd of little-endian 8-byte cells. No locks and no pointers, so there is nothing to repair after a
+SIGKILL; an aligned 8-byte store is one instruction, so a reader never sees half a number. Each 64-byte line
+has one writer. The layout is versioned because a memfd outlives the program that made it (an upgrade execs
+the parent in place).
+
+::
+
+    header   one page                    written by the parent
+    row i    8 lines of 8 cells          line 0: parent · lines 1-7: worker i
+
+The hot path counts in plain ints and flushes them a few times a second; only ``ACTIVE`` is written at once,
+because the acceptors of the other workers compare themselves with it.
+
+Source: memfd_create(2), mmap(2); Apache httpd's scoreboard (no pointers, one row per slot).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+
+from hybrid.ground.errors import HybridError
+
+MAGIC = 0x31_44_52_42_59_48  # "HYBRD1"
+VERSION = 1
+HEADER_BYTES = 4096
+CELLS_PER_LINE = 8
+LINES_PER_ROW = 8
+CELLS_PER_ROW = CELLS_PER_LINE * LINES_PER_ROW
+ROW_BYTES = CELLS_PER_ROW * 8
+
+NOT_ACCEPTING = 1 << 62
+"""Bit of the ``ACTIVE`` cell: this slot takes no connections (vacant, parked, draining, dead).
+
+It makes the cell larger than any count, so that nobody waits for such a slot to take the next connection.
+"""
+COUNT_MASK = NOT_ACCEPTING - 1
+
+
+class Header:
+    """Cells of the header, by index."""
+
+    MAGIC = 0
+    VERSION = 1
+    SLOTS = 2
+    """Rows that exist."""
+    SLOTS_USED = 3
+    """Rows ever used: one more than the highest slot. Readers need look no further."""
+    PARENT_PID = 4
+    STARTED_NS = 5
+    """Monotonic clock when the parent made the scoreboard."""
+
+
+class Cell:
+    """Cells of a row, by index. The first line is the parent's, the others are the worker's."""
+
+    # line 0: parent
+    LIFE = 0
+    PID = 1
+    GENERATION = 2
+    SPAWNED_NS = 3
+    SPAWNS = 4
+    """Workers ever started in this slot."""
+    # line 1: worker, from its loop
+    HEARTBEAT_NS = 8
+    """Monotonic clock when the loop last turned (never written by a helper thread)."""
+    READY_NS = 9
+    # line 2: worker, at once on every connection
+    ACTIVE = 16
+    """Open connections, with NOT_ACCEPTING or-ed in."""
+    # line 3: worker, flushed
+    ACCEPTED = 24
+    CLOSED = 25
+    HANDLER_ERRORS = 26
+    """Connections lost to an exception in the handler."""
+    LIMIT = 27
+    """Connections at which the worker stops accepting."""
+    PAUSES = 28
+    """Times the worker left the accept queue to others: connection limit or descriptors short."""
+
+
+class Row:
+    """One slot's cells, as a mutable sequence of ints."""
+
+    __slots__ = ("cells", "slot")
+
+    def __init__(self, slot: int, cells: memoryview) -> None:
+        self.slot = slot
+        self.cells = cells
+
+    def __getitem__(self, cell: int) -> int:
+        value: int = self.cells[cell]
+        return value
+
+    def __setitem__(self, cell: int, value: int) -> None:
+        self.cells[cell] = value
+
+    @property
+    def active(self) -> int:
+        """Open connections."""
+        return self[Cell.ACTIVE] & COUNT_MASK
+
+    def reset(self) -> None:
+        """Zero every cell but the count of spawns; the slot accepts nothing.
+
+        Runs in: parent, before a spawn and after a reap, when no worker writes here.
+        """
+        spawns = self[Cell.SPAWNS]
+        for cell in range(CELLS_PER_ROW):
+            self.cells[cell] = 0
+        self[Cell.SPAWNS] = spawns
+        self[Cell.ACTIVE] = NOT_ACCEPTING
+
+
+class Scoreboard:
+    """The mapped memory and its rows.
+
+    Runs in: parent (creates), mold and workers (inherit), hosts and control (attach by descriptor).
+    Closes: the mapping and ``fd``, on :meth:`close`.
+    """
+
+    def __init__(self, fd: int, memory: mmap.mmap) -> None:
+        self.fd = fd
+        self._memory = memory
+        self._cells = memoryview(memory).cast("Q")
+        self.slots: int = self._cells[Header.SLOTS]
+
+    @classmethod
+    def create(cls, slots: int, now_ns: int) -> Scoreboard:
+        """Make a scoreboard with ``slots`` vacant rows. Untouched rows cost no memory."""
+        fd = os.memfd_create("hybrid-scoreboard", os.MFD_CLOEXEC)
+        os.ftruncate(fd, HEADER_BYTES + slots * ROW_BYTES)
+        memory = mmap.mmap(fd, 0)
+        cells = memoryview(memory).cast("Q")
+        cells[Header.MAGIC] = MAGIC
+        cells[Header.VERSION] = VERSION
+        cells[Header.SLOTS] = slots
+        cells[Header.PARENT_PID] = os.getpid()
+        cells[Header.STARTED_NS] = now_ns
+        cells.release()
+        return cls(fd, memory)
+
+    @classmethod
+    def attach(cls, fd: int) -> Scoreboard:
+        """Map the scoreboard behind ``fd``; the descriptor then belongs to the returned object.
+
+        Raises: HybridError: the descriptor holds something else, or another version's layout.
+        """
+        try:
+            memory = mmap.mmap(fd, 0)
+        except (OSError, ValueError) as error:
+            raise HybridError(f"cannot map descriptor {fd} as a scoreboard: {error}") from error
+        if len(memory) < HEADER_BYTES:
+            raise HybridError(f"descriptor {fd} is no scoreboard: {len(memory)} bytes")
+        with memoryview(memory).cast("Q") as cells:
+            magic, version = cells[Header.MAGIC], cells[Header.VERSION]
+        if (magic, version) != (MAGIC, VERSION):
+            memory.close()
+            raise HybridError(
+                f"descriptor {fd} is no scoreboard of this version: magic {magic:#x}, version {version}, "
+                f"expected {MAGIC:#x}, {VERSION}. Use the hybrid that started the server."
+            )
+        return cls(fd, memory)
+
+    def row(self, slot: int) -> Row:
+        """Return the row of ``slot``: a view, not a copy."""
+        first = HEADER_BYTES // 8 + slot * CELLS_PER_ROW
+        return Row(slot, self._cells[first : first + CELLS_PER_ROW])
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows that were ever used."""
+        for slot in range(self.slots_used):
+            yield self.row(slot)
+
+    @property
+    def slots_used(self) -> int:
+        """One more than the highest slot that ever held a worker."""
+        used: int = self._cells[Header.SLOTS_USED]
+        return used
+
+    def use_slot(self, slot: int) -> Row:
+        """Mark ``slot`` as used and return its row, reset. Runs in: parent."""
+        for gap in range(self.slots_used, slot):  # never used, so their zeroed ACTIVE would look like room
+            self.row(gap).reset()
+        row = self.row(slot)
+        row.reset()
+        if slot >= self.slots_used:
+            self._cells[Header.SLOTS_USED] = slot + 1
+        return row
+
+    def active_column(self) -> memoryview:
+        """Return the ``ACTIVE`` cells of the used rows: what ``min()`` looks at when a worker accepts."""
+        first = HEADER_BYTES // 8 + Cell.ACTIVE
+        last = first + max(1, self.slots_used) * CELLS_PER_ROW
+        return self._cells[first:last:CELLS_PER_ROW]
+
+    def close(self) -> None:
+        """Unmap and close the descriptor. Rows and columns handed out must not be used afterwards."""
+        try:
+            self._cells.release()
+            self._memory.close()
+        except BufferError:
+            pass  # a row is still held somewhere: the mapping goes with the process
+        os.close(self.fd)

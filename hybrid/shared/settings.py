@@ -1,0 +1,382 @@
+"""Every option, declared once.
+
+The command line, the environment, the configuration file, ``--print-config``, ``hybrid.run``/``serve`` and the
+reference page are all made from these declarations. A field's ``metadata`` holds what they need; this module
+itself is standard library only, because the parent reads the finished settings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    flag: str,
+    more: str = "",
+    aliases: tuple[str, ...] = (),
+    choices: tuple[str, ...] = (),
+    env: tuple[str, ...] = (),
+    parse: str = "",
+    metavar: str = "",
+    doors: str = "cefk",
+) -> Any:
+    """Declare one option as a dataclass field.
+
+    ``flag`` is the long option; the environment name (``HYBRID_…``), the TOML key and the keyword are made from it.
+    ``help`` is what ``--help`` says, ``more`` what only the reference page adds. ``env`` adds foreign environment
+    names (``PORT``). ``parse`` names a parser in :mod:`hybrid.shared.option_values`; without it the option is a
+    bool if its default is one, else a choice or text. ``doors`` says through which the option comes in:
+    c(ommand line), e(nvironment), f(ile), k(eyword).
+    """
+    return field(
+        default=default,
+        metadata={
+            "help": help,
+            "more": more,
+            "flag": flag,
+            "aliases": aliases,
+            "choices": choices,
+            "env": env,
+            "parse": parse,
+            "metavar": metavar,
+            "doors": doors,
+        },
+    )
+
+
+def titled(kind: type[T], title: str) -> T:
+    """Declare a group of options under the heading it has in ``--help`` and in the reference."""
+    return field(default_factory=kind, metadata={"title": title})
+
+
+@dataclass(frozen=True, slots=True)
+class AppSettings:
+    """What is served, and how it is found."""
+
+    target: str = option(
+        "",
+        "What to serve: package.module:attr or path/to/file.py:attr.",
+        more="The attribute may be dotted.",
+        flag="TARGET",
+        parse="target",
+        metavar="TARGET",
+        doors="cef",
+    )
+    app_dir: str = option(
+        ".",
+        "Directory put first on the app's sys.path.",
+        flag="--app-dir",
+        parse="directory",
+        metavar="DIR",
+    )
+    factory: bool = option(
+        False,
+        "TARGET is a function that returns the handler.",
+        more="A plain function is called where the app is imported; an async one is awaited in each worker's loop.",
+        flag="--factory",
+    )
+    interface: str = option(
+        "auto",
+        "Kind of handler; auto looks at the object.",
+        flag="--interface",
+        choices=("auto", "stream", "protocol"),
+    )
+    lifespan: str = option(
+        "",
+        "Async context manager, module:attr, entered once per worker.",
+        more="It is called with the Worker; what it yields is every connection's `state`.",
+        flag="--lifespan",
+        parse="target",
+        metavar="TARGET",
+    )
+    preload: str = option(
+        "auto",
+        "Import the app once, before forking.",
+        more="auto: unless the import leaves something that does not survive a fork, such as a thread or a socket; "
+        "on: that is an error; off: each worker imports the app itself.",
+        flag="--preload",
+        choices=("auto", "on", "off"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class BindSettings:
+    """Where the server listens. ``bind`` is the whole truth: the aliases are resolved into it."""
+
+    bind: tuple[str, ...] = option(
+        ("127.0.0.1:8000",),
+        "Address to listen on: HOST:PORT, [V6]:PORT, unix:PATH, fd://N. Repeatable.",
+        more="Port 0 picks a free one. Sockets inherited through LISTEN_FDS are the default where there are some; "
+        "with an explicit --bind they are served only if it names them (fd://3 is the first). Several addresses in "
+        "an environment variable are separated by commas; in a file they are an array.",
+        flag="--bind",
+        aliases=("-b",),
+        parse="bind",
+        metavar="ADDRESS",
+    )
+    host: str = option(
+        "",
+        "Short for the host part of --bind.",
+        more="127.0.0.1 if only a port is given, but 0.0.0.0 if the port comes from PORT: platforms that set PORT "
+        "reach the server from outside.",
+        flag="--host",
+        parse="host",
+        metavar="HOST",
+    )
+    port: int = option(
+        -1,
+        "Short for the port part of --bind.",
+        more="8000 if only a host is given.",
+        flag="--port",
+        env=("PORT",),
+        parse="port",
+        metavar="PORT",
+    )
+    uds: str = option("", "Short for --bind unix:PATH.", flag="--uds", parse="path", metavar="PATH")
+    uds_mode: int = option(
+        0o666,
+        "Permissions of a unix socket's file, octal.",
+        flag="--uds-mode",
+        parse="mode",
+        metavar="MODE",
+    )
+    backlog: int = option(
+        4096,
+        "Connections the kernel queues for us.",
+        more="The system's net.core.somaxconn caps it.",
+        flag="--backlog",
+        parse="positive",
+        metavar="N",
+    )
+    accept: str = option(
+        "shared",
+        "How workers share the accepting.",
+        more="shared: all wait on one socket, one is woken, the load stays even; shared=plain: the same without the "
+        "evenness.",
+        flag="--accept",
+        choices=("shared", "shared=plain"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """How many workers, and what each is made of."""
+
+    workers: int | str = option(
+        "auto",
+        "Worker processes; 0: serve in this process, without a pool.",
+        more="auto: the least of CPU affinity, cgroup CPU quota (rounded up) and what memory allows. The pool needs "
+        "Linux; elsewhere auto means 0.",
+        flag="--workers",
+        aliases=("-w",),
+        env=("WEB_CONCURRENCY",),
+        parse="workers",
+        metavar="N|auto",
+    )
+    loop: str = option(
+        "auto",
+        "Event loop; auto is uvloop where it is installed.",
+        flag="--loop",
+        choices=("auto", "uvloop", "asyncio"),
+    )
+    limit_connections: int | str = option(
+        "auto",
+        "Open connections per worker at which it leaves new ones to others.",
+        more="auto: derived from RLIMIT_NOFILE, which is raised to its hard limit.",
+        flag="--limit-connections",
+        parse="auto_or_positive",
+        metavar="N|auto",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TimeoutSettings:
+    """How long the server waits for what."""
+
+    grace_s: float = option(
+        30.0,
+        "Time for open connections to finish at a stop.",
+        more="Then their handlers are cancelled. 0 cancels at once.",
+        flag="--graceful-timeout",
+        parse="seconds",
+        metavar="SECONDS",
+    )
+    boot_s: float = option(
+        60.0,
+        "Time for a worker, or the import of the app, to become ready.",
+        flag="--boot-timeout",
+        parse="positive_seconds",
+        metavar="SECONDS",
+    )
+    boot_attempts: int = option(
+        3,
+        "Failed boots before the server gives up.",
+        more="Counted only until the first worker was ready; a server that once served never gives up by itself.",
+        flag="--boot-attempts",
+        parse="positive",
+        metavar="N",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """What is written, and where."""
+
+    level: str = option(
+        "info",
+        "Least important level that is written.",
+        flag="--log-level",
+        choices=("debug", "info", "warning", "error", "critical"),
+        metavar="LEVEL",
+    )
+    file: str = option(
+        "",
+        "File to append to instead of stderr; reopened on SIGUSR1.",
+        flag="--log-file",
+        parse="path",
+        metavar="PATH",
+    )
+    format: str = option(
+        "text",
+        "One line of text, or one JSON object, per event.",
+        flag="--log-format",
+        choices=("text", "json"),
+    )
+    config: str = option(
+        "",
+        "logging.config file (JSON or INI) that workers load.",
+        more="Loaded after our own set-up; the loggers are hybrid.error and hybrid.access. The parent's lines keep "
+        "their form.",
+        flag="--log-config",
+        parse="existing_file",
+        metavar="PATH",
+    )
+    colour: str = option(
+        "auto",
+        "Colour in text lines; auto: when stderr is a terminal.",
+        flag="--log-colour",
+        choices=("auto", "always", "never"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSettings:
+    """What the processes are."""
+
+    pid_file: str = option(
+        "", "File that holds the parent's pid while it runs.", flag="--pid", parse="path", metavar="PATH"
+    )
+    user: str = option(
+        "",
+        "User, by name or number, that app code runs as.",
+        more="The parent keeps its own, so that it can bind and signal.",
+        flag="--user",
+        parse="user",
+        metavar="USER",
+    )
+    group: str = option(
+        "",
+        "Group that app code runs as; by default the user's own.",
+        flag="--group",
+        parse="group",
+        metavar="GROUP",
+    )
+    umask: int = option(-1, "File mode creation mask, octal.", flag="--umask", parse="mode", metavar="MODE")
+    chdir: str = option(
+        "",
+        "Directory to change to before anything else.",
+        more="Every relative path, the configuration file's too, is looked for from there. A file cannot set it.",
+        flag="--chdir",
+        parse="directory",
+        metavar="DIR",
+        doors="ce",
+    )
+    ready_fd: int = option(
+        -1,
+        "Descriptor that gets one JSON line when all workers are ready.",
+        more="The line holds the addresses and the parent's pid.",
+        flag="--ready-fd",
+        parse="descriptor",
+        metavar="N",
+        doors="ce",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class CommandSettings:
+    """Options of the command itself: they are used up by the resolver and are no part of :class:`Settings`."""
+
+    config: str = option(
+        "",
+        "TOML file with options; without it [tool.hybrid] of ./pyproject.toml.",
+        flag="--config",
+        aliases=("-c",),
+        parse="existing_file",
+        metavar="FILE",
+        doors="ce",
+    )
+    print_config: bool = option(
+        False,
+        "Print each value and where it came from, and exit.",
+        flag="--print-config",
+        doors="c",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Facts of the start that are no options: what the resolver hands to the parent."""
+
+    sys_path: tuple[str, ...] = ()
+    """The app's import path, absolute, in order."""
+    interpreter_flags: tuple[str, ...] = ()
+    """The caller's -X, -W, -O … for the interpreters we start."""
+    command: tuple[str, ...] = ()
+    """The original arguments: a reload resolves them anew."""
+    cwd: str = ""
+    """Where the command was started, before ``--chdir``: a reload resolves from there."""
+    listen_fds: tuple[int, ...] = ()
+    """Listening sockets inherited from a service manager (LISTEN_FDS), in order."""
+    host_fd: int = -1
+    """Channel to the program that embeds us (hybrid.run, hybrid.serve); its end of file means the program is gone."""
+    workers_source: str = ""
+    """Where --workers came from, for the boot line: ``--workers``, ``WEB_CONCURRENCY``, …, or ``default``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything one server was told. Frozen: a reload makes a new one."""
+
+    # ruff: noqa: RUF009  # titled() is a field() and no value
+    app: AppSettings = titled(AppSettings, "Serving")
+    bind: BindSettings = titled(BindSettings, "Listening")
+    worker: WorkerSettings = titled(WorkerSettings, "Workers")
+    timeout: TimeoutSettings = titled(TimeoutSettings, "Timeouts")
+    log: LogSettings = titled(LogSettings, "Logging")
+    process: ProcessSettings = titled(ProcessSettings, "Process")
+    launch: Launch = field(default_factory=Launch)
+
+
+def to_json(settings: Settings) -> str:
+    """Return the settings as JSON: what travels in the memfd."""
+    return json.dumps(dataclasses.asdict(settings))
+
+
+def from_json(text: str) -> Settings:
+    """Return the settings that :func:`to_json` wrote. Raises: ValueError, TypeError on anything else."""
+    groups = json.loads(text)
+    if not isinstance(groups, dict) or groups.keys() != {declared.name for declared in fields(Settings)}:
+        raise ValueError("these are no settings of this version")
+    return Settings(**{each.name: _group(each.default_factory, groups[each.name]) for each in fields(Settings)})
+
+
+def _group(kind: Any, values: dict[str, Any]) -> Any:
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})

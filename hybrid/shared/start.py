@@ -1,0 +1,71 @@
+"""The one start: settings in a memfd, and the parent as a program that reads them.
+
+``hybrid-serve`` becomes the parent by exec in place; ``hybrid.run`` and ``hybrid.serve`` start the same command as a
+subprocess.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from typing import NoReturn
+
+from hybrid.ground.errors import HybridError
+from hybrid.shared.settings import Settings, to_json
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def settings_memfd(settings: Settings) -> int:
+    """Return a descriptor that holds the settings as JSON, rewound and inheritable. The caller closes it."""
+    fd = os.memfd_create("hybrid-settings", 0)
+    data = to_json(settings).encode()
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+        os.lseek(fd, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def interpreter_command(process: str, flags: Iterable[str], argument: str) -> list[str]:
+    """Return the command that runs ``hybrid/PROCESS/__main__.py`` in a fresh interpreter.
+
+    By path, not by ``-m``, and with -P where there is one: nothing in the user's directories may shadow a module
+    of ours. (On 3.10 each ``__main__`` drops its own directory from the path instead.)
+
+    Raises: HybridError: this interpreter does not know its own executable.
+    """
+    if not sys.executable:
+        raise HybridError(
+            f"cannot start the {process}: sys.executable is empty. Start the program with a real interpreter."
+        )
+    flags = [*flags]
+    if sys.version_info >= (3, 11) and "-P" not in flags and "-I" not in flags:
+        flags.append("-P")
+    return [sys.executable, *flags, os.path.join(_PACKAGE, process, "__main__.py"), argument]
+
+
+def parent_command(settings: Settings, fd: int) -> list[str]:
+    """Return the command that runs the parent on the settings in ``fd``. Raises: HybridError, as above."""
+    return interpreter_command("parent", settings.launch.interpreter_flags, str(fd))
+
+
+def exec_parent(settings: Settings) -> NoReturn:
+    """Become the parent: same process, same environment, same descriptors, a fresh interpreter.
+
+    Raises: HybridError: the exec failed; this process is as it was.
+    """
+    fd = settings_memfd(settings)
+    command = parent_command(settings, fd)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()  # what is in our buffers would be lost with this image
+    try:
+        os.execve(command[0], command, os.environ)
+    except OSError as error:
+        os.close(fd)
+        raise HybridError(f"cannot start the parent with {command[0]}: {error.strerror}.") from error

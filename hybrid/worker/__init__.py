@@ -1,0 +1,1 @@
+"""The worker: a forked child, one loop. Boots, accepts, serves, drains, leaves."""

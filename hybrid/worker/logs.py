@@ -1,0 +1,115 @@
+"""The logging module of a worker: our two loggers write our lines.
+
+``hybrid.error`` and ``hybrid.access`` get a handler and stop propagating. The root logger, and with it the app's own
+loggers, is left as the app configures it; unconfigured, warnings go to stderr, as Python does everywhere. Only
+workers of a pool install: in ``hybrid.serve(..., workers=0)`` the host's logging stays as it is, and our records reach
+whatever the host has on its root.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.config
+import os
+
+from hybrid.ground.errors import UsageError
+from hybrid.shared.log_line import LEVELS, LogEvent, LogWriter, Style
+from hybrid.shared.settings import LogSettings
+
+OWN_LOGGERS = ("hybrid.error", "hybrid.access")
+
+_NAMES = sorted(((weight, name) for name, weight in LEVELS.items()), reverse=True)
+
+
+class LineHandler(logging.Handler):
+    """Writes each record as one event of :mod:`hybrid.shared.log_line`."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        super().__init__()
+        self.writer = writer
+        self._tracebacks = logging.Formatter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record: one write(2), traceback and stack included."""
+        try:
+            event = LogEvent(
+                record.created, self.writer.who, level_name(record.levelno), record.getMessage(), self._detail(record)
+            )
+            self.writer.write_event(event)
+        except Exception:  # noqa: BLE001  # a record that cannot be formatted: logging's own way to say so
+            self.handleError(record)
+
+    def _detail(self, record: logging.LogRecord) -> str:
+        if record.exc_info and record.exc_info[0] is not None and not record.exc_text:
+            record.exc_text = self._tracebacks.formatException(record.exc_info)
+        return "\n".join(part for part in (record.exc_text, record.stack_info) if part)
+
+
+def level_name(number: int) -> str:
+    """Return our name for a level of the logging module; one in between takes the lower name."""
+    return next((name for weight, name in _NAMES if number >= weight), "debug")
+
+
+def install(settings: LogSettings, who: str, fd: int) -> LogWriter:
+    """Point our loggers to ``fd``, then load ``--log-config``; return the writer.
+
+    Runs in: worker, once, after the fork and before the app's lifespan. A second call replaces the first handler.
+    Closes: nothing; ``fd`` stays the caller's.
+    Raises: UsageError: the configuration file cannot be read or used.
+    """
+    writer = LogWriter(fd, Style.make(settings.format, settings.colour, fd), "debug", who)
+    handler = LineHandler(writer)
+    for name in OWN_LOGGERS:
+        logger = logging.getLogger(name)
+        for old in [h for h in logger.handlers if isinstance(h, LineHandler)]:
+            logger.removeHandler(old)
+            old.writer.close()
+        logger.addHandler(handler)
+        logger.propagate = False
+        logger.setLevel(LEVELS[settings.level])
+    if settings.config:
+        load_config(settings.config)
+        for name in OWN_LOGGERS:
+            logger = logging.getLogger(name)
+            # A file that only sets our level would otherwise leave the logger with nowhere to write.
+            if not logger.handlers and not logger.propagate:
+                logger.addHandler(handler)
+    return writer
+
+
+def load_config(path: str) -> None:
+    """Load a logging.config file: JSON when it begins with ``{`` or ends in .json, INI otherwise.
+
+    Loggers that exist already stay enabled unless the file says otherwise.
+    Raises: UsageError: the file cannot be read or used.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        if path.endswith(".json") or text.lstrip().startswith("{"):
+            document = json.loads(text)
+            if not isinstance(document, dict):
+                raise ValueError("the document is not an object")
+            document.setdefault("disable_existing_loggers", False)
+            logging.config.dictConfig(document)
+        else:
+            logging.config.fileConfig(path, disable_existing_loggers=False, encoding="utf-8")
+    except Exception as error:
+        # Broad on purpose: the file names classes and factories, which may raise anything.
+        raise UsageError(
+            f"cannot use --log-config {os.path.abspath(path)}: {_cause(error)}. "
+            "Write a logging.config dictionary as JSON, or an INI file for logging.config.fileConfig."
+        ) from error
+
+
+def _cause(error: BaseException) -> str:
+    parts: list[str] = []
+    current: BaseException | None = error
+    while current is not None and len(parts) < 4:
+        text = str(current.strerror if isinstance(current, OSError) and current.strerror else current)
+        if isinstance(current, KeyError):
+            text = f"{text} is missing"
+        parts.append(text.rstrip(".") or type(current).__name__)
+        current = current.__cause__ or current.__context__
+    return ": ".join(dict.fromkeys(parts))

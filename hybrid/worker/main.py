@@ -1,0 +1,190 @@
+"""A worker's life, from fork to exit: boot → ready → serve → drain → leave.
+
+What moves it: records from the parent, SIGTERM, and the end of the life pipe. What it says: its boot report
+(step by step), READY, and a heartbeat that its loop writes into the scoreboard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import traceback
+from dataclasses import dataclass
+
+from hybrid.ground.clock import monotonic_ns
+from hybrid.ground.errors import ExitCode, HybridError, LoadError
+from hybrid.handlers.exceptions import install_exception_handler
+from hybrid.handlers.lifespan import Worker
+from hybrid.shared import boot_report, messages
+from hybrid.shared.boot_report import Report
+from hybrid.shared.loader import LoadedTarget, load
+from hybrid.shared.messages import Op, Record
+from hybrid.shared.scoreboard import Cell, Row, Scoreboard
+from hybrid.shared.settings import Settings
+from hybrid.worker import logs, watchdog
+from hybrid.worker.loops import close_loop, new_loop
+from hybrid.worker.service import Service, ServicePlan
+
+_log = logging.getLogger("hybrid.error")
+
+TICK_S = 0.25
+"""Between heartbeats, and between flushes of the counters into the scoreboard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """What a worker is born with: what it inherits from the mold, and what is its own."""
+
+    settings: Settings
+    slot: int
+    generation: int
+    channel: socket.socket
+    report_fd: int
+    scoreboard: Scoreboard
+    life_fd: int
+    log_fd: int
+    listeners: list[socket.socket]
+    addresses: tuple[str, ...]
+    app: LoadedTarget | None
+
+
+def live(birth: Birth) -> int:
+    """Be a worker; return the exit code. Runs in: worker, right after the fork, with no loop and one thread."""
+    gc.enable()
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, _ignore)
+    who = f"worker {birth.slot}"
+    _set_title(f"hybrid: {who} [{birth.settings.app.target.rpartition(':')[2]}]")
+    boot_report.write_step(birth.report_fd, "load")
+    try:
+        logs.install(birth.settings.log, who, birth.log_fd)
+        app = birth.app or load(birth.settings.app.target, factory=birth.settings.app.factory)
+    except HybridError as error:
+        return _boot_failed(birth, "load", error)
+    watchdog.start(birth.life_fd, birth.settings.timeout.grace_s)
+    loop = new_loop(birth.settings.worker.loop)
+    asyncio.set_event_loop(loop)
+    try:
+        return loop.run_until_complete(WorkerProcess(birth, app, loop).run())
+    finally:
+        close_loop(loop)
+
+
+def _ignore(number: int, frame: object) -> None:
+    """Do nothing: Ctrl-C reaches the whole group, and only the parent decides. Not SIG_IGN: subprocesses inherit it."""
+
+
+def _set_title(title: str) -> None:
+    import setproctitle
+
+    setproctitle.setproctitle(title)
+
+
+def _boot_failed(birth: Birth, step: str, error: BaseException) -> int:
+    """Write the report; the parent reads it when it reaps us, and shows it once for all workers."""
+    code = ExitCode.APP_NOT_LOADED if isinstance(error, LoadError) else ExitCode.BOOT_FAILED
+    if isinstance(error, HybridError):
+        message, detail = str(error), error.detail
+    else:
+        message, detail = f"{type(error).__name__}: {error}", traceback.format_exc()
+    boot_report.write(birth.report_fd, Report(step, message, detail, code))
+    return code
+
+
+class WorkerProcess:
+    """The process around a :class:`~hybrid.worker.service.Service`.
+
+    Runs in: worker, in its loop. Closes: the service; descriptors go with the process.
+    """
+
+    def __init__(self, birth: Birth, app: LoadedTarget, loop: asyncio.AbstractEventLoop) -> None:
+        self._birth = birth
+        self._app = app
+        self._loop = loop
+        self._row: Row = birth.scoreboard.row(birth.slot)
+        self._service: Service
+        self._ticking: asyncio.TimerHandle | None = None
+
+    async def run(self) -> int:
+        """Boot, serve until told to leave, drain; return the exit code."""
+        birth = self._birth
+        worker = Worker(birth.slot, birth.generation, os.getpid(), birth.addresses)
+        self._service = Service(ServicePlan.of(birth.settings, self._app, worker), birth.scoreboard, birth.slot)
+        self._loop.add_signal_handler(signal.SIGTERM, self._on_term)
+        self._loop.add_reader(birth.channel.fileno(), self._on_parent)
+        self._loop.add_reader(birth.life_fd, self._on_parent_gone)
+        install_exception_handler(self._loop)
+        try:
+            left = await self._service.run(birth.listeners, self._note_step, self._say_ready)
+        except Exception as error:  # noqa: BLE001  # whatever ends the boot is reported to the parent
+            return _boot_failed(birth, boot_report.read(birth.report_fd).step, error)
+        finally:
+            if self._ticking is not None:
+                self._ticking.cancel()
+        if left is not None and left.open:
+            _log.info(
+                "drained: %d connections were open, %d were cancelled, %d cut", left.open, left.cancelled, left.aborted
+            )
+        return ExitCode.OK
+
+    def _note_step(self, step: str) -> None:
+        boot_report.write_step(self._birth.report_fd, step)
+
+    def _say_ready(self) -> None:
+        service = self._service
+        report = Report("ready", name=self._app.name, kind=service.kind, detail=service.description)
+        boot_report.write(self._birth.report_fd, report)
+        self._row[Cell.READY_NS] = monotonic_ns()
+        self._tell(Record(Op.READY, self._birth.slot, self._birth.generation))
+        self._tick()
+
+    def _tick(self) -> None:
+        self._row[Cell.HEARTBEAT_NS] = monotonic_ns()
+        self._service.flush()
+        self._ticking = self._loop.call_later(TICK_S, self._tick)
+
+    # ── what moves it ──
+
+    def _on_term(self) -> None:
+        grace_s = self._birth.settings.timeout.grace_s
+        self._tell(Record(Op.DRAINING, self._birth.slot, a=int(grace_s * 1000)))
+        self._service.leave(grace_s)
+
+    def _on_parent(self) -> None:
+        try:
+            record, descriptors, is_open = messages.receive(self._birth.channel)
+        except BlockingIOError:
+            return
+        if not is_open:
+            self._on_parent_gone()
+        elif record is not None:
+            self._obey(record, descriptors)
+        for fd in descriptors:
+            os.close(fd)
+
+    def _obey(self, record: Record, descriptors: list[int]) -> None:
+        if record.op is Op.DRAIN:
+            self._service.leave(record.a / 1000, abort=bool(record.b))
+        elif record.op is Op.PARK:
+            self._service.park()
+            self._tell(Record(Op.PARKED, self._birth.slot))
+        elif record.op is Op.UNPARK:
+            self._service.unpark()
+            self._tell(Record(Op.UNPARKED, self._birth.slot))
+        elif record.op is Op.REOPEN_LOGS and descriptors:
+            os.dup2(descriptors[0], self._birth.log_fd, inheritable=False)
+
+    def _on_parent_gone(self) -> None:
+        self._loop.remove_reader(self._birth.life_fd)
+        self._loop.remove_reader(self._birth.channel.fileno())
+        self._service.leave(self._birth.settings.timeout.grace_s)
+
+    def _tell(self, record: Record) -> None:
+        try:
+            messages.send(self._birth.channel, record)
+        except OSError:
+            pass  # the parent is gone; the life pipe says so

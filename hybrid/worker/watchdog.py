@@ -1,0 +1,39 @@
+"""The thread that ends an orphan.
+
+When the parent dies, the worker's loop sees the end of the life pipe and drains. A loop that is blocked sees
+nothing, and the orphan would hold its connections and the listening socket for ever. So a thread reads the pipe
+too, and ends the process when the drain is overdue. It never writes a heartbeat: that is the loop's word.
+
+The documented limit: code that holds the GIL for ever stops this thread as well.
+
+Source: pipe(7): reading sees end of file when the last write end is closed.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import signal
+import time
+
+AFTER_GRACE_S = 5.0
+
+
+def start(life_fd: int, grace_s: float) -> None:
+    """Watch ``life_fd`` until its end, then give the process ``grace_s`` + 5 s to leave by itself.
+
+    Runs in: worker, in a daemon thread of its own. The low-level start keeps the thread out of
+    ``threading.enumerate()``, where it would be waited for at exit.
+    """
+    _thread.start_new_thread(_watch, (life_fd, grace_s + AFTER_GRACE_S))
+
+
+def _watch(life_fd: int, patience_s: float) -> None:
+    try:
+        while os.read(life_fd, 1):
+            pass  # nobody writes; only the end counts
+    except OSError:
+        return  # closed under us: the process is leaving
+    time.sleep(patience_s)
+    os.write(2, b"hybrid: the parent is gone and the loop did not drain in time: leaving by SIGKILL\n")
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,430 @@
+"""The shared acceptor on a real loop: what it promises on uvloop and asyncio, over TCP, IPv6 and unix sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import selectors
+import socket
+import struct
+import sys
+from pathlib import Path
+
+import pytest
+
+from hybrid.connection.registry import Door
+from hybrid.ground.errors import ListenError
+from hybrid.shared.scoreboard import NOT_ACCEPTING, Cell
+from hybrid.worker.acceptors import ACCEPTORS, make_acceptor, shared
+from hybrid.worker.acceptors.acceptor import Entrance, Factory, Stage
+from hybrid.worker.loops import new_loop
+from tests.component.acceptor_room import BACKLOG, FAMILIES, LOOPS, Echo, Room, Thief, echo_factory, listen, run
+from tests.support.eventually import eventually_async
+
+EVERY_KIND = list(itertools.product(ACCEPTORS, FAMILIES))
+
+
+@pytest.fixture(params=LOOPS)
+def loop(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoop:
+    return new_loop(request.param)
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Room:
+    return Room("v4", tmp_path)
+
+
+# ── the contract: every name, every loop, every family ──
+
+
+@pytest.mark.parametrize(("name", "family"), EVERY_KIND)
+def test_connections_are_served_and_counted(
+    loop: asyncio.AbstractEventLoop, name: str, family: str, tmp_path: Path
+) -> None:
+    """Every client is served, and the scoreboard knows at once how many there are."""
+
+    async def main() -> None:
+        room = Room(family, tmp_path)
+        room.furnish(name)
+        assert room.row[Cell.ACTIVE] == NOT_ACCEPTING
+        await room.intake.start()
+        clients = [room.connect() for _ in range(10)]
+        assert all([await room.served(client) for client in clients])
+        assert room.row[Cell.ACTIVE] == 10
+        for client in clients[:4]:
+            client.close()
+        await eventually_async(lambda: room.row[Cell.ACTIVE] == 6)
+        await room.leave()
+        assert (room.registry.accepted, room.registry.closed) == (10, 10)
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize(("name", "family"), EVERY_KIND)
+def test_a_parked_worker_leaves_connections_in_the_queue(
+    loop: asyncio.AbstractEventLoop, name: str, family: str, tmp_path: Path
+) -> None:
+    """Parked, it takes nothing and serves what it holds; un-parked, it takes what waited. As often as wanted."""
+
+    async def main() -> None:
+        room = Room(family, tmp_path)
+        room.furnish(name)
+        await room.intake.start()
+        held = room.connect()
+        await room.holds(1)
+        for round_ in range(1, 4):
+            room.intake.park()
+            await _away(room)
+            late = room.connect()
+            assert await room.served(held)
+            assert room.waiting()
+            assert room.row[Cell.ACTIVE] == NOT_ACCEPTING | round_
+            room.intake.unpark()
+            assert await room.served(late)
+            assert room.row[Cell.ACTIVE] == round_ + 1
+        await room.leave()
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize(("name", "family"), EVERY_KIND)
+def test_leaving_keeps_the_listener_alive(
+    loop: asyncio.AbstractEventLoop, name: str, family: str, tmp_path: Path
+) -> None:
+    """A worker that leaves closes only its own copy: others accept on, and a unix socket's file stays."""
+
+    async def main() -> None:
+        room = Room(family, tmp_path)
+        room.furnish(name)
+        await room.intake.start()
+        await room.served(room.connect())
+        await room.intake.leave()
+        await room.intake.leave()
+        assert room.acceptor.stage is Stage.GONE
+        late = room.connect()
+        accepted, _ = room.outside.accept()
+        accepted.sendall(b"x")
+        assert late.recv(1) == b"x"
+        accepted.close()
+        assert family != "unix" or room.path.is_socket()
+        await room.leave()
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("name", ACCEPTORS)
+def test_leaving_serves_what_it_has_accepted(loop: asyncio.AbstractEventLoop, name: str, room: Room) -> None:
+    """Of many connections that arrive while the worker leaves each is either served or still in the queue."""
+
+    async def main() -> None:
+        room.furnish(name)
+        await room.intake.start()
+        clients = [room.connect() for _ in range(20)]
+        await room.intake.leave()
+        taken = room.registry.active
+        room.outside.setblocking(False)
+        left = 0
+        while room.waiting():
+            room.outside.accept()[0].close()
+            left += 1
+        assert taken + left == len(clients)
+        assert room.registry.accepted == taken
+        await room.leave()
+
+    run(loop, main())
+
+
+# ── exclusive or plain ──
+
+
+def test_wake_ups_are_exclusive_on_both_loops(loop: asyncio.AbstractEventLoop, room: Room) -> None:
+    """Neither loop needs the fallback."""
+
+    async def main() -> None:
+        room.furnish()
+        await room.intake.start()
+        assert room.acceptor.mode == "exclusive"
+        await room.leave()
+
+    run(loop, main())
+
+
+def test_plain_can_be_asked_for(loop: asyncio.AbstractEventLoop, room: Room, caplog: pytest.LogCaptureFixture) -> None:
+    """shared=plain is plain, and nothing to warn of."""
+
+    async def main() -> None:
+        room.furnish("shared=plain")
+        await room.intake.start()
+        assert room.acceptor.mode == "plain"
+        await room.leave()
+
+    run(loop, main())
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("kind", ["uvloop", "asyncio", "poll"])
+def test_without_the_loops_epoll_it_is_plain_and_says_so(
+    kind: str, room: Room, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A loop whose epoll cannot be reached accepts plainly, warns once, and still parks and leaves."""
+    if kind == "poll":
+        loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop(selectors.PollSelector())
+    else:
+        loop = new_loop(kind)
+        monkeypatch.setattr(shared, "loop_epoll", lambda loop: None)
+
+    async def main() -> None:
+        room.furnish()
+        make_acceptor("shared", Entrance(room.outside.dup(), BACKLOG, echo_factory), room.intake)
+        await room.intake.start()
+        assert room.acceptor.mode == "plain"
+        assert await room.served(room.connect())
+        room.intake.park()
+        await _away(room)
+        late = room.connect()
+        room.intake.unpark()
+        room.intake.park()
+        room.intake.unpark()
+        assert await room.served(late)
+        room.intake.beat()
+        await room.leave()
+
+    run(loop, main())
+    warnings = [record for record in caplog.records if record.name == "hybrid.error"]
+    assert [record.levelno for record in warnings] == [logging.WARNING]
+    assert "plain shared socket" in warnings[0].getMessage()
+
+
+def test_a_lost_wake_up_is_healed_by_the_heartbeat(loop: asyncio.AbstractEventLoop, room: Room) -> None:
+    """A connection whose wake-up went to a worker that died then is taken at the next heartbeat."""
+
+    async def main() -> None:
+        with Thief(room.outside) as thief:
+            room.furnish()
+            await room.intake.start()  # behind the thief in the wait queue
+            room.intake.registry.accepting = True
+            client = room.connect()
+            thief.join()
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert room.waiting(), "the thief was not the only one woken"
+            room.intake.beat()
+            assert await room.served(client)
+        await room.leave()
+
+    run(loop, main())
+
+
+def test_a_parked_worker_first_takes_what_it_was_woken_for(loop: asyncio.AbstractEventLoop, room: Room) -> None:
+    """Told to park with a connection in the queue, it takes that one: nobody else was woken for it."""
+
+    async def main() -> None:
+        room.furnish()
+        await room.intake.start()
+        client = room.connect()
+        room.intake.park()
+        assert await room.served(client)
+        assert room.acceptor.stage is Stage.AWAY
+        room.connect()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert room.waiting()
+        await room.leave()
+
+    run(loop, main())
+
+
+def test_the_backlog_is_the_configured_one(loop: asyncio.AbstractEventLoop, room: Room) -> None:
+    """The loops call listen(2) again; the queue of all workers must not shrink by it."""
+
+    async def main() -> None:
+        room.furnish()
+        await room.intake.start()
+        assert _backlog(room.outside) == BACKLOG
+        await room.leave()
+
+    run(loop, main())
+
+
+def test_two_listeners_share_one_count(loop: asyncio.AbstractEventLoop, room: Room, tmp_path: Path) -> None:
+    """A worker's count is over all of its listeners, and both are left alone when it is full."""
+
+    async def main() -> None:
+        room.furnish(limit=2)
+        other = listen("v6", tmp_path)
+        make_acceptor("shared", Entrance(other.dup(), BACKLOG, echo_factory), room.intake)
+        await room.intake.start()
+        room.connect()
+        await room.holds(1)
+        with socket.create_connection(other.getsockname()[:2]):
+            await room.holds(2)
+            assert room.row[Cell.ACTIVE] == NOT_ACCEPTING | 2
+            late = room.connect()
+            assert room.waiting()
+        await room.served(late)
+        await room.leave()
+        other.close()
+
+    run(loop, main())
+
+
+# ── limits ──
+
+
+def test_a_full_worker_leaves_connections_to_others(
+    loop: asyncio.AbstractEventLoop, room: Room, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the limit it takes nothing, says so to the others, and comes back when one has gone."""
+
+    async def main() -> None:
+        room.furnish(limit=3)
+        await room.intake.start()
+        clients = []
+        for count in range(1, 4):
+            clients.append(room.connect())
+            await room.holds(count)
+        assert room.row[Cell.ACTIVE] == NOT_ACCEPTING | 3
+        late = room.connect()
+        assert await room.served(clients[0])
+        room.intake.beat()
+        assert room.waiting()
+        assert room.registry.active == 3
+        clients.pop().close()
+        assert await room.served(late)
+        room.registry.flush()
+        assert (room.row[Cell.LIMIT], room.row[Cell.PAUSES]) == (3, 2)
+        await room.leave()
+
+    run(loop, main())
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["connection limit reached"]
+
+
+def test_parked_and_full_needs_both_to_end(loop: asyncio.AbstractEventLoop, room: Room) -> None:
+    """A full worker that was parked does not come back when a connection closes, but when it is un-parked."""
+
+    async def main() -> None:
+        room.furnish(limit=1)
+        await room.intake.start()
+        client = room.connect()
+        await room.holds(1)
+        room.intake.park()
+        client.close()
+        await room.holds(0)
+        late = room.connect()
+        assert await _never_taken(room)
+        room.intake.unpark()
+        assert await room.served(late)
+        await room.leave()
+
+    run(loop, main())
+
+
+# ── bad handlers, bad clients ──
+
+
+def test_a_factory_that_raises_costs_its_connection_only(
+    loop: asyncio.AbstractEventLoop, room: Room, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client is cut, the error is logged with its traceback and counted, and the listener lives."""
+
+    async def main() -> None:
+        room.furnish(factory_for=_raising_every_other)
+        await room.intake.start()
+        running = asyncio.get_running_loop()
+        for _ in range(3):
+            assert await asyncio.wait_for(running.sock_recv(room.connect(), 1), 5) == b""
+            assert await room.served(room.connect())
+        assert (room.registry.failed, room.registry.accepted) == (3, 3)
+        await room.leave()
+
+    run(loop, main())
+    assert caplog.text.count("ValueError: no protocol today") == 3
+
+
+def _raising_every_other(door: Door) -> Factory:
+    calls = itertools.count()
+
+    def make() -> asyncio.BaseProtocol:
+        if next(calls) % 2 == 0:
+            raise ValueError("no protocol today")
+        return Echo(door)
+
+    return make
+
+
+def test_a_factory_that_exits_ends_the_loop_as_anywhere_else(loop: asyncio.AbstractEventLoop, room: Room) -> None:
+    """SystemExit is not swallowed."""
+
+    def factory_for(door: Door) -> Factory:
+        return lambda: sys.exit(7)
+
+    async def main() -> None:
+        room.furnish(factory_for=factory_for)
+        await room.intake.start()
+        room.connect()
+        await asyncio.get_running_loop().create_future()
+
+    task = loop.create_task(main())
+    with pytest.raises(SystemExit) as exit_:
+        loop.run_until_complete(task)
+    assert exit_.value.code == 7
+    task.cancel()
+    loop.run_until_complete(asyncio.wait([task]))
+    run(loop, room.leave())
+
+
+def test_clients_that_are_gone_do_no_harm(loop: asyncio.AbstractEventLoop, room: Room) -> None:
+    """Connections reset before they are accepted are counted out again; the next client is served."""
+
+    async def main() -> None:
+        room.furnish()
+        await room.intake.start()
+        for _ in range(20):
+            client = room.connect()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+        assert await room.served(room.connect())
+        await room.holds(1)
+        await room.leave()
+
+    run(loop, main())
+
+
+def test_what_cannot_be_accepted_on_is_an_error(loop: asyncio.AbstractEventLoop, room: Room) -> None:
+    """A descriptor that is no stream socket is refused by name."""
+
+    async def main() -> None:
+        room.furnish()
+        datagram = socket.socket(type=socket.SOCK_DGRAM)
+        make_acceptor("shared", Entrance(datagram, BACKLOG, echo_factory), room.intake)
+        with pytest.raises(ListenError, match=r"cannot accept on .*Give a listening stream socket"):
+            await room.intake.start()
+        await room.leave()
+
+    run(loop, main())
+
+
+# ── looking ──
+
+
+async def _away(room: Room) -> None:
+    """Return when every server of the room has stopped accepting."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert room.acceptor.stage is Stage.AWAY
+
+
+async def _never_taken(room: Room) -> bool:
+    """Return whether the connection that waits still waits after some turns and a heartbeat."""
+    room.intake.beat()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    return room.waiting()
+
+
+def _backlog(listener: socket.socket) -> int:
+    """Return the accept queue's size: tcpi_sacked of a listener (linux/net/ipv4/tcp.c, tcp_get_info)."""
+    info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    size: int = struct.unpack_from("I", info, 28)[0]
+    return size

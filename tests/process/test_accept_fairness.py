@@ -1,0 +1,234 @@
+"""Forked workers on one listener: connections are spread evenly, one is woken for each, and nobody is cut off."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from hybrid.shared.scoreboard import COUNT_MASK, NOT_ACCEPTING, Cell, Scoreboard
+from tests.process.accept_pool import Plan
+from tests.support.eventually import eventually
+
+SLOTS = 8
+ROOT = Path(__file__).parents[2]
+
+
+class Pool:
+    """The pool program, its listener, its scoreboard, and its clients."""
+
+    def __init__(self, loop: str, workers: int, accept: str = "shared") -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self.scoreboard = Scoreboard.create(SLOTS, 0)
+        self.clients: list[socket.socket] = []
+        fds = (self.listener.fileno(), self.scoreboard.fd)
+        plan = Plan(loop, accept, *fds)
+        self._program = subprocess.Popen(
+            [sys.executable, "-m", "tests.process.accept_pool", json.dumps(asdict(plan))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=fds,
+            cwd=ROOT,
+            text=True,
+        )
+        self.pids = [self.spawn(slot) for slot in range(workers)]
+
+    def do(self, **command: object) -> dict[str, object]:
+        """Have the pool obey a command; return its answer."""
+        assert self._program.stdin is not None
+        assert self._program.stdout is not None
+        self._program.stdin.write(json.dumps(command) + "\n")
+        self._program.stdin.flush()
+        answer: dict[str, object] = json.loads(self._program.stdout.readline())
+        return answer
+
+    def spawn(self, slot: int, descriptors: int | None = None) -> int:
+        """Start a worker that accepts when this returns; return its pid."""
+        answer = self.do(do="spawn", slot=slot, descriptors=descriptors)
+        assert answer["mode"] == "exclusive"
+        assert isinstance(answer["pid"], int)
+        return answer["pid"]
+
+    def cells(self) -> list[int]:
+        """Return the ACTIVE cell of every slot used."""
+        return list(self.scoreboard.active_column())
+
+    def counts(self) -> list[int]:
+        """Return the open connections of every slot used."""
+        return [cell & COUNT_MASK for cell in self.cells()]
+
+    def connect(self, count: int) -> list[socket.socket]:
+        """Open connections, each after the one before was opened by a worker; return them."""
+        new = []
+        held = sum(self.counts())
+        for number in range(1, count + 1):
+            new.append(socket.create_connection(self.listener.getsockname()))
+            wanted = held + number
+            eventually(lambda wanted=wanted: sum(self.counts()) >= wanted)
+        self.clients += new
+        return new
+
+    def close(self) -> None:
+        """End the pool and everything of it."""
+        for client in self.clients:
+            client.close()
+        assert self._program.stdin is not None
+        assert self._program.stdout is not None
+        self._program.stdin.close()
+        self._program.wait(10)
+        self._program.stdout.close()
+        self.listener.close()
+        self.scoreboard.close()
+
+
+@pytest.fixture(params=["uvloop", "asyncio"])
+def make_pool(request: pytest.FixtureRequest) -> Iterator[Callable[[int], Pool]]:
+    pools: list[Pool] = []
+
+    def make(workers: int) -> Pool:
+        pools.append(Pool(request.param, workers))
+        return pools[-1]
+
+    yield make
+    for pool in pools:
+        pool.close()
+
+
+def served(client: socket.socket) -> bool:
+    """Return whether the client gets its bytes back; a reset or an end is a failure, not an answer."""
+    client.settimeout(5)
+    client.sendall(b"hello")
+    return client.recv(5) == b"hello"
+
+
+def switches(pid: int) -> int:
+    """Return how often the process went to sleep of itself: once for each time it was woken."""
+    match = re.search(r"^voluntary_ctxt_switches:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert match is not None
+    return int(match[1])
+
+
+def test_connections_that_stay_are_spread_evenly(make_pool: Callable[[int], Pool]) -> None:
+    """400 connections on 4 workers: no worker holds more than two above another."""
+    pool = make_pool(4)
+    pool.connect(400)
+    assert max(pool.counts()) - min(pool.counts()) <= 2, pool.counts()
+
+
+def test_few_connections_are_spread_too(make_pool: Callable[[int], Pool]) -> None:
+    """Eight connections on four workers are two each, though every worker was idle all the time."""
+    pool = make_pool(4)
+    pool.connect(8)
+    assert pool.counts() == [2, 2, 2, 2]
+
+
+def test_one_worker_is_woken_per_connection(make_pool: Callable[[int], Pool]) -> None:
+    """No herd: 100 connections cost four idle workers about 100 wake-ups, not 400."""
+    pool = make_pool(4)
+    pool.connect(4)  # every loop has been through its first connection
+    before = sum(map(switches, pool.pids))
+    pool.connect(100)
+    woken = sum(map(switches, pool.pids)) - before
+    assert woken <= 160, woken  # the heartbeats of four workers are in it
+
+
+def test_a_replaced_worker_is_filled_first(make_pool: Callable[[int], Pool]) -> None:
+    """A worker that was killed and started again gets new connections until it holds as many as the others."""
+    pool = make_pool(4)
+    pool.connect(200)
+    pool.do(do="kill", slot=0)
+    assert pool.cells()[0] == NOT_ACCEPTING
+    pool.connect(30)  # nobody waits for the dead one
+    pool.spawn(0)
+    before = pool.counts()
+    pool.connect(40)
+    assert pool.counts()[0] >= 36, (before, pool.counts())
+    pool.connect(130)
+    assert sum(pool.counts()) >= 350
+    assert max(pool.counts()) - min(pool.counts()) <= 3, pool.counts()
+
+
+def test_a_stopped_worker_keeps_nobody_waiting(make_pool: Callable[[int], Pool]) -> None:
+    """While one worker is frozen the others are woken instead of it, though it holds the fewest."""
+    pool = make_pool(3)
+    pool.connect(3)
+    os.kill(pool.pids[0], signal.SIGSTOP)
+    stat = Path(f"/proc/{pool.pids[0]}/stat")
+    eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
+    clients = pool.connect(40)
+    assert pool.counts()[0] == 1
+    assert all(served(client) for client in clients)
+    os.kill(pool.pids[0], signal.SIGCONT)
+    pool.connect(37)
+    assert pool.counts()[0] >= 20, pool.counts()
+
+
+def test_a_worker_that_leaves_loses_nobody(make_pool: Callable[[int], Pool]) -> None:
+    """Connections that arrive while a worker leaves are served, by it or by another."""
+    pool = make_pool(2)
+    before = [socket.create_connection(pool.listener.getsockname()) for _ in range(30)]
+    pool.clients += before
+    pool.do(do="tell", slot=0, leave=True)
+    after = pool.connect(30)
+    assert all(served(client) for client in before + after)
+    assert pool.cells()[0] & NOT_ACCEPTING
+
+
+def test_a_worker_short_of_descriptors_leaves_connections_to_others(make_pool: Callable[[int], Pool]) -> None:
+    """With connections using up its descriptors a worker stops in time, and comes back when some are closed."""
+    pool = make_pool(1)
+    pool.spawn(1, descriptors=64)
+    clients = pool.connect(150)
+    assert all(served(client) for client in clients)
+    assert pool.cells()[1] & NOT_ACCEPTING
+    assert 20 < pool.counts()[1] < 56
+    for client in clients:
+        client.close()
+    eventually(lambda: sum(pool.cells()) == 0)
+    pool.connect(20)
+    assert pool.counts() == [10, 10]
+
+
+def test_files_of_the_app_cut_nobody_off(make_pool: Callable[[int], Pool]) -> None:
+    """A worker whose app opens every file it can leaves its clients in the queue, and serves them afterwards."""
+    pool = make_pool(0)
+    pool.spawn(0, descriptors=128)
+    held = pool.connect(5)
+    pool.do(do="tell", slot=0, files=90)
+    eventually(lambda: pool.cells()[0] & NOT_ACCEPTING)
+    pool.do(do="tell", slot=0, files=1000)  # until open() fails
+    waiting = [socket.create_connection(pool.listener.getsockname()) for _ in range(20)]
+    pool.clients += waiting
+    assert all(served(client) for client in held)
+    poll = select.poll()
+    for client in waiting:
+        poll.register(client, select.POLLIN)  # an end or a reset would show
+    assert poll.poll(0) == []
+    pool.do(do="tell", slot=0, files=0)
+    assert all(served(client) for client in waiting)
+    pool.do(do="tell", slot=0)
+    assert pool.scoreboard.row(0)[Cell.PAUSES] == 1
+
+
+def test_asyncio_without_a_descriptor_cuts_nobody_off() -> None:
+    """On asyncio even a failed accept leaves the client in the queue, and the listener as it was."""
+    pool = Pool("asyncio", 0)
+    try:
+        pool.spawn(0, descriptors=64)
+        pool.do(do="tell", slot=0, files=1000)
+        pool.clients += (client := [socket.create_connection(pool.listener.getsockname())])
+        eventually(lambda: pool.cells()[0] & NOT_ACCEPTING)
+        pool.do(do="tell", slot=0, files=0)
+        assert served(client[0])
+    finally:
+        pool.close()

@@ -1,0 +1,248 @@
+"""A real server in a session of its own: started, asked, and never left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hybrid.ground.states import Life
+from hybrid.shared.scoreboard import Cell, Scoreboard
+from tests.support.eventually import eventually
+
+ROOT = Path(__file__).resolve().parents[2]
+BOOT_S = 30.0
+
+
+@dataclass(frozen=True)
+class WorkerView:
+    """One row of the scoreboard."""
+
+    slot: int
+    pid: int
+    life: Life
+    active: int
+    accepted: int
+    errors: int
+    heartbeat_ns: int
+
+
+class Server:
+    """A running ``hybrid-serve``. Closes: every process of its session, by pid, on :meth:`end`."""
+
+    def __init__(self, arguments: tuple[str, ...], log: Path, **popen: Any) -> None:
+        self.log_path = log
+        read, write = os.pipe()
+        self._ready_read = read
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "hybrid", *arguments, "--ready-fd", str(write)],
+                pass_fds=(write, *popen.pop("pass_fds", ())),
+                start_new_session=True,
+                stdout=popen.pop("stdout", output),
+                stderr=output,
+                cwd=popen.pop("cwd", ROOT),
+                **popen,
+            )
+        os.close(write)
+        self.pid = self.process.pid
+        self.said: dict[str, Any] = {}
+
+    # ── coming up ──
+
+    def wait_ready(self, within_s: float = BOOT_S) -> Server:
+        """Wait for the line on ``--ready-fd``; fail with the log when none comes."""
+        data = b""
+        deadline = time.monotonic() + within_s
+        while not data.endswith(b"\n"):
+            if not select.select([self._ready_read], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                raise AssertionError(f"not ready within {within_s} s\n{self.log}")
+            chunk = os.read(self._ready_read, 65536)
+            if not chunk:
+                raise AssertionError(f"ended before it was ready\n{self.log}")
+            data += chunk
+        self.said = json.loads(data)
+        assert self.said["event"] == "ready", self.said
+        return self
+
+    @property
+    def address(self) -> str:
+        """The first address, as the server reports it."""
+        address: str = self.said["addresses"][0]
+        return address
+
+    def connect(self, address: str | None = None, timeout_s: float = 10.0) -> socket.socket:
+        """Return a connected, blocking socket."""
+        address = address or self.address
+        if address.startswith("unix:"):
+            client = socket.socket(socket.AF_UNIX)
+            client.settimeout(timeout_s)
+            client.connect(address[5:])
+            return client
+        host, _, port = address.rpartition(":")
+        return socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s)
+
+    def echoes(self, payload: bytes = b"hello\n") -> bool:
+        """Say something to an echo service; return whether it came back."""
+        with self.connect() as client:
+            client.sendall(payload)
+            return exactly(client, len(payload)) == payload
+
+    # ── looking ──
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def workers(self) -> list[WorkerView]:
+        """Read the scoreboard through the parent's descriptor."""
+        board = self._scoreboard()
+        try:
+            return [
+                WorkerView(
+                    row.slot,
+                    row[Cell.PID],
+                    Life(row[Cell.LIFE]),
+                    row.active,
+                    row[Cell.ACCEPTED],
+                    row[Cell.HANDLER_ERRORS],
+                    row[Cell.HEARTBEAT_NS],
+                )
+                for row in board.rows()
+            ]
+        finally:
+            board.close()
+
+    def ready_pids(self) -> list[int]:
+        """Return the pids of the workers that serve now."""
+        return [worker.pid for worker in self.workers() if worker.life is Life.READY]
+
+    def wait_workers(self, count: int, within_s: float = 10.0) -> list[int]:
+        """Wait until ``count`` workers serve; return their pids."""
+        return eventually(lambda: pids if len(pids := self.ready_pids()) == count else [], within_s)
+
+    def mold_pid(self) -> int:
+        """Return the mold's pid: the parent's child that is not in the scoreboard."""
+        known = {worker.pid for worker in self.workers()}
+        molds = [pid for pid in children(self.pid) if pid not in known]
+        assert len(molds) == 1, molds
+        return molds[0]
+
+    def _scoreboard(self) -> Scoreboard:
+        folder = f"/proc/{self.pid}/fd"
+        for name in os.listdir(folder):
+            if "hybrid-scoreboard" in os.readlink(f"{folder}/{name}"):
+                return Scoreboard.attach(os.open(f"{folder}/{name}", os.O_RDWR | os.O_CLOEXEC))
+        raise AssertionError("the parent has no scoreboard")
+
+    # ── going down ──
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def wait(self, within_s: float = 20.0) -> int:
+        """Wait for the parent's exit; return its code."""
+        try:
+            return self.process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {within_s} s\n{self.log}") from None
+
+    def stop(self, within_s: float = 20.0) -> int:
+        """SIGTERM, and wait for the exit."""
+        self.signal(signal.SIGTERM)
+        return self.wait(within_s)
+
+    def everyone(self) -> list[int]:
+        """Return every living process of the server's session."""
+        return session_members(self.pid)
+
+    def end(self) -> None:
+        """Leave nothing behind, whatever the test did."""
+        while members := session_members(self.pid):
+            for pid in members:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+            if self.process.poll() is None:
+                self.process.wait(10)
+            eventually(lambda gone=members: not set(gone) & set(session_members(self.pid)))  # type: ignore[misc]  # bound now
+        self.process.wait(10)
+        if self._ready_read >= 0:
+            os.close(self._ready_read)
+            self._ready_read = -1
+
+
+def exactly(client: socket.socket, count: int) -> bytes:
+    """Receive ``count`` bytes, or what came before the end."""
+    data = b""
+    while len(data) < count:
+        chunk = client.recv(count - len(data))
+        if not chunk:
+            break
+        data += chunk
+    return data
+
+
+def until_eof(client: socket.socket) -> bytes:
+    """Receive until the peer closes."""
+    data = b""
+    while chunk := client.recv(65536):
+        data += chunk
+    return data
+
+
+def stat_fields(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat after the name: state, ppid, pgrp, session …"""
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()
+
+
+def processes() -> Iterator[tuple[int, list[str]]]:
+    """Yield every living process with its stat fields; zombies are not living."""
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                fields = stat_fields(int(name))
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if fields[0] not in "ZX":
+                yield int(name), fields
+
+
+def session_members(session: int) -> list[int]:
+    """Return the living processes of a session."""
+    return [pid for pid, fields in processes() if int(fields[3]) == session]
+
+
+def children(parent: int) -> list[int]:
+    """Return the living children of a process."""
+    return [pid for pid, fields in processes() if int(fields[1]) == parent]
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether the process exists and is no zombie."""
+    try:
+        return stat_fields(pid)[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@contextmanager
+def running(*arguments: str, log: Path, **popen: Any) -> Iterator[Server]:
+    """Run a server for the length of a block."""
+    server = Server(arguments, log, **popen)
+    try:
+        yield server
+    finally:
+        server.end()

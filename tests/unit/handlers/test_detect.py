@@ -1,0 +1,173 @@
+"""Promises of :mod:`hybrid.handlers.detect`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from hybrid.ground.errors import LoadError
+from hybrid.handlers.detect import Kind, detect
+from hybrid.handlers.protocol import protocol
+
+
+async def handle(conn: object) -> None: ...
+
+
+async def with_option(conn: object, limit: int = 3, *, strict: bool = True) -> None: ...
+
+
+async def two(reader: object, writer: object) -> None: ...
+
+
+async def anything(*args: object) -> None: ...
+
+
+async def nothing() -> None: ...
+
+
+async def asgi(scope: object, receive: object, send: object) -> None: ...
+
+
+async def generator(conn: object) -> AsyncIterator[bytes]:
+    yield b""
+
+
+def wsgi(environ: object, start_response: object) -> None: ...
+
+
+def blocking(sock: object) -> None: ...
+
+
+def make() -> asyncio.Protocol:
+    return asyncio.Protocol()
+
+
+def make_with(limit: int) -> asyncio.Protocol:
+    return asyncio.Protocol()
+
+
+class AsyncCallable:
+    async def __call__(self, conn: object) -> None: ...
+
+
+class AsgiApp:
+    async def __call__(self, scope: object, receive: object, send: object) -> None: ...
+
+
+class WsgiApp:
+    def __call__(self, environ: object, start_response: object) -> None: ...
+
+
+class AsgiTwo:
+    def __init__(self, scope: object, receive: object, send: object) -> None: ...
+
+
+class Proto(asyncio.Protocol): ...
+
+
+class Buffered(asyncio.BufferedProtocol): ...
+
+
+class Duck:
+    def connection_made(self, transport: object) -> None: ...
+    def data_received(self, data: bytes) -> None: ...
+
+
+class NeedsArgument(asyncio.Protocol):
+    def __init__(self, limit: int) -> None: ...
+
+
+class Datagram(asyncio.DatagramProtocol): ...
+
+
+class Server:
+    """Like aiohttp's web.Server: an object that makes protocols."""
+
+    def __call__(self) -> asyncio.Protocol:
+        return asyncio.Protocol()
+
+
+class Plain: ...
+
+
+STREAMS = [handle, with_option, anything, AsyncCallable(), partial(two, None), AsyncCallable().__call__]
+PROTOCOLS = [Proto, Buffered, Duck, Server(), partial(NeedsArgument, 3), partial(NeedsArgument, limit=3)]
+
+
+@pytest.mark.parametrize("obj", STREAMS)
+@pytest.mark.parametrize("interface", ["auto", "stream"])
+def test_stream_handlers_are_found(obj: object, interface: str) -> None:
+    """Coroutine functions, objects with an async call, partials."""
+    handler = detect(obj, interface, "h")
+    assert (handler.kind, handler.target, handler.name) == (Kind.STREAM, obj, "h")
+
+
+@pytest.mark.parametrize("obj", PROTOCOLS)
+@pytest.mark.parametrize("interface", ["auto", "protocol"])
+def test_protocols_are_found(obj: object, interface: str) -> None:
+    """Protocol classes, by inheritance or by shape, and objects that make protocols."""
+    assert detect(obj, interface, "h").kind is Kind.PROTOCOL
+
+
+@pytest.mark.parametrize("obj", [make, lambda: None, Plain, partial(make_with, 3)])
+def test_any_callable_without_arguments_is_a_protocol_factory_if_told(obj: Callable[[], Any]) -> None:
+    """--interface protocol takes the user's word, and only then."""
+    assert detect(obj, "protocol", "h").kind is Kind.PROTOCOL
+    with pytest.raises(LoadError):
+        detect(obj, "auto", "h")
+
+
+def test_marked_factory_carries_on_drain() -> None:
+    """hybrid.protocol(factory, on_drain=…) needs no option."""
+
+    def close(proto: object) -> None: ...
+
+    handler = detect(protocol(make, on_drain=close), "auto", "h")
+    assert (handler.kind, handler.target, handler.on_drain) == (Kind.PROTOCOL, make, close)
+
+
+REFUSED: list[tuple[object, str, str]] = [
+    (nothing, "auto", "add --factory"),
+    (two, "auto", "two(reader: 'object', writer: 'object') -> 'None', and a stream handler takes one argument"),
+    (asgi, "auto", "looks like an ASGI application, and this version does not serve those yet"),
+    (AsgiApp(), "auto", "looks like an ASGI application"),
+    (AsgiTwo, "auto", "looks like an ASGI application"),
+    (wsgi, "auto", "looks like a WSGI application, and this version does not serve those yet"),
+    (WsgiApp(), "auto", "looks like a WSGI application"),
+    (blocking, "auto", "this version does not serve blocking handlers yet"),
+    (generator, "auto", "async generator function"),
+    (make, "auto", "add --interface protocol"),
+    (make_with, "protocol", "a protocol factory is called without arguments. Give its parameters defaults"),
+    (Plain, "auto", "class Plain has neither connection_made nor data_received"),
+    (NeedsArgument, "auto", "called without arguments"),
+    (Datagram, "auto", "Datagram is no stream protocol"),
+    (Proto(), "auto", "it is one Proto object, and each connection needs its own"),
+    (Proto, "stream", "cannot serve 'h'"),
+    (handle, "protocol", "Leave out --interface protocol"),
+    (7, "auto", "it is an int, which cannot be called"),
+    (None, "auto", "it is None, which cannot be called"),
+    (protocol(7), "auto", "hybrid.protocol() was given an int"),  # type: ignore[arg-type]  # the user's mistake
+]
+
+
+@pytest.mark.parametrize(("obj", "interface", "says"), REFUSED)
+def test_what_fits_no_kind_is_refused_with_every_kind_tried(obj: object, interface: str, says: str) -> None:
+    """One line with the remedy; the detail lists the kinds and why each did not fit."""
+    with pytest.raises(LoadError) as caught:
+        detect(obj, interface, "h")
+    assert says in f"{caught.value}\n{caught.value.detail}"
+    assert str(caught.value).startswith("cannot serve 'h': ")
+    tried = [line.partition(":")[0] for line in caught.value.detail.splitlines()]
+    assert tried == (["not stream", "not protocol"] if interface == "auto" else [f"not {interface}"])
+
+
+def test_called_coroutine_is_refused() -> None:
+    """handle() instead of handle."""
+    coroutine = handle(None)
+    with pytest.raises(LoadError, match="a coroutine that was called already"):
+        detect(coroutine, "auto", "h")
+    coroutine.close()
