@@ -10,10 +10,28 @@ BIND ?= 127.0.0.1:7000
 WORKERS ?= auto
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip install --quiet
 
+# Printed before the server's own lines: how to talk to it, with a tool that is here.
+define HOW_TO_TRY
+address='$(BIND)'; host=$${address%:*}; port=$${address##*:}; \
+host=$$(echo "$$host" | tr -d '[]'); test -n "$$host" || host=127.0.0.1; \
+echo "An echo service on $$address. Try it from another terminal:"; echo; \
+case $$address in \
+unix:*) say="socket.socket(socket.AF_UNIX); s.connect('$${address#unix:}')"; nc="nc -U $${address#unix:}";; \
+*) say="socket.create_connection(('$$host', $$port))"; nc="nc $$host $$port";; \
+esac; \
+if command -v nc >/dev/null 2>&1; then \
+echo "    $$nc"; echo; echo "Type a line and it comes back; Ctrl-C ends nc."; \
+else \
+echo "    $(PYTHON) -c \"import socket; s = $$say; s.sendall(b'hello'); print(s.recv(99))\""; echo; \
+echo "It prints b'hello'. (nc would be handier, but is not installed here.)"; \
+fi; \
+echo "Ctrl-C here stops the server."; echo
+endef
+
 .PHONY: serve test test-all lint format docs coverage bench clean
 
 serve: $(VENV)/.installed ## set up, then run the echo service on all cores
-	@$(BIN)/python examples/howto_try.py $(BIND)
+	@$(HOW_TO_TRY)
 	@exec $(BIN)/hybrid-serve examples/echo.py:echo --bind $(BIND) --workers $(WORKERS)
 
 test: $(VENV)/.installed-test ## set up, then run the tests
@@ -40,7 +58,7 @@ coverage: $(VENV)/.installed-test ## the tests, with a figure; parent, molds and
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
-bench: $(VENV)/.installed-test ## the ratios of docs/explanation/performance.md, on this machine
+bench: $(VENV)/.installed-test ## the ratios that must hold, on this machine
 	$(BIN)/python -m tests.benchmarks.raw_echo
 	$(BIN)/python -m tests.benchmarks.fetch
 	$(BIN)/python -m tests.benchmarks.pool

@@ -195,7 +195,7 @@ class PoolServer:
             await self._ready
         except BaseException:
             # Not ready, or not wanted any more: the end of the life line ends the pool, and no process is left.
-            await asyncio.shield(self._end(grace_s=0.0))
+            await asyncio.shield(self.drain(0.0))
             raise
         return self
 
@@ -203,7 +203,7 @@ class PoolServer:
         self, kind: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
     ) -> None:
         unasked = not self._asked and self._exited.done()
-        await asyncio.shield(self._end(grace_s=None))
+        await asyncio.shield(self.drain())
         code = self._exited.result()
         if error is None and (unasked or code != ExitCode.OK):
             raise HybridError(f"the pool ended by itself with code {code}; its log says why")
@@ -233,12 +233,6 @@ class PoolServer:
     async def wait_closed(self) -> int:
         """Wait until the pool has ended, for whatever reason; return its exit code."""
         return await asyncio.shield(self._exited)
-
-    async def _end(self, grace_s: float | None) -> None:
-        await self.drain(grace_s)
-        if self._scoreboard is not None:
-            self._scoreboard.close()
-            self._scoreboard = None
 
     def _on_parent(self) -> None:
         assert self._parent is not None
@@ -271,6 +265,9 @@ class PoolServer:
         os.close(self._pidfd)
         failure = parent.last_words()
         parent.close()
+        if self._scoreboard is not None:
+            self._scoreboard.close()
+            self._scoreboard = None
         if not self._ready.done():
             self._ready.set_exception(failure or BootError(f"the parent ended with code {code} before it was ready"))
         self._exited.set_result(code)

@@ -17,6 +17,10 @@ Found = dict[str, tuple[list[str], Origin]]
 """Texts and origin, by flag."""
 
 
+_SLIP = 0.9
+"""Likeness of a misspelt variable to a known one; the prefix that they share makes any two look alike."""
+
+
 class Environment:
     """``HYBRID_…`` variables, and the foreign ones that other servers read too. An empty variable is not set."""
 
@@ -44,9 +48,8 @@ class Environment:
         strangers = (
             name for name in sorted(self._environ) if name.startswith(ENVIRONMENT_PREFIX) and name not in known
         )
-        return [
-            f"{name} in the environment is no option.{guess}" for name in strangers if (guess := nearest(name, known))
-        ]
+        guesses = ((name, nearest(name, known, _SLIP)) for name in strangers)
+        return [f"{name} in the environment is no option.{guess}" for name, guess in guesses if guess]
 
 
 class ConfigurationFile:

@@ -14,7 +14,7 @@ Address = tuple[str, int] | str
 """(host, port), or the path of a unix socket ("" if it has none)."""
 
 UNKNOWN: Address = ("", 0)
-"""The peer of a connection that was gone before anybody asked who it was."""
+"""The peer of a connection that was gone before it was served."""
 
 
 def address(transport: asyncio.BaseTransport, name: str) -> Address:
@@ -40,6 +40,8 @@ def address(transport: asyncio.BaseTransport, name: str) -> Address:
 
 def show(where: Address) -> str:
     """Return an address as log lines write it."""
+    if where == UNKNOWN:
+        return "an unknown peer"
     if isinstance(where, str):
         return f"unix:{where}"
     host, port = where

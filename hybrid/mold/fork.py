@@ -37,6 +37,7 @@ def fork_sibling(body: Callable[[], int], report_fd: int) -> int:
     try:
         middle = os.fork()
         if middle == 0:
+            os.close(read)
             _fork_again(body, write, report_fd)
     except OSError:
         os.close(read)

@@ -9,6 +9,7 @@ Source: fork(2); CPython ``gc.freeze`` documentation (disable, import, freeze, f
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from hybrid.ground.errors import ExitCode, LoadError
 from hybrid.mold import fork_safety
 from hybrid.mold.fork import fork_sibling
-from hybrid.shared import boot_report, messages, procfs, settings
+from hybrid.shared import boot_report, messages, prctl, procfs, settings
 from hybrid.shared.boot_report import Report
 from hybrid.shared.loader import LoadedTarget, load
 from hybrid.shared.messages import Op, Record
@@ -120,7 +121,6 @@ def _find_imports(path: tuple[str, ...]) -> None:
 def _refuse(mold: Mold, report_fd: int, op: Op, report: Report) -> bool:
     boot_report.write(report_fd, report)
     messages.send(mold.channel, Record(op))
-    messages.receive(mold.channel)  # until told to leave: the parent reads the report first
     return False
 
 
@@ -136,18 +136,22 @@ def _serve_forks(mold: Mold) -> None:
             continue
         if record.op is Op.LISTENERS:
             mold.listeners += [socket.socket(fileno=fd) for fd in descriptors]
-        elif record.op is Op.SPAWN:
-            _spawn(mold, record, descriptors)
-        elif record.op is Op.REOPEN_LOGS:
-            os.dup2(descriptors[0], mold.log_fd, inheritable=False)
-            os.close(descriptors[0])
+        elif record.op is Op.SPAWN and len(descriptors) == 2:
+            _spawn(mold, record, *descriptors)
+        else:
+            if record.op is Op.SPAWN:  # the kernel drops what it has no number for
+                messages.send(mold.channel, Record(Op.FORK_FAILED, record.slot, a=record.a, b=errno.EMFILE))
+            elif record.op is Op.REOPEN_LOGS and descriptors:
+                os.dup2(descriptors[0], mold.log_fd, inheritable=False)
+            for fd in descriptors:
+                os.close(fd)
 
 
-def _spawn(mold: Mold, order: Record, descriptors: list[int]) -> None:
-    channel_fd, report_fd = descriptors
+def _spawn(mold: Mold, order: Record, channel_fd: int, report_fd: int) -> None:
 
     def worker() -> int:
         mold.channel.close()
+        prctl.signal_at_parents_death(signal.SIGCONT)  # a worker that somebody has stopped is to see that it is alone
         birth = Birth(
             settings=mold.settings,
             slot=order.slot,

@@ -29,7 +29,7 @@ from hybrid.shared.boot_report import Report
 from hybrid.shared.messages import Op
 
 STABLE_S = 1.0
-"""A worker that lived this long after READY did not die of its boot."""
+"""A worker that lived this long after READY did not die of its boot; nor did a mold."""
 CANCEL_S = 1.0
 """Between cancelling handlers and cutting their connections. The worker keeps it; the parent only waits for it."""
 LEAVE_S = 4.0
@@ -84,7 +84,7 @@ def _started(draft: Draft, event: p.Started) -> None:
 def _mold_imported(draft: Draft, event: p.MoldImported) -> None:
     if draft.pool.mold.life is not p.MoldLife.IMPORTING:
         return  # it was told to leave meanwhile
-    draft.mold(p.MoldLife.READY, None, failures=0)
+    draft.mold(p.MoldLife.READY, None)
     if draft.pool.slots:
         return  # a replaced mold: the size stands
     count, reason = draft.pool.plan.workers, "as asked"
@@ -99,8 +99,7 @@ def _mold_unsafe(draft: Draft, event: p.MoldUnsafe) -> None:
         return
     found = event.report.detail
     if draft.pool.plan.preload == "on":
-        _boot_failed(draft, "--preload on: importing the app left what does not survive a fork", event.report)
-        _end_mold(draft)
+        _refuse_mold(draft, "--preload on: importing the app left what does not survive a fork", event.report)
         return
     draft.write("warning", "not preloading: importing the app left what does not survive a fork", found)
     draft.mold(p.MoldLife.LEAVING, draft.now + MOLD_LEAVE_S, preload=False)
@@ -110,8 +109,16 @@ def _mold_unsafe(draft: Draft, event: p.MoldUnsafe) -> None:
 def _mold_import_failed(draft: Draft, event: p.MoldImportFailed) -> None:
     if draft.pool.mold.life is not p.MoldLife.IMPORTING:
         return
-    _boot_failed(draft, "the app cannot be imported", event.report)
+    what = "the mold cannot be started" if event.report.step == "exec" else "the app cannot be imported"
+    _refuse_mold(draft, what, event.report)
+
+
+def _refuse_mold(draft: Draft, what: str, report: Report) -> None:
+    """Show and count the failure of a mold that has imported nothing useful, and let it go."""
+    _boot_failed(draft, what, report)
     _end_mold(draft)
+    mold = draft.pool.mold
+    draft.mold(mold.life, mold.deadline, failures=mold.failures + 1)
 
 
 def _mold_exited(draft: Draft, event: p.MoldExited) -> None:
@@ -120,14 +127,18 @@ def _mold_exited(draft: Draft, event: p.MoldExited) -> None:
     if draft.pool.phase >= p.Phase.STOPPING:
         draft.mold(p.MoldLife.ABSENT, None)
         return
-    if before.life is p.MoldLife.LEAVING and before.failures == 0 and not before.preload:
-        draft.mold(p.MoldLife.ABSENT, draft.now)  # the preload that was not safe: the next one at once
+    if before.life is p.MoldLife.LEAVING:  # counted and shown when it was told to leave
+        wait_s = backoff_s(before.failures) if before.failures else 0.0
+        draft.mold(p.MoldLife.ABSENT, draft.now + wait_s)
         return
-    failures = before.failures + (0 if before.life is p.MoldLife.READY else 1)
-    wait_s = backoff_s(failures) if failures else 0.0
+    could_fork = before.life is p.MoldLife.READY
+    failures = 0 if could_fork and draft.now - before.since >= STABLE_S else before.failures + 1
+    waited = failures - could_fork  # the first quick death of one that could fork is nobody's loop yet
+    wait_s = backoff_s(waited) if waited > 0 else 0.0
     draft.mold(p.MoldLife.ABSENT, draft.now + wait_s, failures=failures)
     if draft.pool.phase is p.Phase.BOOTING and failures >= draft.pool.plan.boot_attempts:
-        _boot_failed(draft, f"the mold {event.exit} {failures} times before it could fork", Report(step="import"))
+        times = "" if failures == 1 else f" {failures} times"
+        _boot_failed(draft, f"the mold {event.exit}{times} before a worker was ready", Report(step="import"))
         return
     after = f"; another starts in {wait_s:.1f} s" if wait_s else "; another starts"
     draft.write("error" if failures else "warning", f"the mold {event.exit}{after}")
@@ -154,8 +165,9 @@ def _boot_failed(draft: Draft, what: str, report: Report) -> None:
     draft.write("error", message + (" (as before)" if again else ""), "" if again else report.detail)
     if draft.pool.phase is not p.Phase.BOOTING:
         return
-    draft.pool = replace(draft.pool, exit_code=ExitCode(report.exit_code))
-    draft.do(p.Fail(ExitCode(report.exit_code), message, report.detail))
+    code = ExitCode(report.exit_code) if report.exit_code in set(ExitCode) else ExitCode.BOOT_FAILED
+    draft.pool = replace(draft.pool, exit_code=code)
+    draft.do(p.Fail(code, message, report.detail))
     _stop(draft, p.StopStep.DRAIN, grace_s=0.0)
 
 
@@ -177,13 +189,18 @@ def _fork_failed(draft: Draft, event: p.ForkFailed) -> None:
         return
     failures = slot.failures + 1
     wait_s = backoff_s(failures)
-    draft.write("error", f"cannot fork worker {slot.index}: {event.reason}; again in {wait_s:.1f} s")
     _lost(draft, slot)
     draft.put(replace(draft.pool.slots[slot.index], failures=failures, deadline=draft.now + wait_s))
+    if draft.pool.phase is p.Phase.BOOTING and failures >= draft.pool.plan.boot_attempts:
+        _boot_failed(draft, f"cannot fork worker {slot.index}", Report(step="fork", error=event.reason))
+        return
+    draft.write("error", f"cannot fork worker {slot.index}: {event.reason}; again in {wait_s:.1f} s")
 
 
 def _worker_ready(draft: Draft, event: p.WorkerReady) -> None:
     slot = draft.pool.slots[event.slot]
+    if slot.life in (Life.READY, Life.PARKED):
+        return  # a word too many
     deadline = slot.deadline if slot.life in (Life.DRAINING, Life.KILLING) else None
     slot = draft.move(slot, LifeEvent.BOOTED, deadline)
     if slot.life is Life.READY and draft.pool.phase is p.Phase.BOOTING:

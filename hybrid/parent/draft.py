@@ -10,6 +10,8 @@ from hybrid.shared.machine import advance
 
 LIVING = (Life.STARTING, Life.READY, Life.PARKED, Life.DRAINING, Life.KILLING)
 """Lives with a process behind them, or one that is being forked."""
+FORKS_AT_ONCE = 32
+"""Requests to the mold that are not answered yet: its channel holds about 280, and it forks one after another."""
 
 
 class Draft:
@@ -42,6 +44,8 @@ class Draft:
         self.do(p.Write(level, message, detail))
 
     def mold(self, life: p.MoldLife, deadline: float | None, **changes: object) -> None:
+        if life is not self.pool.mold.life:
+            changes["since"] = self.now
         self.pool = replace(
             self.pool,
             mold=replace(self.pool.mold, life=life, deadline=deadline, **changes),  # type: ignore[arg-type]  # fields of Mold
@@ -66,8 +70,10 @@ class Draft:
             self.do(p.StartMold(mold.generation, mold.preload))
         if mold.life is not p.MoldLife.READY:
             return
+        room = FORKS_AT_ONCE - sum(slot.life in LIVING and slot.pid == 0 for slot in self.pool.slots)
         for slot in self.pool.slots:
-            if slot.life is Life.VACANT and slot.deadline is not None and slot.deadline <= self.now:
+            if room > 0 and slot.life is Life.VACANT and slot.deadline is not None and slot.deadline <= self.now:
+                room -= 1
                 ticket = self.pool.tickets + 1
                 self.pool = replace(self.pool, tickets=ticket)
                 slot = replace(slot, ticket=ticket, pid=0)

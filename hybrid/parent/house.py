@@ -50,6 +50,10 @@ class House:
     def build(self) -> None:
         """Make what can fail. Raises: HybridError: says what, and how to mend it; call :meth:`close` then."""
         process, bind = self.settings.process, self.settings.bind
+        # First: a SIGTERM that comes while files are made must not leave them behind.
+        self.wakeup = Wakeup()
+        self._undo.callback(self.wakeup.close)
+        unblock_signals()
         if process.umask >= 0:
             os.umask(process.umask)
         if process.chdir:
@@ -69,9 +73,6 @@ class House:
         self._undo.callback(os.close, self._life_write)
         self.scoreboard = Scoreboard.create(MAX_SLOTS, monotonic_ns())
         self._undo.callback(self.scoreboard.close)
-        self.wakeup = Wakeup()
-        self._undo.callback(self.wakeup.close)
-        unblock_signals()
 
     def close(self) -> None:
         """Undo everything, the last first."""

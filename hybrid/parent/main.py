@@ -11,11 +11,13 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
 from collections import deque
 from collections.abc import Callable
 
 from hybrid.ground.clock import monotonic, monotonic_ns
 from hybrid.ground.errors import ExitCode
+from hybrid.ground.states import Life
 from hybrid.parent import core
 from hybrid.parent import pool as p
 from hybrid.parent.draft import LIVING
@@ -86,16 +88,16 @@ class Parent:
         while self._events and self._exit_code is None:
             before = self._pool
             self._pool, actions = core.step(before, self._events.popleft(), monotonic())
+            self._publish(before)  # before anybody is told: who hears "ready" finds it in the scoreboard
             for action in actions:
                 self._actions[type(action)](action)
-            self._publish(before)
 
     def _publish(self, before: p.Pool) -> None:
         """Write what changed into the parent's line of each row."""
         for slot, old in zip(self._pool.slots, before.slots or self._pool.slots, strict=True):
             if slot is not old:
                 row = self._house.scoreboard.row(slot.index)
-                row[Cell.LIFE], row[Cell.PID] = slot.life, slot.pid
+                row[Cell.LIFE], row[Cell.PID] = slot.life, slot.pid if slot.life is not Life.VACANT else 0
 
     def _patience_ms(self) -> float | None:
         deadline = core.next_deadline(self._pool)
@@ -155,13 +157,21 @@ class Parent:
             self._events.append(p.MoldImportFailed(generation, boot_report.read(mold.report_fd)))
         elif record.op is Op.FORKED:
             self._adopt(record.slot, record.a, record.b)
-        elif record.op is Op.FORK_FAILED:
-            self._events.append(p.ForkFailed(record.slot, record.a, os.strerror(record.b)))
+        elif record.op is Op.FORK_FAILED and record.slot in self._workers:
+            self._events.append(p.ForkFailed(record.slot, record.a, os.strerror(record.b & 0xFFFF)))
 
     def _adopt(self, slot: int, ticket: int, pid: int) -> None:
-        """Take hold of a worker the mold has forked: only now is its pid known, and nobody else can reap it."""
+        """Take hold of a worker the mold has forked: only now is its pid known, and nobody else can reap it.
+
+        The mold ran the app's code, with less rights than ours perhaps: a pid that it reports has to be our child's.
+        """
         child = self._workers.get(slot)
         if child is None or child.pid or self._pool.slots[slot].ticket != ticket:
+            return
+        try:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except (OSError, OverflowError):
+            self._events.append(p.ForkFailed(slot, ticket, f"process {pid} is no child of the parent's"))
             return
         try:
             child.open_pidfd(pid)
@@ -201,7 +211,7 @@ class Parent:
     def _drain_channel(self, slot: int) -> None:
         """Hear a worker's last words: READY and the exit may have come in one poll."""
         channel = self._workers[slot].channel
-        while channel.fileno() in self._watched and select.select([channel], [], [], 0)[0]:
+        while channel.fileno() in self._watched and _has_news(channel):
             self._on_worker(slot)
 
     def _reap_mold(self) -> None:
@@ -210,7 +220,7 @@ class Parent:
         left = _wait(os.P_PIDFD, mold.pidfd)
         if left is None:
             return
-        while mold.channel.fileno() in self._watched and select.select([mold.channel], [], [], 0)[0]:
+        while mold.channel.fileno() in self._watched and _has_news(mold.channel):
             self._on_mold()
         report = boot_report.read(mold.report_fd)
         if report.step == "exec":
@@ -244,9 +254,7 @@ class Parent:
         house = self._house
         heirloom = Heirloom(house.settings_fd, house.scoreboard.fd, house.life_read, house.log.fd, house.addresses)
         try:
-            mold = start_mold(
-                heirloom, action.generation, action.preload, house.identity, house.settings.launch.interpreter_flags
-            )
+            mold = start_mold(heirloom, house.settings, action.generation, action.preload, house.identity)
         except OSError as error:
             house.log.write("error", f"cannot start the mold: {error.strerror}")
             self._events.append(p.MoldExited(action.generation, p.Exit(code=127)))
@@ -272,7 +280,7 @@ class Parent:
 
     def _spawn(self, action: p.Spawn) -> None:
         row = self._house.scoreboard.use_slot(action.slot)
-        row[Cell.GENERATION], row[Cell.SPAWNED_NS] = action.generation, monotonic_ns()
+        row[Cell.LIFE], row[Cell.GENERATION], row[Cell.SPAWNED_NS] = Life.STARTING, action.generation, monotonic_ns()
         row[Cell.SPAWNS] += 1
         try:
             if self._mold is None:
@@ -304,7 +312,7 @@ class Parent:
             if child.pidfd >= 0:
                 self._unwatch(child.pidfd)
             child.close()
-        self._house.scoreboard.row(action.slot).reset()
+        self._house.scoreboard.row(action.slot).reset()  # VACANT is 0
 
     def _write(self, action: p.Write) -> None:
         self._house.log.write(action.level, action.message, action.detail)
@@ -328,6 +336,13 @@ class Parent:
 
     def _quit(self, action: p.Quit) -> None:
         self._exit_code = action.code
+
+
+def _has_news(channel: socket.socket) -> bool:
+    """Return whether there is something to read; not by select(2), which knows descriptors below 1024 only."""
+    poll = select.poll()
+    poll.register(channel.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _wait(kind: int, which: int) -> p.Exit | None:

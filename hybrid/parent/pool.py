@@ -63,7 +63,9 @@ class Mold:
     preload: bool = True
     """False: it imports only hybrid, and workers import the app after the fork."""
     failures: int = 0
-    """Deaths in a row before it could fork."""
+    """Quick deaths in a row: before it could fork, or soon after; and imports that failed."""
+    since: float = 0.0
+    """When the present life began. Monotonic seconds."""
     deadline: float | None = 0.0
     """ABSENT: when to start one. IMPORTING, LEAVING: when to kill it. Monotonic seconds."""
 

@@ -13,14 +13,16 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from hybrid.shared import boot_report, messages
+from hybrid.shared import boot_report, messages, prctl
 from hybrid.shared.privileges import Identity, drop
-from hybrid.shared.start import interpreter_command
+from hybrid.shared.settings import Settings
+from hybrid.shared.start import mold_command
 
 EVERY_SIGNAL = signal.valid_signals()
+UNTIL_READY = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+"""Ignored by the mold until its own handlers, which do nothing, are there: these reach whole process groups."""
 
 
 @dataclass(slots=True)
@@ -65,7 +67,7 @@ class Heirloom:
 
 
 def start_mold(
-    heirloom: Heirloom, generation: int, preload: bool, identity: Identity | None, flags: Iterable[str]
+    heirloom: Heirloom, settings: Settings, generation: int, preload: bool, identity: Identity | None
 ) -> Child:
     """Fork and exec the interpreter that becomes the mold.
 
@@ -87,7 +89,7 @@ def start_mold(
             "preload": preload,
             "addresses": heirloom.addresses,
         }
-        command = interpreter_command("mold", flags, json.dumps(orders))
+        command = mold_command(settings, json.dumps(orders))
         keep = (
             *(heirloom.settings_fd, heirloom.scoreboard_fd, heirloom.life_fd),
             theirs.fileno(),
@@ -112,33 +114,49 @@ def _fork_exec(command: list[str], keep: tuple[int, ...], identity: Identity | N
     # Without the mask, a signal that comes between fork and exec is written by the child into the parent's
     # wake-up pipe, and the parent believes it was told to stop.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, EVERY_SIGNAL)
+    parent = os.getpid()
     try:
         pid = os.fork()
         if pid == 0:
-            _exec(command, keep, identity, report_fd)
+            _exec(command, keep, identity, report_fd, parent)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return pid
 
 
-def _exec(command: list[str], keep: tuple[int, ...], identity: Identity | None, report_fd: int) -> None:
+def _exec(command: list[str], keep: tuple[int, ...], identity: Identity | None, report_fd: int, parent: int) -> None:
     """Become the command; never returns."""
     try:
         signal.set_wakeup_fd(-1)
         for number in EVERY_SIGNAL - {signal.SIGKILL, signal.SIGSTOP}:
             if signal.getsignal(number) not in (signal.SIG_IGN, signal.SIG_DFL, None):
                 signal.signal(number, signal.SIG_DFL)
+        for number in UNTIL_READY:
+            signal.signal(number, signal.SIG_IGN)
         for fd in keep:
             os.set_inheritable(fd, True)
         if identity is not None:
             drop(identity)
+        prctl.signal_at_parents_death(signal.SIGKILL)  # after the change of user, which would undo it
+        if os.getppid() != parent:
+            os._exit(0)  # it died before the kernel was asked
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.execv(command[0], command)
     except BaseException as error:  # noqa: BLE001  # the child must not return into the parent's code
-        boot_report.write(report_fd, boot_report.Report(step="exec", error=f"cannot start {command[0]}: {error}"))
+        boot_report.write(report_fd, boot_report.Report(step="exec", error=_explain(error, command[0], identity)))
     finally:
         sys.stderr.flush()
         os._exit(127)
+
+
+def _explain(error: BaseException, path: str, identity: Identity | None) -> str:
+    """Say why the interpreter could not be started, and what to do."""
+    if isinstance(error, PermissionError) and identity is not None:
+        who = identity.name or f"uid {identity.uid}"
+        return f"{path}: {error.strerror} for {who}. Let --user run this interpreter, or use one that it can run."
+    if isinstance(error, OSError):
+        return f"{path}: {error.strerror}. Start the server anew with an interpreter that exists."
+    return str(error)
 
 
 def ask_for_worker(mold: Child, slot: int, ticket: int, generation: int) -> Child:

@@ -49,8 +49,9 @@ def write_step(fd: int, step: str) -> None:
 
 
 def write(fd: int, report: Report) -> None:
-    """Write the whole report, once. Runs in: mold, worker."""
+    """Write the whole report; a second one replaces the first. Runs in: mold, worker."""
     write_step(fd, report.step)
+    os.ftruncate(fd, _STEP_BYTES)  # of an earlier report, which may have been longer
     os.pwrite(fd, json.dumps(asdict(report)).encode(), _STEP_BYTES)
 
 
@@ -59,7 +60,10 @@ def read(fd: int) -> Report:
     data = os.pread(fd, 1 << 20, 0)
     step = data[:_STEP_BYTES].rstrip(b"\0").decode(errors="replace")
     try:
-        fields = json.loads(data[_STEP_BYTES:])
-        return Report(**{**fields, "step": step})
-    except (ValueError, TypeError):
+        report = Report(**{**json.loads(data[_STEP_BYTES:]), "step": step})
+    except (ValueError, TypeError, RecursionError):
         return Report(step=step)
+    texts = (report.error, report.detail, report.name, report.kind)
+    if not all(isinstance(text, str) for text in texts) or not isinstance(report.exit_code, int):
+        return Report(step=step)  # the app's code runs where this is written
+    return report

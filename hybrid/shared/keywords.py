@@ -15,7 +15,7 @@ from hybrid.ground.errors import UsageError
 from hybrid.shared.assemble import assemble
 from hybrid.shared.launch import import_path, interpreter_flags
 from hybrid.shared.option_values import read, refuse
-from hybrid.shared.options import Level, Option, Origin, Value, nearest, options_for
+from hybrid.shared.options import Level, Option, Origin, Value, all_options, nearest, options_for
 from hybrid.shared.settings import Launch, Settings
 
 
@@ -29,15 +29,13 @@ def settings_from_keywords(target: str, keywords: Mapping[str, object]) -> Setti
     Raises: UsageError: an unknown keyword, or a value that the option does not take.
     """
     known = {option.keyword: option for option in options_for("k")}
-    given = {"TARGET": Value(target, Origin(Level.KEYWORD, "target"))}
+    given = {"TARGET": Value(target, Origin(Level.KEYWORD, "target="))}
     for name, argument in keywords.items():
         option = known.get(name)
         if option is None:
-            raise UsageError(
-                f"unknown keyword {name}=.{nearest(name, known)} Remove it, or see the reference of options."
-            )
+            raise _unknown(name, known)
         if argument is not None:
-            origin = Origin(Level.KEYWORD, name)
+            origin = Origin(Level.KEYWORD, f"{name}=")
             given[option.flag] = Value(read(option, _texts(option, argument, origin), origin), origin)
     cwd = os.getcwd()
     launch = Launch(interpreter_flags=interpreter_flags(), cwd=cwd,
@@ -46,6 +44,12 @@ def settings_from_keywords(target: str, keywords: Mapping[str, object]) -> Setti
     app_dir = settings.app.app_dir if "--app-dir" in given else ""
     launch = replace(launch, sys_path=import_path(app_dir, sys.path, cwd))
     return replace(settings, launch=launch)
+
+
+def _unknown(name: str, known: Mapping[str, Option]) -> UsageError:
+    if any(option.keyword == name for option in all_options()):
+        return UsageError(f"{name}= is an option of the command line, not of an embedded server. Remove it.")
+    return UsageError(f"unknown keyword {name}=.{nearest(name, known)} Correct or remove it.")
 
 
 def _texts(option: Option, argument: object, origin: Origin) -> list[str]:

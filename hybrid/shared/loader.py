@@ -177,8 +177,8 @@ def _is_from(module: ModuleType, real: str) -> bool:
 
 def _proper_name(real: str) -> tuple[str, str]:
     """Return the name that an import would use for a file, empty if there is none, and the root it is seen from."""
-    root, base = os.path.split(real)
-    parts = [] if base == "__init__.py" else [base[:-3]]
+    root, file = os.path.split(real)
+    parts = [] if file == "__init__.py" else [file[:-3]]
     while os.path.isfile(os.path.join(root, "__init__.py")):
         root, package = os.path.split(root)
         parts.insert(0, package)

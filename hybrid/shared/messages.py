@@ -118,7 +118,8 @@ def receive_bytes(channel: socket.socket, limit_bytes: int = 65536) -> tuple[byt
     try:
         data, ancillary, _flags, _address = channel.recvmsg(limit_bytes, room, socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:
-        return b"", []
+        # It left with something of ours unread. The kernel says that once, before what the other end had sent.
+        data, ancillary, _flags, _address = channel.recvmsg(limit_bytes, room, socket.MSG_CMSG_CLOEXEC)
     descriptors = array.array("i")
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:

@@ -143,7 +143,10 @@ def options_for(door: str) -> tuple[Option, ...]:
     return tuple(option for option in all_options() if door in option.doors)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ``" Did you mean …?"`` for the known name that is most like ``name``, or nothing."""
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+def nearest(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """Return ``" Did you mean …?"`` for the known name that is most like ``name``, or nothing.
+
+    Args: likeness: 0 to 1, as of difflib; how like it has to be.
+    """
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=likeness)
     return f" Did you mean {found[0]}?" if found else ""

@@ -1,6 +1,6 @@
 """The prctl(2) calls that Python has no name for.
 
-Source: prctl(2) PR_SET_CHILD_SUBREAPER, PR_SET_NAME.
+Source: prctl(2) PR_SET_CHILD_SUBREAPER, PR_SET_NAME, PR_SET_PDEATHSIG.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -25,6 +26,15 @@ def become_subreaper() -> None:
     Raises: OSError: the kernel is older than Linux 3.4.
     """
     _prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1))
+
+
+def signal_at_parents_death(number: int) -> None:
+    """Let the kernel send us signal ``number`` when our parent's thread that forked us, or adopted us, ends.
+
+    It is kept across exec, and forgotten by a change of user and by our own children. A parent that is dead already
+    sends nothing: ask ``os.getppid()`` afterwards.
+    """
+    _prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(number))
 
 
 def set_name(name: str) -> None:

@@ -34,8 +34,8 @@ def settings_memfd(settings: Settings) -> int:
 def interpreter_command(process: str, flags: Iterable[str], argument: str) -> list[str]:
     """Return the command that runs ``hybrid/PROCESS/__main__.py`` in a fresh interpreter.
 
-    By path, not by ``-m``, and with -P where there is one: nothing in the user's directories may shadow a module
-    of ours. (On 3.10 each ``__main__`` drops its own directory from the path instead.)
+    By path, not by ``-m``, so that the working directory is on nobody's import path. (On 3.10 each ``__main__``
+    drops its own directory.)
 
     Raises: HybridError: this interpreter does not know its own executable.
     """
@@ -43,15 +43,26 @@ def interpreter_command(process: str, flags: Iterable[str], argument: str) -> li
         raise HybridError(
             f"cannot start the {process}: sys.executable is empty. Start the program with a real interpreter."
         )
-    flags = [*flags]
-    if sys.version_info >= (3, 11) and "-P" not in flags and "-I" not in flags:
-        flags.append("-P")
     return [sys.executable, *flags, os.path.join(_PACKAGE, process, "__main__.py"), argument]
 
 
 def parent_command(settings: Settings, fd: int) -> list[str]:
-    """Return the command that runs the parent on the settings in ``fd``. Raises: HybridError, as above."""
-    return interpreter_command("parent", settings.launch.interpreter_flags, str(fd))
+    """Return the command that runs the parent on the settings in ``fd``. Raises: HybridError, as above.
+
+    With -I: neither PYTHONPATH nor the user's site-packages may put a file before a module of the parent's.
+    """
+    flags = settings.launch.interpreter_flags
+    return interpreter_command("parent", flags if "-I" in flags else (*flags, "-I"), str(fd))
+
+
+def mold_command(settings: Settings, orders: str) -> list[str]:
+    """Return the command that runs the mold. Raises: HybridError, as above.
+
+    With -P where there is one; the app's environment is otherwise the app's own: PYTHONPATH and the like hold.
+    """
+    flags = settings.launch.interpreter_flags
+    known = sys.version_info >= (3, 11) and not {"-I", "-P"} & set(flags)
+    return interpreter_command("mold", (*flags, "-P") if known else flags, orders)
 
 
 def exec_parent(settings: Settings) -> NoReturn:

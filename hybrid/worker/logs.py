@@ -104,12 +104,15 @@ def load_config(path: str) -> None:
 
 
 def _cause(error: BaseException) -> str:
-    parts: list[str] = []
+    """Return the error and what it came from, on one line: logging.config tells the reason only in the latter."""
+    said = ""
     current: BaseException | None = error
-    while current is not None and len(parts) < 4:
-        text = str(current.strerror if isinstance(current, OSError) and current.strerror else current)
+    while current is not None:
+        text = current.strerror if isinstance(current, OSError) and current.strerror else str(current)
         if isinstance(current, KeyError):
             text = f"{text} is missing"
-        parts.append(text.rstrip(".") or type(current).__name__)
+        text = " ".join(text.split()).rstrip(".") or type(current).__name__
+        if text not in said:
+            said += f": {text}" if said else text
         current = current.__cause__ or current.__context__
-    return ": ".join(dict.fromkeys(parts))
+    return said

@@ -61,11 +61,12 @@ def live(birth: Birth) -> int:
     _set_title(f"hybrid: {who} [{birth.settings.app.target.rpartition(':')[2]}]")
     boot_report.write_step(birth.report_fd, "load")
     try:
-        logs.install(birth.settings.log, who, birth.log_fd)
+        log = logs.install(birth.settings.log, who, birth.log_fd)
+        # Before the app is imported: an import can hang, too.
+        watchdog.start(birth.life_fd, birth.settings.timeout.grace_s, log)
         app = birth.app or load(birth.settings.app.target, factory=birth.settings.app.factory)
     except HybridError as error:
         return _boot_failed(birth, "load", error)
-    watchdog.start(birth.life_fd, birth.settings.timeout.grace_s)
     loop = new_loop(birth.settings.worker.loop)
     asyncio.set_event_loop(loop)
     try:

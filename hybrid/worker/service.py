@@ -105,7 +105,7 @@ class Service:
         )
         self._handler: Handler | None = None
         self._task: asyncio.Task[Any] | None = None
-        self._leave: asyncio.Future[tuple[float, bool]] = self._loop.create_future()
+        self._leave: asyncio.Future[Drain] = self._loop.create_future()
         self._drain: Drain | None = None
 
     async def run(
@@ -125,6 +125,8 @@ class Service:
             note_step("lifespan")
             target = load(self._plan.lifespan).obj if self._plan.lifespan else None
             async with Lifespan(target, worker, self._plan.lifespan) as state:
+                if self.stage is Stage.LEAVING:  # told to, and the lifespan swallowed the cancellation
+                    return None
                 note_step("listen")
                 try:
                     await self._accept(listeners, self._handler, state)
@@ -138,6 +140,8 @@ class Service:
                 raise  # somebody else's wish
             return None
         finally:
+            for listener in listeners:
+                listener.close()
             self._advance(StageEvent.ENDED)
             self.registry.flush()
 
@@ -150,11 +154,10 @@ class Service:
         await self._intake.start()
 
     async def _until_left(self) -> DrainReport:
-        grace_s, abort = await self._leave
+        drain = await self._leave
         self._plan.worker.draining = True
-        self._drain = Drain(self.registry, grace_s, abort=abort)
         await self._intake.leave()
-        return await self._drain.run()
+        return await drain.run()
 
     # ── while it runs ──
 
@@ -165,7 +168,8 @@ class Service:
             self._task.cancel()
         elif self.stage is Stage.SERVING:
             self._advance(StageEvent.LEAVE)
-            self._leave.set_result((grace_s, abort))
+            self._drain = Drain(self.registry, grace_s, abort=abort)
+            self._leave.set_result(self._drain)
         elif self._drain is not None:
             self._drain.shorten(grace_s, abort)
 

@@ -16,24 +16,27 @@ import os
 import signal
 import time
 
+from hybrid.shared.log_line import LogWriter
+
 AFTER_GRACE_S = 5.0
 
 
-def start(life_fd: int, grace_s: float) -> None:
+def start(life_fd: int, grace_s: float, log: LogWriter) -> None:
     """Watch ``life_fd`` until its end, then give the process ``grace_s`` + 5 s to leave by itself.
 
     Runs in: worker, in a daemon thread of its own. The low-level start keeps the thread out of
     ``threading.enumerate()``, where it would be waited for at exit.
     """
-    _thread.start_new_thread(_watch, (life_fd, grace_s + AFTER_GRACE_S))
+    _thread.start_new_thread(_watch, (life_fd, grace_s + AFTER_GRACE_S, log))
 
 
-def _watch(life_fd: int, patience_s: float) -> None:
+def _watch(life_fd: int, patience_s: float, log: LogWriter) -> None:
     try:
         while os.read(life_fd, 1):
             pass  # nobody writes; only the end counts
     except OSError:
         return  # closed under us: the process is leaving
     time.sleep(patience_s)
-    os.write(2, b"hybrid: the parent is gone and the loop did not drain in time: leaving by SIGKILL\n")
+    # A log that takes nothing any more, its reader gone with the parent perhaps, must not keep us: it never raises.
+    log.error("the parent is gone and the loop did not drain in time: leaving by SIGKILL")
     os.kill(os.getpid(), signal.SIGKILL)

@@ -58,9 +58,7 @@ class Server:
 
     def __init__(self, module: str, *arguments: str) -> None:
         """Start ``python -m MODULE ARGUMENTS`` and wait for its port. Closes: see :meth:`stop`."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, text=True
-        )
+        self._process = subprocess.Popen([sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -115,9 +113,7 @@ class Bar:
     limit: float
 
 
-def compare(
-    candidates: Mapping[str, Server], work: Callable[[int], int], rounds: int
-) -> dict[str, list[float]]:
+def compare(candidates: Mapping[str, Server], work: Callable[[int], int], rounds: int) -> dict[str, list[float]]:
     """Run ``work(port) -> units done`` on every candidate in every round; return µs of server CPU per unit, by name."""
     costs: dict[str, list[float]] = {name: [] for name in candidates}
     names = list(candidates)
@@ -141,9 +137,7 @@ def report(title: str, costs: Mapping[str, Sequence[float]], base: str, bars: Se
         print(f"  {name:28} {statistics.median(values):10.2f}   {paired}")
     held = True
     for bar in bars:
-        paired = ratio(
-            [value / other for value, other in zip(costs[bar.candidate], costs[bar.against], strict=True)]
-        )
+        paired = ratio([value / other for value, other in zip(costs[bar.candidate], costs[bar.against], strict=True)])
         good = paired.median <= bar.limit
         held = held and good
         verdict = "held" if good else "MISSED"

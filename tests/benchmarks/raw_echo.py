@@ -10,6 +10,7 @@ import argparse
 import socket
 import sys
 import time
+from functools import partial
 
 from tests.benchmarks.measure import CLIENT_CPU, Bar, Server, compare, pin, report
 
@@ -55,7 +56,7 @@ def main() -> None:
     try:
         held = True
         for size in chosen.sizes:
-            costs = compare(servers, lambda port, size=size: exchange(port, size, chosen.for_s), chosen.rounds)
+            costs = compare(servers, partial(exchange, size_bytes=size, for_s=chosen.for_s), chosen.rounds)
             held = report(f"echo of {size} B, {CONNECTIONS} connections", costs, "bare", BARS) and held
     finally:
         for server in servers.values():

@@ -54,10 +54,15 @@ def echo_factory(door: Door) -> Factory:
     return lambda: Echo(door)
 
 
+_rooms: list[Room] = []
+"""Those not left yet: uvloop spins for ever when a loop is closed with a server on it and warnings are errors."""
+
+
 class Room:
     """One worker's acceptor on one listener, in this process. ``outside`` is the parent's copy of the listener."""
 
     def __init__(self, family: str, directory: Path) -> None:
+        _rooms.append(self)
         self.scoreboard = Scoreboard.create(4, 0)
         self.row = self.scoreboard.use_slot(0)
         self.registry = Registry(self.row)
@@ -65,6 +70,7 @@ class Room:
         self.outside = listen(family, self.path)
         self._stack = ExitStack()
         self._stack.callback(self.outside.close)
+        self.intake = Intake(self.registry, self.scoreboard, 1)
 
     def furnish(
         self, name: str = "shared", limit: int = 1000, factory_for: Callable[[Door], Factory] = echo_factory
@@ -102,6 +108,7 @@ class Room:
 
     async def leave(self) -> None:
         """Stop, and cut what is open."""
+        _rooms.remove(self)
         await self.intake.leave()
         for connection in tuple(self.registry.open):
             connection.abort()
@@ -124,11 +131,13 @@ def listen(family: str, path: Path) -> socket.socket:
 
 
 def run(loop: asyncio.AbstractEventLoop, main: Awaitable[None]) -> None:
-    """Run ``main`` on ``loop`` and close it."""
+    """Run ``main`` on ``loop`` and close it, and every room that a failure left open."""
     try:
         loop.run_until_complete(main)
-        loop.run_until_complete(asyncio.sleep(0))  # what closes needs a turn
     finally:
+        while _rooms:
+            loop.run_until_complete(_rooms[-1].leave())
+        loop.run_until_complete(asyncio.sleep(0))  # what closes needs a turn
         loop.close()
 
 

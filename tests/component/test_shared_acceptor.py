@@ -19,7 +19,7 @@ from hybrid.shared.scoreboard import NOT_ACCEPTING, Cell
 from hybrid.worker.acceptors import ACCEPTORS, make_acceptor, shared
 from hybrid.worker.acceptors.acceptor import Entrance, Factory, Stage
 from hybrid.worker.loops import new_loop
-from tests.component.acceptor_room import BACKLOG, FAMILIES, LOOPS, Echo, Room, Thief, echo_factory, listen, run
+from tests.component.acceptor_room import BACKLOG, FAMILIES, LOOPS, Echo, Room, Thief, echo_factory, run
 from tests.support.eventually import eventually_async
 
 EVERY_KIND = list(itertools.product(ACCEPTORS, FAMILIES))
@@ -113,9 +113,13 @@ def test_leaving_keeps_the_listener_alive(
     run(loop, main())
 
 
-@pytest.mark.parametrize("name", ACCEPTORS)
-def test_leaving_serves_what_it_has_accepted(loop: asyncio.AbstractEventLoop, name: str, room: Room) -> None:
+@pytest.mark.parametrize(("name", "within_reach"), [(name, reach) for name in ACCEPTORS for reach in (True, False)])
+def test_leaving_serves_what_it_has_accepted(
+    loop: asyncio.AbstractEventLoop, name: str, within_reach: bool, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of many connections that arrive while the worker leaves each is either served or still in the queue."""
+    if not within_reach:
+        monkeypatch.setattr(shared, "loop_epoll", lambda loop: None)
 
     async def main() -> None:
         room.furnish(name)
@@ -247,79 +251,6 @@ def test_the_backlog_is_the_configured_one(loop: asyncio.AbstractEventLoop, room
     run(loop, main())
 
 
-def test_two_listeners_share_one_count(loop: asyncio.AbstractEventLoop, room: Room, tmp_path: Path) -> None:
-    """A worker's count is over all of its listeners, and both are left alone when it is full."""
-
-    async def main() -> None:
-        room.furnish(limit=2)
-        other = listen("v6", tmp_path)
-        make_acceptor("shared", Entrance(other.dup(), BACKLOG, echo_factory), room.intake)
-        await room.intake.start()
-        room.connect()
-        await room.holds(1)
-        with socket.create_connection(other.getsockname()[:2]):
-            await room.holds(2)
-            assert room.row[Cell.ACTIVE] == NOT_ACCEPTING | 2
-            late = room.connect()
-            assert room.waiting()
-        await room.served(late)
-        await room.leave()
-        other.close()
-
-    run(loop, main())
-
-
-# ── limits ──
-
-
-def test_a_full_worker_leaves_connections_to_others(
-    loop: asyncio.AbstractEventLoop, room: Room, caplog: pytest.LogCaptureFixture
-) -> None:
-    """At the limit it takes nothing, says so to the others, and comes back when one has gone."""
-
-    async def main() -> None:
-        room.furnish(limit=3)
-        await room.intake.start()
-        clients = []
-        for count in range(1, 4):
-            clients.append(room.connect())
-            await room.holds(count)
-        assert room.row[Cell.ACTIVE] == NOT_ACCEPTING | 3
-        late = room.connect()
-        assert await room.served(clients[0])
-        room.intake.beat()
-        assert room.waiting()
-        assert room.registry.active == 3
-        clients.pop().close()
-        assert await room.served(late)
-        room.registry.flush()
-        assert (room.row[Cell.LIMIT], room.row[Cell.PAUSES]) == (3, 2)
-        await room.leave()
-
-    run(loop, main())
-    assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["connection limit reached"]
-
-
-def test_parked_and_full_needs_both_to_end(loop: asyncio.AbstractEventLoop, room: Room) -> None:
-    """A full worker that was parked does not come back when a connection closes, but when it is un-parked."""
-
-    async def main() -> None:
-        room.furnish(limit=1)
-        await room.intake.start()
-        client = room.connect()
-        await room.holds(1)
-        room.intake.park()
-        client.close()
-        await room.holds(0)
-        late = room.connect()
-        assert await _never_taken(room)
-        room.intake.unpark()
-        assert await room.served(late)
-        await room.leave()
-
-    run(loop, main())
-
-
 # ── bad handlers, bad clients ──
 
 
@@ -413,14 +344,6 @@ async def _away(room: Room) -> None:
     for _ in range(10):
         await asyncio.sleep(0)
     assert room.acceptor.stage is Stage.AWAY
-
-
-async def _never_taken(room: Room) -> bool:
-    """Return whether the connection that waits still waits after some turns and a heartbeat."""
-    room.intake.beat()
-    for _ in range(20):
-        await asyncio.sleep(0)
-    return room.waiting()
 
 
 def _backlog(listener: socket.socket) -> int:

@@ -86,15 +86,17 @@ class Worker:
         acceptor = make_acceptor(self._plan.accept, entrance, self._intake)
         await self._intake.start()
         loop = asyncio.get_running_loop()
-        loop.add_reader(self._channel, lambda: loop.create_task(self._obey()))
+        loop.add_reader(self._channel, self._on_command, loop)
         self._say(mode=acceptor.mode)
         await loop.create_future()
 
-    async def _obey(self) -> None:
+    def _on_command(self, loop: asyncio.AbstractEventLoop) -> None:
         command = self._channel.recv(4096)
         if not command:
             os._exit(0)
-        do: dict[str, Any] = json.loads(command)
+        self._obeying = loop.create_task(self._obey(json.loads(command)))
+
+    async def _obey(self, do: dict[str, Any]) -> None:
         if "files" in do:
             self._hold_files(do["files"])
         if do.get("leave"):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,9 +13,35 @@ from typing import Any
 
 import pytest
 
-from tests.support.server import Server, running
+from tests.support.forked import NOBODY
+from tests.support.server import ROOT, Server, running
 
 Serve = Callable[..., Server]
+
+
+@pytest.fixture(scope="session")
+def nobody_python() -> dict[str, Any]:
+    """Return what starts a server with an interpreter that any user can run; skip where there is none."""
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    paths = [str(ROOT), *(entry for entry in sys.path if "site-packages" in entry)]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to become somebody else")
+    for python in (sys.executable, shutil.which(version, path="/usr/local/bin:/usr/bin:/bin")):
+        if python and _can_serve(python, env):
+            return {"python": python, "env": env}
+    pytest.skip("no interpreter of this version that nobody (65534) can run")
+
+
+def _can_serve(python: str, env: dict[str, str]) -> bool:
+    """Return whether nobody can run ``python``, and import what a mold imports."""
+    command = [python, "-c", "import hybrid.mold.main, uvloop, setproctitle"]
+    try:
+        return not subprocess.call(
+            command, env=env, cwd="/", stderr=subprocess.DEVNULL, user=NOBODY, group=NOBODY, extra_groups=()
+        )
+    except PermissionError:
+        return False
 
 
 @pytest.fixture

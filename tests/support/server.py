@@ -46,7 +46,7 @@ class Server:
         self._ready_read = read
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "hybrid", *arguments, "--ready-fd", str(write)],
+                [popen.pop("python", sys.executable), "-m", "hybrid", *arguments, "--ready-fd", str(write)],
                 pass_fds=(write, *popen.pop("pass_fds", ())),
                 start_new_session=True,
                 stdout=popen.pop("stdout", output),
@@ -61,19 +61,25 @@ class Server:
     # ── coming up ──
 
     def wait_ready(self, within_s: float = BOOT_S) -> Server:
-        """Wait for the line on ``--ready-fd``; fail with the log when none comes."""
+        """Wait until the server says that it is ready; fail with the log when it does not."""
+        assert self.wait_said(within_s)["event"] == "ready", self.said
+        return self
+
+    def wait_said(self, within_s: float = BOOT_S) -> dict[str, Any]:
+        """Return the line on ``--ready-fd``; fail with the log when none comes."""
         data = b""
         deadline = time.monotonic() + within_s
+        poll = select.poll()
+        poll.register(self._ready_read, select.POLLIN)
         while not data.endswith(b"\n"):
-            if not select.select([self._ready_read], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
                 raise AssertionError(f"not ready within {within_s} s\n{self.log}")
             chunk = os.read(self._ready_read, 65536)
             if not chunk:
                 raise AssertionError(f"ended before it was ready\n{self.log}")
             data += chunk
         self.said = json.loads(data)
-        assert self.said["event"] == "ready", self.said
-        return self
+        return self.said
 
     @property
     def address(self) -> str:

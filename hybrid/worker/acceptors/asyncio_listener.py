@@ -11,14 +11,24 @@ import errno
 import socket
 from collections.abc import Callable
 
-ACCEPT_CALLS = 2
-"""What to give asyncio as ``backlog``: one call that accepts, one that says enough (3.12+ makes one more)."""
-
+_PASSING = {
+    errno.ECONNABORTED,
+    errno.EPERM,  # a firewall's rule
+    errno.EPROTO,
+    errno.ENOPROTOOPT,
+    errno.EOPNOTSUPP,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENONET,
+}
+"""Errors of one connection, not of the listener."""
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class AsyncioListener(socket.socket):
-    """A listener that gives one connection per wake-up, as libuv does, and never an error."""
+    """A listener that gives one connection per wake-up, as libuv does, and no error that passes."""
 
     on_exhausted: Callable[[], None]
     """Called when there is no descriptor or memory for another connection, which stays in the queue."""
@@ -39,7 +49,8 @@ class AsyncioListener(socket.socket):
     def accept(self) -> tuple[socket.socket, object]:
         """Return the next connection, once per wake-up.
 
-        Raises: BlockingIOError: enough, nothing there, or an error: asyncio goes on at the next wake-up.
+        Raises: BlockingIOError: enough, nothing there, or an error that passes: asyncio goes on at the next wake-up.
+            OSError: the listener itself is broken.
         Source: accept(2), "Linux accept() passes already-pending network errors on the new socket".
         """
         if self._enough or self.shut:
@@ -50,6 +61,8 @@ class AsyncioListener(socket.socket):
         except OSError as error:
             if error.errno in _EXHAUSTED:
                 self.on_exhausted()
+            elif error.errno not in _PASSING:
+                raise
             raise BlockingIOError from error
         self._enough = True
         return accepted

@@ -16,7 +16,7 @@ from hybrid.worker.acceptors import descriptors
 from hybrid.worker.acceptors.acceptor import Acceptor
 
 BEAT_S = 1.0
-"""Between looks at what no event tells: a lost wake-up, files that the app opened, a new slot."""
+"""Between looks at what no event tells: a lost wake-up, files that the app opened."""
 _WARN_S = 60.0
 """Between two warnings of the same kind."""
 _MAX_UNCHECKED = 1024
@@ -52,10 +52,9 @@ class Intake:
         self.registry = registry
         self.acceptors: list[Acceptor] = []
         self.hold = Hold.PARKED
-        self.column = scoreboard.active_column()
-        """Open connections of every worker."""
         self._scoreboard = scoreboard
-        self._slots_used = scoreboard.slots_used
+        self._slots_used = 0
+        self._column = scoreboard.active_column()
         self._limit = registry.limit = limit
         self._low = limit - min(16, limit // 32)  # below it a full worker takes connections again
         self._recheck_at = 0
@@ -122,6 +121,14 @@ class Intake:
         """Count a connection that its handler lost."""
         self.registry.failed += 1
 
+    def fewest(self) -> int:
+        """Return how many connections the worker with the fewest holds, of those that accept."""
+        scoreboard = self._scoreboard
+        if scoreboard.slots_used != self._slots_used:  # a slot more than last time: its worker is to be filled first
+            self._slots_used = scoreboard.slots_used
+            self._column = scoreboard.active_column()
+        return min(self._column)
+
     # ── limits ──
 
     def check(self) -> None:
@@ -144,9 +151,6 @@ class Intake:
 
     def beat(self) -> None:
         """Look at what no event tells."""
-        if self._scoreboard.slots_used != self._slots_used:
-            self._slots_used = self._scoreboard.slots_used
-            self.column = self._scoreboard.active_column()
         self.check()
         for acceptor in self.acceptors:
             acceptor.beat()

@@ -11,7 +11,7 @@ import socket
 
 from hybrid.ground.errors import ListenError
 from hybrid.worker.acceptors.acceptor import Entrance, Factory
-from hybrid.worker.acceptors.asyncio_listener import ACCEPT_CALLS, AsyncioListener
+from hybrid.worker.acceptors.asyncio_listener import AsyncioListener
 from hybrid.worker.acceptors.intake import Intake
 
 _OPEN_TURNS = 3
@@ -37,19 +37,18 @@ class LoopServer:
 
         Raises: ListenError: the loop does not take the listener.
         """
-        listener, backlog = self._entrance.listener, self._entrance.backlog
+        listener = self._entrance.listener
         loop = asyncio.get_running_loop()
         served: socket.socket
         try:
             fd = os.dup(listener.fileno())
             if isinstance(loop, asyncio.BaseEventLoop):
                 served = AsyncioListener.of(listener, fd, self._intake.exhausted)
-                backlog = ACCEPT_CALLS
             else:
                 served = socket.socket(listener.family, listener.type, listener.proto, fileno=fd)
             self._served = served
             # Also for unix sockets: create_unix_server would, on 3.13+, remove the file when this worker leaves.
-            self._server = await loop.create_server(self._factory, sock=served, backlog=backlog)
+            self._server = await loop.create_server(self._factory, sock=served, backlog=self._entrance.backlog)
         except (OSError, ValueError, TypeError, RuntimeError) as error:
             if self._served is not None:
                 self._served.close()

@@ -61,10 +61,9 @@ class Shared:
 
     def opened(self, connection: Served) -> None:
         """Count the connection and let another worker take the next one, unless this one holds the fewest."""
-        intake = self._intake
-        active = intake.opened(connection)
+        active = self._intake.opened(connection)
         seat = self._rotating
-        if seat is not None and should_rotate(active, min(intake.column)):
+        if seat is not None and should_rotate(active, self._intake.fewest()):
             seat.rotate()
 
     async def start(self) -> None:

@@ -16,6 +16,10 @@ from hybrid.handlers.lifespan import Lifespan, Worker
 seen: list[object] = []
 
 
+def fail(error: BaseException) -> None:
+    raise error
+
+
 @pytest.fixture(autouse=True)
 def forget() -> None:
     seen.clear()
@@ -65,7 +69,7 @@ async def test_error_at_start_is_a_boot_error_from_the_users_frame_on() -> None:
     """The traceback begins in the lifespan, not in ours."""
 
     async def fails(worker: Worker) -> AsyncIterator[None]:
-        raise OSError("no database")
+        fail(OSError("no database"))
         yield
 
     with pytest.raises(BootError, match="app:lifespan failed: OSError: no database") as caught:
@@ -90,7 +94,7 @@ async def test_odd_starts_are_boot_errors(failure: str) -> None:
         return coroutine()
 
     async def exits(worker: Worker) -> AsyncIterator[None]:
-        raise SystemExit(4)
+        fail(SystemExit(4))
         yield
 
     target, says = {

@@ -12,6 +12,7 @@ import pytest
 PROGRAM = """
 import json
 from hybrid.mold import fork_safety
+{earlier}
 before = fork_safety.snapshot()
 {app}
 print(json.dumps(fork_safety.check(before)))
@@ -20,9 +21,9 @@ os._exit(0)
 """
 
 
-def findings(app: str) -> list[str]:
-    """Run ``app`` as the import and return what the check found."""
-    code = PROGRAM.format(app=textwrap.dedent(app))
+def findings(app: str, earlier: str = "") -> list[str]:
+    """Run ``app`` as the import and return what the check found; ``earlier`` runs before the snapshot."""
+    code = PROGRAM.format(app=textwrap.dedent(app), earlier=textwrap.dedent(earlier))
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=30, check=False
     )
@@ -67,7 +68,10 @@ def test_what_leaves_nothing_behind_is_safe(name: str) -> None:
             "thread 'reports_0' is running (concurrent.futures.thread._worker)",
         ),
         (
-            "import _thread; lock = _thread.allocate_lock(); lock.acquire(); _thread.start_new_thread(lock.acquire, ())",
+            """
+            import _thread
+            lock = _thread.allocate_lock(); lock.acquire(); _thread.start_new_thread(lock.acquire, ())
+            """,
             "is running, not started by Python",
         ),
         (
@@ -101,6 +105,14 @@ def test_current_loop_is_found(maker: str) -> None:
     found = findings(f"import asyncio; loop = {maker}; asyncio.set_event_loop(loop)")
     assert any("an event loop was made and set as the current one" in one for one in found)
     assert any("epoll" in one for one in found)
+
+
+def test_what_was_open_before_the_import_is_not_the_apps() -> None:
+    """The mold's own channel and listeners; a descriptor that changed hands is the app's."""
+    earlier = "import socket, os; ours = socket.socketpair()"
+    assert findings("", earlier) == []
+    (found,) = findings("ours[0].close(); theirs = socket.socket()", earlier)
+    assert "is open" in found
 
 
 def test_check_changes_nothing() -> None:

@@ -6,58 +6,15 @@ import signal
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from hybrid.ground.errors import ExitCode
 from hybrid.ground.states import Life
 from hybrid.parent import core
 from hybrid.parent import pool as p
-from hybrid.parent.sizing import CpuFacts, MemoryFacts
+from hybrid.parent.draft import FORKS_AT_ONCE
 from hybrid.shared.boot_report import Report
 from hybrid.shared.messages import Op
-
-PLAN = p.Plan(workers=2, preload="auto", grace_s=30.0, boot_s=60.0, boot_attempts=3)
-CPUS = CpuFacts(affinity=2, quota=None)
-MEMORY = MemoryFacts(limit_bytes=8 << 30, mold_private_bytes=20 << 20, mold_resident_bytes=30 << 20)
-IMPORTED = p.MoldImported(1, CPUS, MEMORY)
-KILLED = p.Exit(signal=signal.SIGKILL)
-
-
-class World:
-    """A pool and a clock; remembers what was asked for since the last look."""
-
-    def __init__(self, plan: p.Plan = PLAN) -> None:
-        self.pool = p.Pool(plan)
-        self.now = 100.0
-        self.actions: list[p.Action] = []
-
-    def happens(self, *events: p.Event) -> list[p.Action]:
-        """Let events happen; return what the parent does about them."""
-        self.actions = []
-        for event in events:
-            self.pool, actions = core.step(self.pool, event, self.now)
-            self.actions += actions
-        return self.actions
-
-    def passes(self, seconds: float) -> list[p.Action]:
-        """Let time pass."""
-        self.now += seconds
-        return self.happens(p.TimePassed())
-
-    def boots(self) -> None:
-        """Bring the pool to where every worker is ready."""
-        self.happens(p.Started(), IMPORTED)
-        for slot in self.pool.slots:
-            self.happens(p.Forked(slot.index, slot.ticket, 1000 + slot.ticket), p.WorkerReady(slot.index))
-
-    def dies(self, slot: int, exit: p.Exit = KILLED, report: Report | None = None) -> list[p.Action]:
-        """Let the worker in ``slot`` be reaped."""
-        return self.happens(p.WorkerExited(slot, self.pool.slots[slot].ticket, exit, report or Report()))
-
-    def of(self, kind: type) -> list[p.Action]:
-        """Return the actions of one kind that the last look saw."""
-        return [action for action in self.actions if isinstance(action, kind)]
+from tests.unit.parent.world import IMPORTED, KILLED, PLAN, World
 
 
 @pytest.fixture
@@ -344,99 +301,96 @@ def test_fork_that_fails_is_tried_again_later(world: World) -> None:
     assert len(world.of(p.Spawn)) == 1
 
 
-# ── any order of events ──────────────────────────────────────────────────────────────────────────────────────
+def test_fork_that_always_fails_ends_the_first_boot() -> None:
+    """A machine that allows no process is a failed boot, not an endless one."""
+    world = World(replace(PLAN, workers=1))
+    world.happens(p.Started(), IMPORTED)
+    for _ in range(PLAN.boot_attempts):
+        assert world.pool.phase is p.Phase.BOOTING
+        world.happens(p.ForkFailed(0, world.pool.slots[0].ticket, "Resource temporarily unavailable"))
+        failed = world.of(p.Fail)
+        world.passes(60.0)
+    assert world.pool.exit_code is ExitCode.BOOT_FAILED
+    assert [a.message for a in failed if isinstance(a, p.Fail)] == [
+        "cannot fork worker 0: Resource temporarily unavailable"
+    ]
 
 
-class Machine:
-    """Children that do whatever the test draws, as the kernel would let them."""
-
-    def __init__(self, plan: p.Plan) -> None:
-        self.world = World(plan)
-        self.mold = False
-        self.asked: list[tuple[int, int]] = []
-        self.alive: dict[int, int] = {}
-        self.quit: ExitCode | None = None
-        self.next_pid = 10
-
-    def see(self, event: p.Event) -> None:
-        for action in self.world.happens(event):
-            assert self.quit is None, "an action after Quit"
-            if isinstance(action, p.StartMold):
-                assert not self.mold, "two molds"
-                self.mold = True
-            elif isinstance(action, p.Spawn):
-                assert self.mold and action.slot not in self.alive, "a spawn into an occupied slot"
-                self.asked.append((action.slot, action.ticket))
-            elif isinstance(action, p.Quit):
-                assert not self.alive and not self.mold, "quit with a child left"
-                self.quit = action.code
-
-    def options(self) -> list[str]:
-        """Return what can happen now."""
-        choices = ["time", "stop", "stop now"]
-        if self.mold:
-            choices += ["imported", "import failed", "unsafe", "mold dies"]
-        if self.mold and self.asked:
-            choices += ["forked", "fork failed"]
-        if self.alive:
-            choices += ["ready", "worker dies", "worker drains", "boot fails"]
-        return choices
-
-    def happen(self, what: str, pick: int) -> None:
-        slots = sorted(self.alive)
-        slot = slots[pick % len(slots)] if slots else 0
-        mold_life = self.world.pool.mold.life
-        if what == "time":
-            self.world.now += (0.1, 1.0, 40.0, 100.0)[pick % 4]
-            self.see(p.TimePassed())
-        elif what in ("stop", "stop now"):
-            self.world.now += 0.3
-            self.see(p.Asked(p.Intent.STOP if what == "stop" else p.Intent.STOP_NOW, "test"))
-        elif what == "mold dies":
-            self.mold, self.asked = False, []
-            self.see(p.MoldExited(1, KILLED))
-        elif what in ("imported", "import failed", "unsafe") and mold_life is p.MoldLife.IMPORTING:
-            event = {"imported": IMPORTED, "import failed": p.MoldImportFailed(1, Report("import", "no", "", 4))}
-            self.see(event.get(what, p.MoldUnsafe(1, Report("fork safety", "no", "thread", 3))))
-        elif what in ("forked", "fork failed"):
-            asked, ticket = self.asked.pop(0)
-            if what == "forked":
-                self.next_pid += 1
-                self.alive[asked] = ticket
-                self.see(p.Forked(asked, ticket, self.next_pid))
-            else:
-                self.see(p.ForkFailed(asked, ticket, "EAGAIN"))
-        elif what == "ready" and self.world.pool.slots[slot].life in (Life.STARTING, Life.DRAINING, Life.KILLING):
-            self.see(p.WorkerReady(slot))
-        elif what == "worker drains":
-            self.see(p.WorkerDraining(slot, 30.0))
-        elif what in ("worker dies", "boot fails"):
-            ticket = self.alive.pop(slot)
-            report = Report("lifespan", "no", "tb", 3) if what == "boot fails" else Report("ready")
-            self.see(p.WorkerExited(slot, ticket, KILLED, report))
+def test_mold_that_dies_at_each_fork_ends_the_first_boot() -> None:
+    """A mold that imports but never brings forth a worker counts as a failed boot each time."""
+    world = World()
+    world.happens(p.Started())
+    for _ in range(PLAN.boot_attempts):
+        assert world.pool.phase is p.Phase.BOOTING
+        world.happens(IMPORTED, p.MoldExited(1, p.Exit(code=9)))
+        failed = world.of(p.Fail)
+        world.passes(60.0)
+    assert len(failed) == 1
+    assert world.pool.exit_code is ExitCode.BOOT_FAILED
 
 
-@settings(max_examples=150, deadline=None)
-@given(
-    choices=st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), max_size=60),
-    preload=st.sampled_from(["auto", "on", "off"]),
-    workers=st.integers(1, 4),
-)
-def test_any_order_of_events_is_survived(choices: list[tuple[int, int]], preload: str, workers: int) -> None:
-    """No order of deaths, answers and wishes breaks a rule; and a stop always ends."""
-    machine = Machine(replace(PLAN, preload=preload, workers=workers))
-    machine.see(p.Started())
-    for what, pick in choices:
-        if machine.quit is None:
-            options = machine.options()
-            machine.happen(options[what % len(options)], pick)
-    for _ in range(200):  # from wherever that led: stop, let everyone who was told to die, die
-        if machine.quit is not None:
-            break
-        machine.happen("stop", 0)
-        if machine.alive:
-            machine.happen("worker dies", 0)
-        if machine.mold:
-            machine.happen("mold dies", 0)
-    assert machine.quit is not None
-    assert core.next_deadline(machine.world.pool) is None
+def test_mold_that_keeps_dying_backs_off(world: World) -> None:
+    """After the first death at once, then later and later; one that stays a while is forgiven."""
+    waits = []
+    for _ in range(5):
+        world.happens(p.MoldExited(1, KILLED))
+        waits.append(0.0 if world.of(p.StartMold) else (world.pool.mold.deadline or 0.0) - world.now)
+        world.passes(waits[-1])
+        world.happens(IMPORTED)
+    assert waits[:2] == [0.0, 0.0]  # the first life was a long one, the second death is nobody's loop yet
+    assert waits[2:] == pytest.approx([0.5, 0.75, 1.125])
+    world.now += core.STABLE_S
+    world.happens(p.MoldExited(1, KILLED))
+    assert world.of(p.StartMold)
+
+
+@pytest.mark.parametrize("preload", ["auto", "off"])
+def test_mold_that_cannot_be_executed_any_more_backs_off(preload: str) -> None:
+    """The interpreter was removed under a running server: it is tried again, later and later, never at once."""
+    world = World(replace(PLAN, preload=preload))
+    world.boots()
+    world.now += 10 * core.STABLE_S
+    world.happens(p.MoldExited(1, KILLED))
+    for _ in range(5):
+        world.happens(p.MoldImportFailed(1, Report("exec", "no such file")), p.MoldExited(1, p.Exit(code=127)))
+        assert not world.of(p.StartMold)
+        assert world.pool.phase is p.Phase.RUNNING
+        world.passes(30.0)
+        assert world.of(p.StartMold)
+    assert world.pool.mold.failures == 5
+
+
+def test_preload_that_is_not_safe_any_more_backs_off() -> None:
+    """``--preload on``, and the app was changed under a running server: shown, and tried again later."""
+    world = World(replace(PLAN, preload="on"))
+    world.boots()
+    world.now += 10 * core.STABLE_S
+    world.happens(p.MoldExited(1, KILLED))
+    world.happens(p.MoldUnsafe(1, Report("fork safety", "not fork-safe", "thread", 3)), p.MoldExited(1, KILLED))
+    assert not world.of(p.StartMold)
+    world.passes(core.backoff_s(1))
+    assert world.of(p.StartMold)
+
+
+def test_report_with_an_unknown_exit_code_is_a_failed_boot() -> None:
+    """What a worker wrote cannot end the parent in any other way than it ends."""
+    world = World(replace(PLAN, workers=1, boot_attempts=1))
+    world.happens(p.Started(), IMPORTED, p.Forked(0, 1, 7))
+    world.dies(0, p.Exit(code=3), Report("lifespan", "no database", exit_code=99))
+    assert world.pool.exit_code is ExitCode.BOOT_FAILED
+
+
+def test_worker_that_says_ready_twice_is_ready(world: World) -> None:
+    """A word too many from a worker changes nothing."""
+    world.happens(p.WorkerReady(0))
+    assert world.pool.slots[0].life is Life.READY
+
+
+def test_forks_are_asked_for_a_few_at_a_time() -> None:
+    """A thousand requests at once would not fit into the mold's channel; each answer lets another one out."""
+    world = World(replace(PLAN, workers=1000))
+    world.happens(p.Started(), IMPORTED)
+    asked = [a.slot for a in world.of(p.Spawn) if isinstance(a, p.Spawn)]
+    assert len(asked) == FORKS_AT_ONCE
+    world.happens(p.Forked(0, world.pool.slots[0].ticket, 7))
+    assert [a.slot for a in world.of(p.Spawn) if isinstance(a, p.Spawn)] == [FORKS_AT_ONCE]

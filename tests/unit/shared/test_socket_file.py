@@ -15,7 +15,7 @@ import pytest
 from hybrid.ground.errors import ListenError
 from hybrid.shared import socket_file
 from hybrid.shared.listeners import Listener, open_listeners
-from tests.support.forked import NOBODY, forked
+from tests.support.forked import NOBODY, Release, forked, rivals
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
@@ -213,49 +213,20 @@ def test_mode_goes_to_no_other_file(tmp_path: Path, umask: None, monkeypatch: py
 def test_of_servers_that_race_for_a_dead_file_one_wins(tmp_path: Path) -> None:
     """Several processes see the same dead file; one listens, the others are told so, and nobody loses its file."""
     path = tmp_path / "app.sock"
+
+    def attempt() -> Release | None:
+        _hesitate_after_the_knock()
+        try:
+            return listen(path).close
+        except ListenError:
+            return None
+
     for _ in range(5):
         leave_dead_file(path)
-        start_read, start_write = os.pipe()
-        stop_read, stop_write = os.pipe()
-        said_read, said_write = os.pipe()
-        rivals = [_start_rival(path, (start_read, stop_read, said_write), (start_write, stop_write)) for _ in range(5)]
-        os.close(said_write)
-        os.close(start_write)  # go
-        said = b""
-        while len(said) < len(rivals):
-            said += os.read(said_read, 16)
-        assert bytes(sorted(said)) == b"nnnnw"
-        assert answers(path)
-        os.close(stop_write)
-        for pid in rivals:
-            assert os.waitpid(pid, 0)[1] == 0
-        for fd in (start_read, stop_read, said_read):
-            os.close(fd)
-        assert not path.exists()
-
-
-def _start_rival(path: Path, ends: tuple[int, int, int], others: tuple[int, int]) -> int:
-    start, stop, said = ends
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        for fd in others:
-            os.close(fd)
-        _hesitate_after_the_knock()
-        os.read(start, 1)
-        try:
-            listener = listen(path)
-        except ListenError:
-            os.write(said, b"n")
-        else:
-            os.write(said, b"w")
-            os.read(stop, 1)
-            listener.close()
-        code = 0
-    finally:
-        os._exit(code)
+        with rivals(attempt, 5) as winners:
+            assert len(winners) == 1
+            assert answers(path)
+        assert os.listdir(tmp_path) == []
 
 
 def _hesitate_after_the_knock() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,8 @@ import pytest
 
 from hybrid.ground.errors import UsageError
 from hybrid.shared.loader import load, name_of
+
+ROOT = Path(__file__).parents[3]
 
 
 async def handle(conn: object) -> None: ...
@@ -113,7 +116,14 @@ if __name__ == "__main__":
 
 def run(*arguments: str, cwd: Path, stdin: str = "") -> str:
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, input=stdin, capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     return done.stdout.strip() or done.stderr.strip()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import resource
@@ -12,9 +13,10 @@ import pytest
 from hybrid.connection.registry import Door, Registry
 from hybrid.ground.errors import IllegalTransition, UsageError
 from hybrid.shared.machine import advance
-from hybrid.shared.scoreboard import NOT_ACCEPTING, Scoreboard
+from hybrid.shared.scoreboard import NOT_ACCEPTING, Cell, Scoreboard
 from hybrid.worker.acceptors import descriptors, make_acceptor
 from hybrid.worker.acceptors.acceptor import STAGES, Entrance, Factory, Stage, StageEvent
+from hybrid.worker.acceptors.asyncio_listener import AsyncioListener
 from hybrid.worker.acceptors.intake import Intake
 from hybrid.worker.acceptors.shared import should_rotate
 
@@ -82,3 +84,61 @@ def test_room_ends_at_the_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (descriptors.room(), descriptors.connection_limit()) == (140, 140)
     monkeypatch.setattr(descriptors, "in_use", lambda: 250)
     assert (descriptors.room(), descriptors.connection_limit()) == (-10, 1)
+
+
+def test_a_new_worker_counts_at_once_for_who_holds_the_fewest() -> None:
+    """A slot used for the first time is looked at from the next accept on; one that takes nothing never."""
+    scoreboard = Scoreboard.create(4, 0)
+    row = scoreboard.use_slot(0)
+    intake = Intake(Registry(row), scoreboard, 100)
+    row[Cell.ACTIVE] = 7
+    assert intake.fewest() == 7
+    scoreboard.use_slot(2)
+    assert intake.fewest() == 7
+    scoreboard.row(2)[Cell.ACTIVE] = 3
+    assert intake.fewest() == 3
+
+
+def test_asyncio_is_given_one_connection_per_wake_up() -> None:
+    """Its accept loop hears "enough" after each connection, so that other workers get the next."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as outside,
+        AsyncioListener.of(outside, outside.dup().detach(), _never) as listener,
+    ):
+        outside.setblocking(False)
+        clients = [socket.create_connection(outside.getsockname()) for _ in range(2)]
+        for _ in clients:
+            listener.accept()[0].close()
+            with pytest.raises(BlockingIOError):
+                listener.accept()
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+        clients.append(socket.create_connection(outside.getsockname()))
+        listener.shut = True
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+        for client in clients:
+            client.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "exhausted"),
+    [(errno.EMFILE, 1), (errno.ENFILE, 1), (errno.ENOMEM, 1), (errno.ECONNABORTED, 0), (errno.ENETDOWN, 0)],
+)
+def test_an_accept_that_fails_ends_nothing_on_asyncio(code: int, exhausted: int) -> None:
+    """An error of one accept ends nothing: the loop hears "nothing there"; shortage is told to the intake."""
+    told: list[int] = []
+
+    class Failing(AsyncioListener):
+        def _accept(self) -> None:
+            raise OSError(code, os.strerror(code))
+
+    with socket.create_server(("127.0.0.1", 0)) as outside:
+        listener = Failing.of(outside, outside.dup().detach(), lambda: told.append(code))
+        with listener, pytest.raises(BlockingIOError):
+            listener.accept()
+    assert len(told) == exhausted
+
+
+def _never() -> None:
+    raise AssertionError("not exhausted")

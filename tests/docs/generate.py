@@ -1,0 +1,62 @@
+"""Writes what the documentation takes from the code: ``python -m tests.docs.generate`` (or ``make docs``).
+
+A page says where: between ``<!-- diagram: NAME -->`` and ``<!-- end -->`` stands the picture of a table of states.
+The reference of options is written whole. Tests fail while a page is not what this writes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+from hybrid.cli import reference
+from hybrid.connection.phases import PHASES
+from hybrid.ground.states import LIFE
+from hybrid.shared.machine import mermaid
+from hybrid.worker import service
+from hybrid.worker.acceptors import acceptor
+from tests.docs.pages import ROOT, pages
+
+OPTIONS_PAGE = "docs/reference/options.md"
+
+DIAGRAMS: dict[str, Mapping[tuple[Any, Any], Enum]] = {
+    "worker": LIFE,
+    "service": service.STAGES,
+    "acceptor": acceptor.STAGES,
+    "connection": PHASES,
+}
+"""Tables of states, by the name that pages use."""
+
+_SECTION = re.compile(r"(?P<open><!-- diagram: (?P<name>[\w-]+) -->\n).*?(?P<close><!-- end -->)", re.DOTALL)
+
+
+def with_diagrams(text: str) -> str:
+    """Return a page's text with every diagram as the code has it. Raises: KeyError: a name that is none."""
+
+    def section(match: re.Match[str]) -> str:
+        picture = mermaid(DIAGRAMS[match["name"]])
+        return f"{match['open']}```mermaid\n{picture}```\n{match['close']}"
+
+    return _SECTION.sub(section, text)
+
+
+def diagrams_in(text: str) -> list[str]:
+    """Return the names of the diagrams that a page has."""
+    return [match["name"] for match in _SECTION.finditer(text)]
+
+
+def main() -> None:
+    """Write every page that is not up to date."""
+    wanted = {page.path: with_diagrams(page.text) for page in pages()}
+    wanted[OPTIONS_PAGE] = reference.page()
+    for path, text in wanted.items():
+        file = ROOT / path
+        if not file.exists() or file.read_text(encoding="utf-8") != text:
+            file.write_text(text, encoding="utf-8")
+            print(f"written: {path}")
+
+
+if __name__ == "__main__":
+    main()

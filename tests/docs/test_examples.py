@@ -1,0 +1,95 @@
+"""Every example is served for real, by the command that its docstring shows, and talked to."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import shlex
+import smtplib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import ROOT, Page
+from tests.support.server import Server, running, until_eof
+
+Conversation = Callable[[Server], None]
+
+
+def talk_to_echo(server: Server) -> None:
+    """Send, and get it back."""
+    assert server.echoes()
+
+
+def talk_to_fetch(server: Server) -> None:
+    """Ask for bytes, get so many and the end; ask nonsense, be told what to ask."""
+    for question, answer in ((b"4000\n", b"x" * 4000), (b"many\n", b"ask for 0 to 1000000 bytes\n")):
+        with server.connect() as client:
+            client.sendall(question)
+            assert until_eof(client) == answer
+
+
+def talk_to_keyvalue(server: Server) -> None:
+    """Set on one connection, get on another: whichever worker has it, the file is the same."""
+    with server.connect() as client:
+        client.sendall(b"set colour blue\nquit\n")
+        assert until_eof(client) == b"ok\n"
+    for _ in range(4):
+        with server.connect() as client:
+            client.sendall(b"get colour\nget nothing\nwhat\nquit\n")
+            assert until_eof(client).startswith(b"blue\n-\nsay: ")
+
+
+def talk_to_smtp(server: Server) -> None:
+    """Deliver a mail."""
+    host, _, port = server.address.rpartition(":")
+    with smtplib.SMTP(host, int(port), local_hostname="localhost", timeout=10) as client:
+        assert client.sendmail("a@example.org", ["b@example.org"], "Subject: hello\r\n\r\nhello\r\n") == {}
+    assert "a@example.org → b@example.org" in server.log
+
+
+def talk_to_aiohttp(server: Server) -> None:
+    """Two requests on one connection."""
+    host, _, port = server.address.rpartition(":")
+    client = http.client.HTTPConnection(host, int(port), timeout=10)
+    try:
+        for path in ("/one", "/two"):
+            client.request("GET", path)
+            assert client.getresponse().read().decode().startswith(f"{path} from process ")
+    finally:
+        client.close()
+
+
+CONVERSATIONS: dict[str, Conversation] = {
+    "echo.py": talk_to_echo,
+    "fetch.py": talk_to_fetch,
+    "keyvalue.py": talk_to_keyvalue,
+    "smtp.py": talk_to_smtp,
+    "aiohttp_server.py": talk_to_aiohttp,
+}
+
+
+def command_of(example: str) -> list[str]:
+    """Return the arguments that examples/README.md starts an example with, on a port of its own."""
+    text = Page("examples/README.md").text
+    (line,) = re.findall(rf"^hybrid-serve (examples/{re.escape(example)}:.*)$", text, re.MULTILINE)
+    return shlex.split(re.sub(r"(--bind \S+):\d+", r"\1:0", line))
+
+
+@pytest.mark.parametrize("example", CONVERSATIONS)
+def test_example_serves(example: str, tmp_path: Path) -> None:
+    """It boots on two workers, answers, and stops with 0 when asked."""
+    env = {**os.environ, "KEYVALUE_DB": str(tmp_path / "keyvalue.db"), "PYTHONUNBUFFERED": "1"}
+    with running(*command_of(example), "--workers", "2", log=tmp_path / "log", env=env) as server:
+        server.wait_ready()
+        CONVERSATIONS[example](server)
+        assert server.stop() == 0, server.log
+
+
+def test_every_example_is_listed_and_tried() -> None:
+    """An example that nobody runs rots."""
+    examples = {file.name for file in (ROOT / "examples").glob("*.py")}
+    assert examples == CONVERSATIONS.keys()
+    assert examples <= {link.partition("#")[0] for link in Page("examples/README.md").links}

@@ -1,0 +1,93 @@
+"""Hypothesis strategies for options: settings of every shape, and valid texts for every option."""
+
+from __future__ import annotations
+
+import string
+from dataclasses import fields
+from typing import Any
+
+from hypothesis import strategies as st
+
+from hybrid.shared.options import Option, all_options
+from hybrid.shared.settings import Settings
+
+_words = st.text(string.ascii_letters + string.digits + "._-", min_size=1, max_size=12).filter(
+    lambda word: not word.startswith("-")
+)
+_paths = _words.filter(lambda word: word not in (".", "..")).map(lambda word: f"/no-such-place/{word}")
+_addresses = st.one_of(
+    st.integers(0, 65535).map(lambda port: f"127.0.0.1:{port}"),
+    st.integers(0, 65535).map(lambda port: f"[::1]:{port}"),
+    _paths.map(lambda path: f"unix:{path}"),
+    st.integers(3, 99).map(lambda fd: f"fd://{fd}"),
+)
+_modes = st.integers(0, 0o777).map(lambda mode: f"{mode:o}")
+_numbers = st.integers(1, 10**6).map(str)
+_seconds = st.floats(0.001, 10**6).map(repr)
+
+_TEXTS: dict[str, st.SearchStrategy[str]] = {
+    "auto_or_positive": st.one_of(st.just("auto"), _numbers),
+    "bind": _addresses,
+    "descriptor": st.integers(1, 99).map(str),
+    "directory": st.just("/"),
+    "existing_file": st.just(__file__),
+    "group": st.sampled_from(["root", "0", "77"]),
+    "host": st.sampled_from(["localhost", "0.0.0.0", "::1", "example.org"]),
+    "mode": _modes,
+    "path": _paths,
+    "port": st.integers(0, 65535).map(str),
+    "positive": _numbers,
+    "positive_seconds": _seconds,
+    "seconds": st.one_of(st.just("0"), _seconds),
+    "target": st.tuples(_paths, st.sampled_from(["app", "a.b"])).map(lambda parts: f"{parts[0]}.py:{parts[1]}"),
+    "user": st.sampled_from(["root", "0", "77"]),
+    "workers": st.one_of(st.just("auto"), st.integers(0, 1024).map(str)),
+}
+
+_EXCLUSIVE = ("--bind", "--host", "--port", "--uds")
+
+
+def texts_for(option: Option) -> st.SearchStrategy[list[str]]:
+    """Return lists of texts that ``option`` takes; one text unless it is repeatable."""
+    if option.is_switch:
+        one: st.SearchStrategy[str] = st.sampled_from(["true", "false"])
+    elif option.choices:
+        one = st.sampled_from(option.choices)
+    else:
+        one = _TEXTS[option.parse]
+    return st.lists(one, min_size=1, max_size=3) if option.repeatable else one.map(lambda text: [text])
+
+
+@st.composite
+def subsets(draw: st.DrawFn, door: str) -> dict[str, list[str]]:
+    """Draw valid texts for some of the options that every level can set, by flag; TARGET is always there."""
+    options = [option for option in all_options() if "c" in option.doors and door in option.doors]
+    chosen = draw(st.sets(st.sampled_from([option.flag for option in options]))) | {"TARGET"}
+    listening = draw(st.sampled_from([("--bind",), ("--host", "--port"), ("--uds",)]))
+    chosen -= set(_EXCLUSIVE) - set(listening)
+    return {option.flag: draw(texts_for(option)) for option in options if option.flag in chosen}
+
+
+def _field_values(default: Any, kind: str) -> st.SearchStrategy[Any]:
+    text = st.text(max_size=20)
+    if kind == "tuple[str, ...]":
+        return st.lists(text, max_size=4).map(tuple)
+    if kind == "tuple[int, ...]":
+        return st.lists(st.integers(0, 2**31), max_size=4).map(tuple)
+    if kind == "int | str":
+        return st.one_of(st.integers(0, 2**31), text)
+    if isinstance(default, bool):
+        return st.booleans()
+    if isinstance(default, float):
+        return st.floats(allow_nan=False, allow_infinity=False)
+    return st.integers(-1, 2**31) if isinstance(default, int) else text
+
+
+def settings_of_every_shape() -> st.SearchStrategy[Settings]:
+    """Return settings with any value of the declared type in every field, sensible or not."""
+    groups = {}
+    for group in fields(Settings):
+        kind: Any = type(getattr(Settings(), group.name))
+        values = {each.name: _field_values(each.default, str(each.type)) for each in fields(kind)}
+        groups[group.name] = st.builds(kind, **values)
+    return st.builds(Settings, **groups)

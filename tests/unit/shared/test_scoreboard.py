@@ -1,0 +1,78 @@
+"""The scoreboard's cells: who sees what, through which mapping."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from hybrid.ground.errors import HybridError
+from hybrid.shared.scoreboard import NOT_ACCEPTING, Cell, Scoreboard
+
+
+@pytest.fixture
+def board() -> Scoreboard:
+    return Scoreboard.create(8, now_ns=1)
+
+
+def test_attached_scoreboard_sees_what_its_maker_writes(board: Scoreboard) -> None:
+    """One memory, two mappings."""
+    row = board.use_slot(2)
+    row[Cell.ACTIVE] = 5
+    other = Scoreboard.attach(os.dup(board.fd))
+    assert other.row(2).active == 5
+    assert other.slots == 8 and other.slots_used == 3
+    other.close()
+
+
+def test_vacant_slots_are_never_the_least_loaded(board: Scoreboard) -> None:
+    """A slot that takes nothing does not look like room, whether never used, skipped or reset."""
+    board.use_slot(3)[Cell.ACTIVE] = 7
+    assert min(board.active_column()) == 7
+    board.row(3).reset()
+    assert min(board.active_column()) >= NOT_ACCEPTING
+
+
+def test_reset_keeps_the_count_of_spawns_only(board: Scoreboard) -> None:
+    """A new worker starts with a clean row; the slot remembers how many it had."""
+    row = board.use_slot(0)
+    row[Cell.SPAWNS], row[Cell.ACCEPTED] = 3, 99
+    row.reset()
+    assert (row[Cell.SPAWNS], row[Cell.ACCEPTED], row.active) == (3, 0, 0)
+
+
+def test_active_column_is_a_view(board: Scoreboard) -> None:
+    """The acceptor's ``min()`` sees a store at once."""
+    row = board.use_slot(1)
+    column = board.active_column()
+    row[Cell.ACTIVE] = 11
+    assert column[1] == 11
+    assert len(column) == 2
+
+
+def test_every_cell_of_a_line_has_one_writer() -> None:
+    """The parent's cells are on line 0, the worker's are not: no line is written by two processes."""
+    parents = {Cell.LIFE, Cell.PID, Cell.GENERATION, Cell.SPAWNED_NS, Cell.SPAWNS}
+    cells = {value for name, value in vars(Cell).items() if name.isupper()}
+    assert all(cell // 8 == 0 for cell in parents)
+    assert all(cell // 8 > 0 for cell in cells - parents)
+    assert len(cells) == len([name for name in vars(Cell) if name.isupper()])
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 10, bytes(8192)])
+def test_something_else_is_refused(content: bytes) -> None:
+    """A descriptor that holds no scoreboard of this version is an error that says so."""
+    fd = os.memfd_create("other")
+    os.write(fd, content)
+    try:
+        with pytest.raises(HybridError, match="scoreboard"):
+            Scoreboard.attach(fd)
+    finally:
+        os.close(fd)
+
+
+def test_closing_with_a_row_still_held_is_no_error(board: Scoreboard) -> None:
+    """A view that somebody keeps does not make the end raise."""
+    row = board.use_slot(0)
+    board.close()
+    del row
