@@ -114,7 +114,10 @@ class InLoopServer:
         """Begin what :meth:`drain` waits for. ``abort``: cut connections at once."""
         if self._service is not None and self._scoreboard is not None:
             self._scoreboard.row(0)[Cell.LIFE] = Life.DRAINING
-            self._service.leave(self._settings.timeout.grace_s if grace_s is None else grace_s, abort)
+            for listener in self._listeners:
+                listener.close()
+            grace_s = self._settings.timeout.grace_s if grace_s is None else grace_s
+            self._service.leave(grace_s, abort=abort, last=True)
 
     async def wait_closed(self) -> int:
         """Wait until the server has ended; return the exit code, as a pool would."""

@@ -9,6 +9,7 @@ import ssl
 import sys
 from asyncio import CancelledError
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from anyio import BusyResourceError
@@ -18,7 +19,14 @@ from hybrid.connection.addresses import Address, address, attributes, show
 from hybrid.connection.failures import is_disconnect, log_disconnect, log_failure
 from hybrid.connection.flow import Flow
 from hybrid.connection.lines import Lines
-from hybrid.connection.phases import CLOSED, ENDED, OPEN, PENDING, RUNNING
+from hybrid.connection.phases import CLOSED, ENDED, FINISHED, OPEN, PENDING, RUNNING, Handling
+
+_start: Callable[..., asyncio.Task[None]]
+if sys.version_info >= (3, 12):
+    # hot: fetch; the first step is taken at once, one turn of the loop less for each connection.
+    _start = partial(asyncio.Task, eager_start=True)
+else:
+    _start = asyncio.Task
 
 
 class Connection(Flow, ByteStream):
@@ -30,28 +38,9 @@ class Connection(Flow, ByteStream):
     """
 
     __slots__ = ("_drain", "_handling", "_task")
-
-    # ---- What the loop calls, beyond Flow. ----
-
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        """Start the handler. Raises: nothing; a raise here would wedge a uvloop listener."""
-        Flow.connection_made(self, transport)  # hot: fetch; super() costs 0.1 µs more on CPython 3.11
-        self._handling = PENDING
-        self._task: asyncio.Task[None] | None = None
-        self._drain: asyncio.Event | None = None  # made by who waits for it, or sets it
-        endpoint = self._endpoint
-        endpoint.door.opened(self)
-        if sys.version_info >= (3, 12):
-            # hot: fetch; the first step runs here and now, one turn of the loop less for each connection.
-            self._task = asyncio.Task(self._handle(), loop=self._loop, name=endpoint.name, eager_start=True)
-        else:
-            self._task = asyncio.Task(self._handle(), loop=self._loop, name=endpoint.name)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """Tell whoever waits that the transport is gone; the door, when the handler has ended too."""
-        Flow.connection_lost(self, error)
-        if self._handling is ENDED:
-            self._endpoint.door.closed(self)
+    _task: asyncio.Task[None] | None  # all three from OPEN on
+    _handling: Handling
+    _drain: asyncio.Event | None  # made by who waits for it, or sets it
 
     # ---- What the handler uses, beyond Flow. ----
 
@@ -115,11 +104,11 @@ class Connection(Flow, ByteStream):
         if self._reader is not None:
             raise BusyResourceError("reading from")
         if self._phase is not OPEN:
-            raise self._gone()
+            raise self._why_gone()
         transport = self._transport
         transport.set_write_buffer_limits(high=0)  # so that room means: all is sent
         try:
-            if self._writing_paused:
+            while transport.get_write_buffer_size():
                 await self._room()
             raw = transport.get_extra_info("socket")
             duplicate = socket.socket(raw.family, raw.type, raw.proto, os.dup(raw.fileno()))
@@ -150,6 +139,20 @@ class Connection(Flow, ByteStream):
 
     # ---- Inside. ----
 
+    def _opened(self) -> None:
+        """Start the handler. Raises: nothing; a raise here would wedge a uvloop listener."""
+        endpoint = self._endpoint
+        self._handling = PENDING
+        self._task = None
+        self._drain = None
+        endpoint.door.opened(self)
+        self._task = _start(self._handle(), loop=endpoint.loop, name=endpoint.name)
+
+    def _gone(self) -> None:
+        """Tell the door, if the handler has ended too."""
+        if self._handling is ENDED:
+            self._endpoint.door.closed(self)
+
     async def _handle(self) -> None:
         """Run the handler, then close. Lets nothing out but a cancellation: a task re-raises SystemExit in the loop."""
         self._handling = RUNNING
@@ -178,7 +181,7 @@ class Connection(Flow, ByteStream):
     def _failed(self, error: BaseException) -> None:
         """Log what left the handler and close at once, unless it only says that the peer has left."""
         endpoint = self._endpoint
-        if (self._eof or self._phase is not OPEN) and is_disconnect(error):
+        if (self._reading is FINISHED or self._phase is not OPEN) and is_disconnect(error):
             log_disconnect(endpoint.name, show(self.peer), error)
             return
         log_failure(endpoint.name, show(self.peer), error)

@@ -57,7 +57,33 @@ class Handling(IntEnum):
     """It returned, raised or was cancelled."""
 
 
+class Reading(IntEnum):
+    """What can be expected of the socket's reading side."""
+
+    FLOWING = 0
+    """The loop reads and hands over what comes."""
+    HELD = 1
+    """Too much was not received yet: the loop does not read until a receiver waits."""
+    FINISHED = 2
+    """The peer said that it sends no more."""
+    OVER = 3
+    """We closed, or the connection broke: nothing more will come."""
+
+
+class Sending(IntEnum):
+    """What a sender has to reckon with."""
+
+    FREE = 0
+    """The transport takes bytes."""
+    FULL = 1
+    """The transport holds more than the high-water mark: senders wait."""
+    DONE = 2
+    """We said that we send no more, we closed, or the connection broke."""
+
+
 # hot: fetch; on CPython 3.11 ``Phase.OPEN`` costs 95 ns and ``OPEN`` 5: 7.5 µs of Python a connection, 6.2 so.
 NEW, OPEN, CLOSING, BROKEN, CLOSED = Phase
 MADE, CLOSE, LOST = PhaseEvent
 PENDING, RUNNING, ENDED = Handling
+FLOWING, HELD, FINISHED, OVER = Reading
+FREE, FULL, DONE = Sending

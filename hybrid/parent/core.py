@@ -242,14 +242,14 @@ def _died_booting(draft: Draft, slot: p.Slot, event: p.WorkerExited) -> None:
     error = report.error or f"{event.exit} at step {report.step or 'fork'}"
     # The same failure in every worker is one failure: told apart by what happened, not by who it happened to.
     report = replace(report, error=error)
-    hopeless = report.exit_code == ExitCode.APP_NOT_LOADED and bool(event.report.error)
+    hopeless = report.exit_code in (ExitCode.APP_NOT_LOADED, ExitCode.USAGE) and bool(event.report.error)
     if draft.pool.phase is p.Phase.BOOTING and (hopeless or failures >= draft.pool.plan.boot_attempts):
         times = "" if failures == 1 else f" {failures} times"
         _boot_failed(draft, f"worker {slot.index} failed to boot{times}", report)
         return
     again = report.fingerprint == draft.pool.last_failure
     draft.pool = replace(draft.pool, last_failure=report.fingerprint)
-    message = f"worker {slot.index} failed to boot: {error}; again in {backoff_s(failures):.1f} s"
+    message = f"worker {slot.index} failed to boot: {error.rstrip('.')}; again in {backoff_s(failures):.1f} s"
     draft.write("error", message + (" (as before)" if again else ""), "" if again else report.detail)
 
 
@@ -294,6 +294,8 @@ _STEP_WORDS = {
 
 
 def _stop(draft: Draft, wanted: p.StopStep, grace_s: float) -> None:
+    if draft.pool.phase is not p.Phase.STOPPING:
+        draft.do(p.StopListening())  # first, so that the last worker that closes its copy takes the queue with it
     draft.pool = replace(draft.pool, phase=p.Phase.STOPPING, stop_step=wanted, stopped_at=draft.now)
     for slot in draft.pool.slots:
         if slot.life in LIVING:
@@ -323,7 +325,7 @@ def _stop_worker(draft: Draft, slot: p.Slot, wanted: p.StopStep, grace_s: float)
         grace_s = grace_s if wanted is p.StopStep.DRAIN else 0.0
         patience_s = ABORT_S if abort else grace_s + CANCEL_S + LEAVE_S
         draft.move(slot, LifeEvent.DRAIN, draft.now + patience_s)
-        draft.do(p.Tell(slot.index, Op.DRAIN, a=int(grace_s * 1000), b=int(abort)))
+        draft.do(p.Tell(slot.index, Op.DRAIN, a=int(grace_s * 1000), b=int(abort), c=1))
 
 
 def _kill(draft: Draft, slot: p.Slot) -> None:

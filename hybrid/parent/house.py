@@ -67,7 +67,7 @@ class House:
             pid_file.write()
             self._undo.callback(pid_file.remove)
         self.listeners = sockets.open_listeners(bind.bind, bind.backlog, bind.uds_mode, self.settings.launch.listen_fds)
-        self._undo.callback(self._close_listeners)
+        self._undo.callback(self.close_listeners)
         self.life_read, self._life_write = os.pipe2(os.O_CLOEXEC)
         self._undo.callback(os.close, self.life_read)
         self._undo.callback(os.close, self._life_write)
@@ -78,7 +78,8 @@ class House:
         """Undo everything, the last first."""
         self._undo.close()
 
-    def _close_listeners(self) -> None:
+    def close_listeners(self) -> None:
+        """Close our copies and remove our socket files. May be called twice."""
         for listener in self.listeners:
             listener.close()
 

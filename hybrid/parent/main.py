@@ -63,6 +63,7 @@ class Parent:
             p.Write: self._write,
             p.Announce: self._announce,
             p.Fail: self._fail,
+            p.StopListening: self._stop_listening,
             p.ReopenLogs: self._reopen_logs,
             p.Quit: self._quit,
         }
@@ -296,7 +297,7 @@ class Parent:
         child = self._workers.get(action.slot)
         if child is not None:
             try:
-                messages.send(child.channel, Record(action.op, action.slot, a=action.a, b=action.b))
+                messages.send(child.channel, Record(action.op, action.slot, a=action.a, b=action.b, c=action.c))
             except OSError:
                 pass  # gone (its pidfd tells) or stopped with a full channel (its deadline stands)
 
@@ -322,6 +323,9 @@ class Parent:
 
     def _fail(self, action: p.Fail) -> None:
         self._house.tell_failure(action.code, action.message, action.detail)
+
+    def _stop_listening(self, action: p.StopListening) -> None:
+        self._house.close_listeners()
 
     def _reopen_logs(self, action: p.ReopenLogs) -> None:
         fd = self._house.reopen_log()

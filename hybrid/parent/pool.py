@@ -296,6 +296,7 @@ class Tell:
     op: Op
     a: int = 0
     b: int = 0
+    c: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,6 +341,11 @@ class Fail:
 
 
 @dataclass(frozen=True, slots=True)
+class StopListening:
+    """Close the parent's own listening sockets: who comes from now on is refused, once the workers have left too."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReopenLogs:
     """Open the log file anew, here and in every child."""
 
@@ -351,4 +357,6 @@ class Quit:
     code: ExitCode
 
 
-Action = StartMold | EndMold | Spawn | Tell | Signal | Vacate | Write | Announce | Fail | ReopenLogs | Quit
+Action = (
+    StartMold | EndMold | Spawn | Tell | Signal | Vacate | Write | Announce | Fail | StopListening | ReopenLogs | Quit
+)

@@ -47,7 +47,10 @@ class Op(IntEnum):
     PARK = 20
     UNPARK = 21
     DRAIN = 22
-    """a = grace in milliseconds. Again with less grace: skip to the next step."""
+    """a = grace in milliseconds, b = 1: cut at once, c = 1: everybody leaves, so the queue is the worker's too.
+
+    Again, with less grace: skip to the next step.
+    """
     REOPEN_LOGS = 23
     """descriptors: the new log file."""
     # worker → parent

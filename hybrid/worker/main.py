@@ -16,7 +16,7 @@ import traceback
 from dataclasses import dataclass
 
 from hybrid.ground.clock import monotonic_ns
-from hybrid.ground.errors import ExitCode, HybridError, LoadError
+from hybrid.ground.errors import ExitCode, HybridError
 from hybrid.handlers.exceptions import install_exception_handler
 from hybrid.handlers.lifespan import Worker
 from hybrid.shared import boot_report, messages
@@ -87,9 +87,9 @@ def _set_title(title: str) -> None:
 
 def _boot_failed(birth: Birth, step: str, error: BaseException) -> int:
     """Write the report; the parent reads it when it reaps us, and shows it once for all workers."""
-    code = ExitCode.APP_NOT_LOADED if isinstance(error, LoadError) else ExitCode.BOOT_FAILED
+    code = ExitCode.BOOT_FAILED
     if isinstance(error, HybridError):
-        message, detail = str(error), error.detail
+        code, message, detail = error.exit_code, str(error), error.detail
     else:
         message, detail = f"{type(error).__name__}: {error}", traceback.format_exc()
     boot_report.write(birth.report_fd, Report(step, message, detail, code))
@@ -169,7 +169,7 @@ class WorkerProcess:
 
     def _obey(self, record: Record, descriptors: list[int]) -> None:
         if record.op is Op.DRAIN:
-            self._service.leave(record.a / 1000, abort=bool(record.b))
+            self._service.leave(record.a / 1000, abort=bool(record.b), last=bool(record.c))
         elif record.op is Op.PARK:
             self._service.park()
             self._tell(Record(Op.PARKED, self._birth.slot))
@@ -182,7 +182,7 @@ class WorkerProcess:
     def _on_parent_gone(self) -> None:
         self._loop.remove_reader(self._birth.life_fd)
         self._loop.remove_reader(self._birth.channel.fileno())
-        self._service.leave(self._birth.settings.timeout.grace_s)
+        self._service.leave(self._birth.settings.timeout.grace_s, last=True)
 
     def _tell(self, record: Record) -> None:
         try:

@@ -107,6 +107,7 @@ class Service:
         self._task: asyncio.Task[Any] | None = None
         self._leave: asyncio.Future[Drain] = self._loop.create_future()
         self._drain: Drain | None = None
+        self._last = False
 
     async def run(
         self, listeners: Sequence[socket.socket], note_step: Callable[[str], None], on_ready: Callable[[], None]
@@ -156,18 +157,24 @@ class Service:
     async def _until_left(self) -> DrainReport:
         drain = await self._leave
         self._plan.worker.draining = True
+        if self._last:
+            await self._intake.take_what_waits()
         await self._intake.leave()
         return await drain.run()
 
     # ── while it runs ──
 
-    def leave(self, grace_s: float, abort: bool = False) -> None:
-        """End the service: connections get ``grace_s`` seconds; ``abort`` cuts them. Again: the sooner counts."""
+    def leave(self, grace_s: float, *, abort: bool = False, last: bool = False) -> None:
+        """End the service: connections get ``grace_s`` seconds; ``abort`` cuts them. Again: the sooner counts.
+
+        ``last``: nobody goes on accepting, so what waits in the queue is taken first.
+        """
         if self.stage is Stage.BOOTING and self._task is not None:
             self._advance(StageEvent.LEAVE)
             self._task.cancel()
         elif self.stage is Stage.SERVING:
             self._advance(StageEvent.LEAVE)
+            self._last = last and not abort
             self._drain = Drain(self.registry, grace_s, abort=abort)
             self._leave.set_result(self._drain)
         elif self._drain is not None:

@@ -1,18 +1,19 @@
 """The thread that ends an orphan.
 
 When the parent dies, the worker's loop sees the end of the life pipe and drains. A loop that is blocked sees
-nothing, and the orphan would hold its connections and the listening socket for ever. So a thread reads the pipe
+nothing, and the orphan would hold its connections and the listening socket for ever. So a thread watches the pipe
 too, and ends the process when the drain is overdue. It never writes a heartbeat: that is the loop's word.
 
 The documented limit: code that holds the GIL for ever stops this thread as well.
 
-Source: pipe(7): reading sees end of file when the last write end is closed.
+Source: pipe(7), poll(2): the reading end is hung up (POLLHUP) when the last write end is closed.
 """
 
 from __future__ import annotations
 
 import _thread
 import os
+import select
 import signal
 import time
 
@@ -31,10 +32,10 @@ def start(life_fd: int, grace_s: float, log: LogWriter) -> None:
 
 
 def _watch(life_fd: int, patience_s: float, log: LogWriter) -> None:
-    try:
-        while os.read(life_fd, 1):
-            pass  # nobody writes; only the end counts
-    except OSError:
+    # Not by read(2): libuv makes the pipe non-blocking, for every process that shares it.
+    poll = select.poll()
+    poll.register(life_fd, 0)  # nobody writes; only the end counts, and that is always reported
+    if any(mask & select.POLLNVAL for _fd, mask in poll.poll()):
         return  # closed under us: the process is leaving
     time.sleep(patience_s)
     # A log that takes nothing any more, its reader gone with the parent perhaps, must not keep us: it never raises.

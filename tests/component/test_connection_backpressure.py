@@ -7,6 +7,7 @@ import asyncio
 from anyio import DelimiterNotFound
 
 from hybrid.connection.connection import Connection
+from hybrid.connection.phases import HELD
 from tests.component.test_connection_stream import Held
 from tests.support.connections import Client, logged, on_both_loops, serving
 from tests.support.eventually import eventually_async
@@ -44,7 +45,7 @@ async def test_handler_that_never_receives_stops_the_peer() -> None:
         sent: list[int] = []
         total = 128 * 1024 * 1024
         pushing = asyncio.ensure_future(stuff(client, total, sent))
-        await eventually_async(lambda: conn._reading_paused)
+        await eventually_async(lambda: conn._reading is HELD)
         await stalled(sent)
         assert not pushing.done()
         assert 65536 < len(conn._inbox) <= 65536 + TWO_READS
@@ -90,7 +91,7 @@ async def test_a_small_high_water_mark_is_kept() -> None:
         conn = await held.made
         assert conn._transport.get_write_buffer_limits()[1] == 1000
         await client.send(b"x" * 1001)
-        await eventually_async(lambda: conn._reading_paused)
+        await eventually_async(lambda: conn._reading is HELD)
         assert await conn.receive_exactly(1001) == b"x" * 1001
 
 
@@ -129,7 +130,7 @@ async def test_slow_lines_hold_back_the_peer() -> None:
         sent: list[int] = []
         pushing = asyncio.ensure_future(stuff(client, 128 * 1024 * 1024, sent))
         assert await conn.receive_exactly(10) == b"x" * 10
-        await eventually_async(lambda: conn._reading_paused)
+        await eventually_async(lambda: conn._reading is HELD)
         await stalled(sent)
         assert len(conn._inbox) <= 65536 + TWO_READS
         pushing.cancel()

@@ -21,6 +21,7 @@ from anyio.abc import SocketAttribute
 
 from hybrid.connection.connection import Connection
 from hybrid.connection.endpoint import Endpoint
+from hybrid.connection.phases import BROKEN
 from tests.component.test_connection_stream import Held, echo
 from tests.support.connections import RecordingDoor, logged, on_both_loops, serving
 from tests.support.eventually import eventually_async
@@ -214,7 +215,7 @@ async def test_reset_does_not_interrupt_a_handler_that_is_busy_elsewhere() -> No
         client = await served.client()
         conn = await served.one()
         client.reset()
-        await eventually_async(lambda: conn._error)
+        await eventually_async(lambda: conn._phase is BROKEN)
         assert not served.door.closed_ones
         go_on.set()
         await served.all_closed()

@@ -19,6 +19,7 @@ from anyio import (
 from anyio.abc import SocketAttribute
 
 from hybrid.connection.connection import Connection
+from hybrid.connection.phases import BROKEN, FINISHED
 from tests.support.connections import on_both_loops, serving
 from tests.support.eventually import eventually_async
 
@@ -133,7 +134,7 @@ async def test_bytes_before_the_end_are_received_first() -> None:
         conn = await held.made
         await client.send(b"last words")
         client.end()
-        await eventually_async(lambda: conn._eof)
+        await eventually_async(lambda: conn._reading is FINISHED)
         assert await conn.receive() == b"last words"
         with pytest.raises(EndOfStream):
             await conn.receive()
@@ -280,7 +281,7 @@ async def test_bytes_before_a_reset_are_received_first() -> None:
         await client.send(b"last words")
         await eventually_async(lambda: conn._inbox)
         client.reset()
-        await eventually_async(lambda: conn._error)
+        await eventually_async(lambda: conn._phase is BROKEN)
         assert await conn.receive() == b"last words"
         with pytest.raises(BrokenResourceError):
             await conn.receive()

@@ -62,17 +62,20 @@ def test_parent_killed_the_grace_still_counts(serve: Serve) -> None:
 
 
 def test_parent_killed_a_blocked_worker_is_ended_by_its_watchdog(serve: Serve) -> None:
-    """A loop that does not turn cannot drain: the process ends grace + 5 s later."""
-    server = serve(KNOBS, "--workers", "2", "--graceful-timeout", "0.1")
-    first, second = server.ready_pids()
-    with connect_to(server, first) as client:
-        assert ask(client, "block") == "blocking"
+    """A loop that does not turn cannot drain: the process ends grace + 5 s later, were it the last one forked."""
+    server = serve(KNOBS, "--workers", "3", "--graceful-timeout", "0.1")
+    killed, second, third = server.ready_pids()
+    os.kill(killed, signal.SIGKILL)
+    first = eventually(lambda: pids[0] if len(pids := server.ready_pids()) == 3 and killed not in pids else 0)
+    with connect_to(server, first) as one, connect_to(server, second) as two:
+        assert ask(one, "block") == ask(two, "block") == "blocking"
         left = loses_its_parent(server)
-        is_gone([pid for pid in left if pid != first])
-        assert is_alive(first) and not is_alive(second)
-        is_gone([first], WATCHDOG_S + 5)
-        assert is_cut(client)
-    assert "[worker 0] error   the parent is gone and the loop did not drain in time" in server.log
+        is_gone([pid for pid in left if pid not in (first, second)])
+        assert is_alive(first) and is_alive(second) and not is_alive(third)
+        is_gone([first, second], WATCHDOG_S + 5)
+        assert is_cut(one) and is_cut(two)
+    for slot in (0, 1):
+        assert f"[worker {slot}] error   the parent is gone and the loop did not drain in time" in server.log
 
 
 @pytest.mark.parametrize(("preload", "within_s"), [("auto", 3.0), ("off", WATCHDOG_S + 5)])

@@ -14,7 +14,7 @@ from hybrid.ground.states import Life
 from tests.process.conftest import Serve
 from tests.support.clients import ask, connect_to, hear, is_cut, say
 from tests.support.eventually import eventually
-from tests.support.server import Server, is_alive, stat_fields
+from tests.support.server import Server, exactly, is_alive, stat_fields
 
 KNOBS = "tests.apps.knobs:knobs"
 
@@ -254,3 +254,41 @@ def test_address_is_free_after_a_stop(serve: Serve) -> None:
         pass
     second = serve(KNOBS, "--workers", "1", "--bind", server.address)
     assert second.address == server.address
+
+
+def test_who_comes_during_a_stop_is_refused_at_once(serve: Serve) -> None:
+    """Nobody is left to serve a newcomer: it hears so, and can go elsewhere, instead of waiting for the end."""
+    server = serve(KNOBS, "--workers", "2")
+    with server.connect() as client:
+        assert ask(client, "echo before") == "before"
+        server.signal(signal.SIGTERM)
+
+        def refused() -> bool:
+            try:
+                server.connect().close()
+            except ConnectionRefusedError:
+                return True
+            return False
+
+        eventually(refused)
+        assert ask(client, "echo still") == "still"
+    left_cleanly(server)
+
+
+def test_who_was_in_the_queue_when_the_stop_came_is_served(serve: Serve) -> None:
+    """The kernel accepted them, no other worker will: the last one takes the whole queue before it closes."""
+    server = serve("tests.apps.embedded:echo", "--workers", "1")
+    (pid,) = server.ready_pids()
+    os.kill(pid, signal.SIGSTOP)
+    clients = [server.connect() for _ in range(50)]
+    for client in clients:
+        client.sendall(b"ping")
+    server.signal(signal.SIGTERM)
+    eventually(lambda: server.workers()[0].life is Life.DRAINING)
+    os.kill(pid, signal.SIGCONT)
+    answers = []
+    for client in clients:
+        with client:
+            answers.append(exactly(client, 4))
+    assert answers == [b"ping"] * 50
+    left_cleanly(server)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import select
@@ -49,6 +50,7 @@ class Server:
                 [popen.pop("python", sys.executable), "-m", "hybrid", *arguments, "--ready-fd", str(write)],
                 pass_fds=(write, *popen.pop("pass_fds", ())),
                 start_new_session=True,
+                preexec_fn=popen.pop("preexec_fn", _stop_with_us),
                 stdout=popen.pop("stdout", output),
                 stderr=output,
                 cwd=popen.pop("cwd", ROOT),
@@ -187,6 +189,14 @@ class Server:
         if self._ready_read >= 0:
             os.close(self._ready_read)
             self._ready_read = -1
+
+
+def _stop_with_us() -> None:
+    """Be sent SIGTERM when whoever runs the tests is killed. Source: prctl(2) PR_SET_PDEATHSIG."""
+    _LIBC.prctl(1, signal.SIGTERM, 0, 0, 0)
+
+
+_LIBC = ctypes.CDLL(None)
 
 
 def exactly(client: socket.socket, count: int) -> bytes:

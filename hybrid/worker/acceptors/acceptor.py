@@ -109,6 +109,10 @@ class Acceptor(Door, Protocol):
         """Once a second: look whether something waits that nobody was woken for."""
         ...
 
+    def waiting(self) -> bool:
+        """Return whether a connection waits in the queue."""
+        ...
+
     async def leave(self) -> None:
         """Stop for good. When it returns, every accepted connection has been opened."""
         ...

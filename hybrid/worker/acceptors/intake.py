@@ -15,6 +15,8 @@ from hybrid.shared.scoreboard import Scoreboard
 from hybrid.worker.acceptors import descriptors
 from hybrid.worker.acceptors.acceptor import Acceptor
 
+_LAST_TURNS = 8192
+"""Turns of the loop in which the last worker empties the queue; one connection is accepted in each."""
 BEAT_S = 1.0
 """Between looks at what no event tells: a lost wake-up, files that the app opened."""
 _WARN_S = 60.0
@@ -92,6 +94,13 @@ class Intake:
         self._resume(Hold.PARKED)
         if self._timer is None:
             self._tick()
+
+    async def take_what_waits(self) -> None:
+        """Go on accepting until no connection waits: nobody else will. Bounded, should more and more come."""
+        for _ in range(_LAST_TURNS):
+            if self.hold or not any(acceptor.waiting() for acceptor in self.acceptors):
+                return
+            await asyncio.sleep(0)
 
     async def leave(self) -> None:
         """Stop accepting for good; when it returns, every accepted connection is in the registry."""

@@ -76,7 +76,7 @@ class Shared:
         if self.stage is not Stage.ACCEPTING:
             return
         self._advance(StageEvent.PARK)
-        if owes_nothing or not self._queue.poll(0):
+        if owes_nothing or not self.waiting():
             self._settle()
         else:
             # What this turn was woken for is accepted before the next turn's callbacks run.
@@ -97,6 +97,10 @@ class Shared:
             self._seat.renew()
         elif self.stage is Stage.AWAY:
             self._seat.exit()
+
+    def waiting(self) -> bool:
+        """Return whether a connection waits in the queue."""
+        return bool(self._queue.poll(0))
 
     async def leave(self) -> None:
         """Stop for good. When it returns, every accepted connection has been opened."""

@@ -222,7 +222,7 @@ def test_mold_that_does_not_import_in_time_is_killed() -> None:
 def test_stop_drains_every_worker_within_the_grace(world: World) -> None:
     """SIGTERM: drain; the worker that does not leave is killed after grace and a little."""
     world.happens(p.Asked(p.Intent.STOP, "SIGTERM"))
-    assert world.of(p.Tell) == [p.Tell(i, Op.DRAIN, a=30_000) for i in (0, 1)]
+    assert world.of(p.Tell) == [p.Tell(i, Op.DRAIN, a=30_000, c=1) for i in (0, 1)]
     world.passes(29.9)
     assert not world.of(p.Signal)
     world.passes(core.CANCEL_S + core.LEAVE_S + 0.1)
@@ -237,8 +237,8 @@ def test_each_further_signal_takes_the_next_step(world: World, asks: int) -> Non
         world.now += core.REPEAT_S
     assert world.pool.stop_step == asks
     expected: dict[int, p.Action] = {
-        2: p.Tell(0, Op.DRAIN, a=0),
-        3: p.Tell(0, Op.DRAIN, a=0, b=1),
+        2: p.Tell(0, Op.DRAIN, a=0, c=1),
+        3: p.Tell(0, Op.DRAIN, a=0, b=1, c=1),
         4: p.Signal(0, signal.SIGKILL),
     }
     assert expected[asks] in world.actions
@@ -254,7 +254,7 @@ def test_a_storm_of_one_signal_is_one_wish(world: World) -> None:
 def test_stop_now_cuts_at_once(world: World) -> None:
     """SIGQUIT goes straight to the third step."""
     world.happens(p.Asked(p.Intent.STOP_NOW, "SIGQUIT"))
-    assert p.Tell(0, Op.DRAIN, a=0, b=1) in world.actions
+    assert p.Tell(0, Op.DRAIN, a=0, b=1, c=1) in world.actions
 
 
 def test_pool_leaves_when_its_last_child_has() -> None:
