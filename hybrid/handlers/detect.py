@@ -124,6 +124,8 @@ def _verdict(obj: object, interface: str) -> tuple[str, str]:
         return "it is an async generator function: it has a yield", "Send to the connection, await conn.send(data)."
     if isinstance(obj, (type, partial)):
         misfit = _protocol_misfit(obj, told=False)
+        if not misfit:
+            return "it is an asyncio protocol, and --interface stream was asked for", "Leave out --interface stream."
         return misfit, "Name an asyncio protocol class that needs no arguments, or a coroutine function."
     if not callable(obj):
         return f"it is {_what(obj)}, which cannot be called", "Name a coroutine function or an asyncio protocol class."

@@ -101,7 +101,9 @@ def _prepare(mold: Mold, report_fd: int, preload: bool) -> bool:
         found = fork_safety.check(before)
         if found:
             detail = "\n".join(found)
-            report = Report("fork safety", "importing the app is not fork-safe", detail, ExitCode.BOOT_FAILED)
+            report = Report(
+                "fork safety", "importing the app left what does not survive a fork", detail, ExitCode.BOOT_FAILED
+            )
             return _refuse(mold, report_fd, Op.UNSAFE, report)
     gc.collect()
     gc.freeze()

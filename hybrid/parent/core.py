@@ -99,7 +99,7 @@ def _mold_unsafe(draft: Draft, event: p.MoldUnsafe) -> None:
         return
     found = event.report.detail
     if draft.pool.plan.preload == "on":
-        _refuse_mold(draft, "--preload on: importing the app left what does not survive a fork", event.report)
+        _refuse_mold(draft, "--preload on", event.report)
         return
     draft.write("warning", "not preloading: importing the app left what does not survive a fork", found)
     draft.mold(p.MoldLife.LEAVING, draft.now + MOLD_LEAVE_S, preload=False)
@@ -344,13 +344,17 @@ def _time_passed(draft: Draft, event: p.TimePassed) -> None:
     running = mold.life in (p.MoldLife.IMPORTING, p.MoldLife.LEAVING)
     if running and mold.deadline is not None and mold.deadline <= draft.now:
         if mold.life is p.MoldLife.IMPORTING:
-            draft.write("error", f"the mold did not finish importing within {draft.pool.plan.boot_s:g} s: SIGKILL")
+            draft.write(
+                "error",
+                f"the mold did not finish importing within {draft.pool.plan.boot_s:g} s (--boot-timeout): SIGKILL",
+            )
         draft.mold(mold.life, None)
         draft.do(p.EndMold(kill=True))
     for slot in draft.pool.slots:
         if slot.life in (Life.STARTING, Life.DRAINING) and slot.deadline is not None and slot.deadline <= draft.now:
-            late = "boot" if slot.life is Life.STARTING else "leave"
-            draft.write("error", f"worker {slot.index} (pid {slot.pid}) did not {late} in time: SIGKILL")
+            boot = f"boot within {draft.pool.plan.boot_s:g} s (--boot-timeout)"
+            late = boot if slot.life is Life.STARTING else "leave in time"
+            draft.write("error", f"worker {slot.index} (pid {slot.pid}) did not {late}: SIGKILL")
             _kill(draft, slot)
 
 

@@ -221,9 +221,17 @@ def _import_raised(target: str, error: BaseException, real: str = "") -> LoadErr
         name, root = _proper_name(real)
         attr = target.rpartition(":")[2]
         remedy = f"It is part of a package: write {name}:{attr} with --app-dir {root}."
+    elif isinstance(error, ModuleNotFoundError) and real and _is_beside(str(error.name), real):
+        remedy = f"{error.name} is beside the file: add --app-dir {os.path.dirname(real)}."
     return LoadError(
         f"cannot load {target!r}: its import raised {_one_line(error)}. {remedy}", detail=_user_traceback(error)
     )
+
+
+def _is_beside(name: str, real: str) -> bool:
+    """Tell whether a module of this name is in the directory of the file."""
+    place = os.path.join(os.path.dirname(real), name.partition(".")[0])
+    return os.path.isfile(f"{place}.py") or os.path.isfile(os.path.join(place, "__init__.py"))
 
 
 def _attribute(target: str, module: ModuleType, path: str) -> Any:

@@ -114,8 +114,8 @@ class BindSettings:
     bind: tuple[str, ...] = option(
         ("127.0.0.1:8000",),
         "Address to listen on: HOST:PORT, [V6]:PORT, unix:PATH, fd://N. Repeatable.",
-        more="Port 0 picks a free one. Sockets inherited through LISTEN_FDS are the default where there are some; "
-        "with an explicit --bind they are served only if it names them (fd://3 is the first). Several addresses in "
+        more="Port 0 picks a free one. Sockets inherited through LISTEN_FDS are always served: instead of the "
+        "default address, and beside what is given explicitly. Several addresses in "
         "an environment variable are separated by commas; in a file they are an array.",
         flag="--bind",
         aliases=("-b",),

@@ -180,6 +180,7 @@ class WorkerProcess:
             os.dup2(descriptors[0], self._birth.log_fd, inheritable=False)
 
     def _on_parent_gone(self) -> None:
+        _log.warning("the parent is gone: draining")
         self._loop.remove_reader(self._birth.life_fd)
         self._loop.remove_reader(self._birth.channel.fileno())
         self._service.leave(self._birth.settings.timeout.grace_s, last=True)

@@ -171,3 +171,13 @@ def test_called_coroutine_is_refused() -> None:
     with pytest.raises(LoadError, match="a coroutine that was called already"):
         detect(coroutine, "auto", "h")
     coroutine.close()
+
+
+def test_protocol_asked_for_as_stream_says_what_to_leave_out() -> None:
+    """The contradiction is named, with the way out."""
+
+    class Upper(asyncio.Protocol):
+        pass
+
+    with pytest.raises(LoadError, match=r"it is an asyncio protocol.*Leave out --interface stream"):
+        detect(Upper, "stream", "Upper")

@@ -15,7 +15,7 @@ from hybrid.mold import fork_safety
 {earlier}
 before = fork_safety.snapshot()
 {app}
-print(json.dumps(fork_safety.check(before)))
+print(json.dumps(fork_safety.check(before)), flush=True)
 import os
 os._exit(0)
 """

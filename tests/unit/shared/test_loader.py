@@ -254,3 +254,11 @@ def test_loader_loads_without_asyncio() -> None:
     """shared/ stays light."""
     code = "import sys, hybrid.shared.loader; sys.exit('asyncio' in sys.modules)"
     assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", code]) == 0
+
+
+def test_module_beside_the_file_names_app_dir(tmp_path: Path) -> None:
+    """A file that imports its neighbour from elsewhere needs --app-dir, and is told so."""
+    (tmp_path / "neighbour_of_it.py").write_text("x = 1\n")
+    (tmp_path / "lonely_app.py").write_text("import neighbour_of_it\n")
+    with pytest.raises(LoadError, match=f"--app-dir {tmp_path}"):
+        load(f"{tmp_path}/lonely_app.py:handle")
