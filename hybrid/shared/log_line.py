@@ -142,7 +142,8 @@ def open_log_file(path: str) -> int:
         fd = os.open(path, flags, 0o640)
     except OSError as error:
         raise UsageError(
-            f"cannot open the log file {path}: {error.strerror}. Name a file that this user may write, in a directory that exists, or change --log-file."
+            f"cannot open the log file {path}: {error.strerror}. Name a file that this user may write, in a directory "
+            "that exists, or change --log-file."
         ) from error
     os.set_blocking(fd, True)
     return fd
