@@ -6,12 +6,14 @@ Runs in: the process that the user started, which is the parent's after the exec
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
 from hybrid.ground.errors import ExitCode, HybridError, UsageError
 from hybrid.shared.settings import Settings
+from hybrid.shared.start import open_standard_descriptors
 
 _PROGRAM = "hybrid-serve"
 
@@ -21,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Args: argv: without the program's name; None: the process's own.
     """
+    open_standard_descriptors()
     # Here and not at the top: the library takes 80 ms to import, and a test of this module needs none of it.
     from hybrid.cli.command_line import Asked
     from hybrid.cli.print_config import table
@@ -41,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except HybridError as error:
         _say("error", str(error))
         return error.exit_code
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT  # nothing was started yet
 
 
 def _serve(settings: Settings) -> int:

@@ -9,6 +9,7 @@ from typing import Any, cast
 from hybrid.connection.registry import Door
 from hybrid.handlers.detect import Handler, Kind, detect
 from hybrid.handlers.protocol import ProtocolEndpoint, ProtocolHandler
+from hybrid.handlers.stream import stream_factory
 
 __all__ = ["Handler", "Kind", "detect", "protocol_factory"]
 
@@ -23,7 +24,5 @@ def protocol_factory(
     """
     if handler.kind is Kind.PROTOCOL:
         return ProtocolEndpoint(ProtocolHandler(handler.target, handler.on_drain), handler.name, door, loop).connection
-    from hybrid.handlers.stream import stream_factory
-
     # Both loops take any object with a protocol's methods; Connection does not inherit, so that it can be compiled.
     return cast(Callable[[], asyncio.BaseProtocol], stream_factory(handler.target, handler.name, door, loop, state))

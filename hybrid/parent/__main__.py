@@ -1,6 +1,7 @@
 """``python …/hybrid/parent/__main__.py FD``: the parent, from settings in a memfd. Every door ends here."""
 
 import os
+import signal
 import sys
 
 # Started by path, CPython 3.10 puts this directory first on sys.path; nothing may shadow the standard library.
@@ -22,6 +23,7 @@ from hybrid.parent import main as shell  # noqa: E402
 from hybrid.parent.house import House  # noqa: E402
 from hybrid.shared import prctl  # noqa: E402
 from hybrid.shared.settings import from_json  # noqa: E402
+from hybrid.shared.start import open_standard_descriptors  # noqa: E402
 
 
 def main(argv: list[str]) -> int:
@@ -29,6 +31,7 @@ def main(argv: list[str]) -> int:
     if len(argv) != 2 or not argv[1].isdigit():
         sys.stderr.write("usage: python -m hybrid.parent FD   (FD: a descriptor that holds settings as JSON)\n")
         return ExitCode.USAGE
+    open_standard_descriptors()
     settings_fd = int(argv[1])
     os.set_inheritable(settings_fd, False)
     settings = from_json(os.pread(settings_fd, 1 << 24, 0).decode())
@@ -47,6 +50,8 @@ def main(argv: list[str]) -> int:
         house.tell_failure(error.exit_code, str(error), "")
         return error.exit_code
     finally:
+        # A signal that comes while the interpreter shuts down, its handlers gone, would be our exit status.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         house.close()
 
 

@@ -5,9 +5,11 @@ Built before the first child, in an order in which a failure undoes what was don
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
+import select
 import signal
 import socket
 from contextlib import ExitStack
@@ -25,6 +27,8 @@ from hybrid.shared.privileges import Identity, resolve_user
 from hybrid.shared.scoreboard import Scoreboard
 from hybrid.shared.settings import Settings
 
+_SAID_BYTES = 50_000
+"""Of a failure's message and detail, told in one message to whoever waits."""
 MAX_SLOTS = 1024
 """Rows of the scoreboard. Untouched rows cost no memory."""
 
@@ -129,6 +133,9 @@ class House:
 
     def tell_failure(self, code: ExitCode, message: str, detail: str) -> None:
         """Say that the server could not boot, to whoever waits."""
+        while len(json.dumps([message, detail])) > _SAID_BYTES:
+            # The end of a traceback says most; the beginning of a message does.
+            message, detail = message[: max(200, len(message) // 2)], detail[len(detail) // 2 + 1 :]
         self._tell({"event": "failed", "exit_code": int(code), "error": message, "detail": detail})
 
     def _tell(self, what: dict[str, object]) -> None:
@@ -136,11 +143,15 @@ class House:
         if self.host is not None:
             scoreboard = (self.scoreboard.fd,) if hasattr(self, "scoreboard") else ()
             try:
-                messages.send_bytes(self.host, line[:60000], scoreboard)
+                messages.send_bytes(self.host, line, scoreboard)
             except OSError:
                 pass  # it is gone: its end of file comes next
         if self._ready_fd >= 0:
+            poll = select.poll()
+            poll.register(self._ready_fd, select.POLLOUT)
             try:
+                if not poll.poll(0):
+                    raise BlockingIOError(errno.EAGAIN, "nobody reads it")  # a full pipe must not hold up the pool
                 os.write(self._ready_fd, line)
             except OSError as error:
                 self.log.write("warning", f"--ready-fd {self._ready_fd}: {error.strerror}; nobody was told")

@@ -12,7 +12,6 @@ import json
 import os
 import signal
 import socket
-import sys
 from dataclasses import dataclass
 
 from hybrid.shared import boot_report, messages, prctl
@@ -106,7 +105,12 @@ def start_mold(
         theirs.close()
     ours.setblocking(False)
     child = Child(ours, report_fd)
-    child.open_pidfd(pid)
+    try:
+        child.open_pidfd(pid)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)  # ours, not reaped yet: a mold that we cannot watch must not fork
+        child.close()
+        raise
     return child
 
 
@@ -145,7 +149,6 @@ def _exec(command: list[str], keep: tuple[int, ...], identity: Identity | None, 
     except BaseException as error:  # noqa: BLE001  # the child must not return into the parent's code
         boot_report.write(report_fd, boot_report.Report(step="exec", error=_explain(error, command[0], identity)))
     finally:
-        sys.stderr.flush()
         os._exit(127)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 _STEP_BYTES = 64
 
@@ -50,6 +50,8 @@ def write_step(fd: int, step: str) -> None:
 
 def write(fd: int, report: Report) -> None:
     """Write the whole report; a second one replaces the first. Runs in: mold, worker."""
+    # A message's beginning and a traceback's end say most; read() takes a megabyte.
+    report = replace(report, error=report.error[:4000], detail=report.detail[-40_000:])
     write_step(fd, report.step)
     os.ftruncate(fd, _STEP_BYTES)  # of an earlier report, which may have been longer
     os.pwrite(fd, json.dumps(asdict(report)).encode(), _STEP_BYTES)

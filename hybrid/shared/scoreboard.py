@@ -18,6 +18,7 @@ Source: memfd_create(2), mmap(2); Apache httpd's scoreboard (no pointers, one ro
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 from collections.abc import Iterator
@@ -131,8 +132,10 @@ class Scoreboard:
     @classmethod
     def create(cls, slots: int, now_ns: int) -> Scoreboard:
         """Make a scoreboard with ``slots`` vacant rows. Untouched rows cost no memory."""
-        fd = os.memfd_create("hybrid-scoreboard", os.MFD_CLOEXEC)
+        fd = os.memfd_create("hybrid-scoreboard", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(fd, HEADER_BYTES + slots * ROW_BYTES)
+        # A worker that shrinks it would end every process that maps it, the parent first, with SIGBUS.
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
         memory = mmap.mmap(fd, 0)
         cells = memoryview(memory).cast("Q")
         cells[Header.MAGIC] = MAGIC

@@ -6,6 +6,7 @@ subprocess.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 from collections.abc import Iterable
@@ -17,14 +18,32 @@ from hybrid.shared.settings import Settings, to_json
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
+def open_standard_descriptors() -> None:
+    """Open /dev/null where stdin, stdout or stderr is closed.
+
+    Runs in: the command, the parent; before anything else is opened. Otherwise a socket or a memfd of ours gets the
+    number 2, and log lines are written into it.
+    """
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+            os.set_inheritable(null, True)
+
+
 def settings_memfd(settings: Settings) -> int:
     """Return a descriptor that holds the settings as JSON, rewound and inheritable. The caller closes it."""
-    fd = os.memfd_create("hybrid-settings", 0)
+    fd = os.memfd_create("hybrid-settings", os.MFD_ALLOW_SEALING)
     data = to_json(settings).encode()
     try:
         while data:
             data = data[os.write(fd, data) :]
         os.lseek(fd, 0, os.SEEK_SET)
+        # Workers inherit it, and may be another user's: nobody changes what a later mold is going to read.
+        fcntl.fcntl(
+            fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+        )
     except BaseException:
         os.close(fd)
         raise

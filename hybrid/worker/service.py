@@ -15,6 +15,7 @@ from enum import Enum
 from typing import Any
 
 from hybrid.connection.registry import Door, Registry
+from hybrid.ground.errors import BootError
 from hybrid.handlers import Handler, detect, protocol_factory
 from hybrid.handlers.lifespan import Lifespan, Worker
 from hybrid.shared.loader import LoadedTarget, load
@@ -147,6 +148,12 @@ class Service:
             self.registry.flush()
 
     async def _accept(self, listeners: Sequence[socket.socket], handler: Handler, state: Any) -> None:
+        if descriptors.room() <= 0:
+            raise BootError(
+                f"cannot accept connections: {descriptors.in_use()} of {descriptors.soft_limit()} descriptors are in "
+                "use before the first one. Raise RLIMIT_NOFILE (ulimit -n)."
+            )
+
         def factory_for(door: Door) -> Factory:
             return protocol_factory(handler, door, self._loop, state)
 

@@ -43,7 +43,7 @@ class Server:
 
     def __init__(self, arguments: tuple[str, ...], log: Path, **popen: Any) -> None:
         self.log_path = log
-        read, write = os.pipe()
+        read, write = popen.pop("ready_pipe", None) or os.pipe()
         self._ready_read = read
         with log.open("ab") as output:
             self.process = subprocess.Popen(
