@@ -1,7 +1,10 @@
-"""Serving in the process that asked: ``hybrid.serve(..., workers=0)``, and ``hybrid-serve --workers 0``.
+"""Serving in the process that asked: ``workers=0`` in a program, ``--workers 0`` on the command line.
 
-No parent, no pool, no fork: one :class:`~hybrid.worker.service.Service` in the caller's loop. For development, for
+No parent, no pool, no fork: one :class:`~hybrid.worker.service.Service` in a loop of this process. For development, for
 tests, for systems without the pool's kernel features, and for a service that only wants the handler API.
+
+Two ways to live here. ``hybrid.serve`` makes a guest in the caller's loop, which changes nothing of the process.
+``hybrid.run`` and the command own the process while they serve (:func:`run_here`): signals, log, pid file, loop.
 """
 
 from __future__ import annotations
@@ -9,29 +12,41 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
-import sys
-from collections.abc import Callable
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
 from hybrid import __version__
-from hybrid.ground.clock import monotonic_ns
-from hybrid.ground.errors import ExitCode, HybridError, UsageError
+from hybrid.ground.clock import monotonic, monotonic_ns
+from hybrid.ground.errors import BootError, ExitCode, HybridError, UsageError
 from hybrid.ground.states import Life
 from hybrid.handlers.exceptions import install_exception_handler
-from hybrid.handlers.lifespan import Worker
-from hybrid.parent.house import raise_descriptor_limit
+from hybrid.handlers.lifespan import HostedWorker
+from hybrid.handlers.protocol import ProtocolHandler
+from hybrid.own_process import Interrupted, OwnSignals, own_loggers, own_process
 from hybrid.parent.pid_file import PidFile
 from hybrid.shared import listeners as sockets
-from hybrid.shared.loader import LoadedTarget, load
-from hybrid.shared.log_line import LogWriter, Style, open_log_file
+from hybrid.shared.keywords import speaking_keywords
+from hybrid.shared.loader import LoadedTarget, is_async, load
+from hybrid.shared.log_line import LogWriter
 from hybrid.shared.scoreboard import Cell, Scoreboard
 from hybrid.shared.settings import Settings
 from hybrid.shared.status import WorkerStatus, statuses
-from hybrid.worker import logs
+from hybrid.worker.drain import ABORT_S, CANCEL_S, DrainReport
 from hybrid.worker.loops import close_loop, new_loop
-from hybrid.worker.service import Service, ServicePlan
+from hybrid.worker.service import Service, ServicePlan, Stage
+
+
+def not_entered(what: str) -> UsageError:
+    """Return the error about a server that is asked for ``what`` before it was entered."""
+    return UsageError(f"cannot {what}: the server has not been entered. Write: async with hybrid.serve(...) as server:")
+
+
+def entered_twice() -> UsageError:
+    """Return the error about a server that is entered again."""
+    return UsageError(
+        "cannot enter this server again: it serves once, from entering to leaving. Make another with hybrid.serve(...)."
+    )
 
 
 class InLoopServer:
@@ -41,77 +56,160 @@ class InLoopServer:
     caller's signal handlers, logging or loop settings.
     """
 
-    def __init__(self, settings: Settings, handler: Any = None) -> None:
+    def __init__(self, settings: Settings, handler: Any = None, lifespan: Any = None) -> None:
         self._settings = settings
         self._handler = handler
-        self.addresses: tuple[str, ...] = ()
-        """What the server listens on, in the grammar of ``bind``; port 0 is replaced by the real one."""
-        self.pid = os.getpid()
+        self._lifespan = lifespan
+        self._app: LoadedTarget | None = None
+        self._step = "load"
+        self._addresses: tuple[str, ...] = ()
         self._listeners: list[sockets.Listener] = []
         self._scoreboard: Scoreboard | None = None
         self._service: Service | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._ready: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[DrainReport | None] | None = None
 
     async def __aenter__(self) -> InLoopServer:
-        bind, target = self._settings.bind, self._settings.app.target
-        app = load(target, self._settings.app.factory) if self._handler is None else LoadedTarget(self._handler, target)
-        self._listeners = sockets.open_listeners(
-            bind.bind, bind.backlog, bind.uds_mode, self._settings.launch.listen_fds
-        )
-        self.addresses = tuple(listener.address for listener in self._listeners)
-        self._scoreboard = Scoreboard.create(1, monotonic_ns())
-        row = self._scoreboard.use_slot(0)
-        row[Cell.PID], row[Cell.LIFE] = self.pid, Life.STARTING
-        worker = Worker(slot=0, generation=0, pid=self.pid, addresses=self.addresses)
-        self._service = Service(ServicePlan.of(self._settings, app, worker), self._scoreboard, 0)
-        ready = asyncio.get_running_loop().create_future()
-        self._task = asyncio.ensure_future(self._run(self._service, lambda: ready.set_result(None)))
-        await asyncio.wait({ready, self._task}, return_when=asyncio.FIRST_COMPLETED)
-        if not ready.done():
-            await self._task  # raises what the boot failed with
-        row[Cell.LIFE] = Life.READY
+        with speaking_keywords():
+            self._load()
+            self._open()
+            if not await self._wait_ready():
+                raise BootError("the server was told to stop before it was ready. Make another with hybrid.serve(...).")
         return self
-
-    async def _run(self, service: Service, on_ready: Callable[[], None]) -> None:
-        """Be the one task of the service; close everything at its end."""
-        try:
-            await service.run([listener.socket.dup() for listener in self._listeners], lambda step: None, on_ready)
-        finally:
-            for listener in self._listeners:
-                listener.close()
-            if self._scoreboard is not None:
-                self._scoreboard.close()
-                self._scoreboard = None
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
     ) -> None:
         await self.drain()
 
+    # ── the boot, in three steps ──
+
+    def _load(self) -> None:
+        """Import what is served. Raises: UsageError: it was entered before; LoadError."""
+        if self._app is not None:
+            raise entered_twice()
+        target, factory = self._settings.app.target, self._settings.app.factory
+        self._app = load(target, factory) if self._handler is None else _given(self._handler, target, factory)
+        if self._settings.app.lifespan:
+            load(self._settings.app.lifespan)  # here, where an import may still hold everybody up; then it is cached
+
+    def _open(self) -> None:
+        """Listen, and begin to boot. Raises: ListenError."""
+        assert self._app is not None
+        bind, loop = self._settings.bind, asyncio.get_running_loop()
+        self._listeners = sockets.open_listeners(
+            bind.bind, bind.backlog, bind.uds_mode, self._settings.launch.listen_fds
+        )
+        try:
+            self._addresses = tuple(listener.address for listener in self._listeners)
+            self._scoreboard = Scoreboard.create(1, monotonic_ns())
+            row = self._scoreboard.use_slot(0)
+            row[Cell.PID], row[Cell.LIFE] = os.getpid(), Life.STARTING
+            worker = HostedWorker(addresses=self._addresses, lifespan=self._lifespan)
+            self._service = Service(ServicePlan.of(self._settings, self._app, worker), self._scoreboard, 0)
+        except BaseException:
+            self._close()
+            raise
+        self._ready = loop.create_future()
+        self._task = loop.create_task(self._run(self._service))
+
+    async def _wait_ready(self) -> bool:
+        """Wait until connections are accepted; False: it was told to leave before. Raises: LoadError, BootError."""
+        assert self._task is not None and self._ready is not None
+        boot_s = self._settings.timeout.boot_s
+        try:
+            one: set[asyncio.Future[Any]] = {self._ready, self._task}
+            await asyncio.wait(one, timeout=boot_s, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            await self._give_up()
+            raise
+        if self._ready.done():
+            return True
+        if not self._task.done():
+            await self._give_up()
+            raise not_ready(boot_s, self._step)
+        self._task.result()  # raises what the boot failed with
+        return False
+
+    async def _give_up(self) -> None:
+        """End a boot that nobody waits for any more; one that ignores its cancellation is left to the loop."""
+        assert self._task is not None
+        self.leave(0.0, abort=True)
+        await asyncio.wait({self._task}, timeout=CANCEL_S + ABORT_S)
+        if self._task.done() and not self._task.cancelled():
+            self._task.exception()  # taken note of: what is raised is that the time was up
+
+    async def _run(self, service: Service) -> DrainReport | None:
+        """Be the one task of the service; close everything at its end."""
+        try:
+            return await service.run(
+                [listener.socket.dup() for listener in self._listeners], self._note_step, self._note_ready
+            )
+        finally:
+            self._close()
+
+    def _note_step(self, step: str) -> None:
+        self._step = step
+
+    def _note_ready(self) -> None:
+        assert self._scoreboard is not None and self._ready is not None
+        self._scoreboard.row(0)[Cell.LIFE] = Life.READY
+        self._ready.set_result(None)
+
+    def _close(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+        if self._scoreboard is not None:
+            self._scoreboard.close()
+            self._scoreboard = None
+
+    # ── while it serves ──
+
     @property
-    def description(self) -> str:
-        """What is served, and how, for a boot line."""
-        assert self._service is not None, "the server was not entered"
-        return f"{self._service.kind} {self._settings.app.target}, {self._service.description}"
+    def addresses(self) -> tuple[str, ...]:
+        """What the server listens on, in the grammar of ``bind``; port 0 is replaced by the real one."""
+        self._check_entered("read addresses")
+        return self._addresses
+
+    @property
+    def pid(self) -> int:
+        """This process."""
+        self._check_entered("read pid")
+        return os.getpid()
 
     @property
     def workers(self) -> tuple[WorkerStatus, ...]:
         """The one worker that this process is; none after the server has ended."""
+        self._check_entered("read workers")
         if self._scoreboard is None or self._service is None:
             return ()
         self._service.flush()
         return statuses(self._scoreboard)
+
+    @property
+    def _boot_lines(self) -> tuple[str, str]:
+        """What is served where, and how: for a log."""
+        assert self._service is not None and self._app is not None
+        served = f"{self._service.kind} {self._app.name} on {', '.join(self._addresses)}"
+        return f"hybrid {__version__} serves {served}", self._service.description
+
+    @property
+    def is_booting(self) -> bool:
+        """Whether it accepts nothing yet."""
+        return self._service is not None and self._service.stage in (Stage.NEW, Stage.BOOTING)
 
     async def drain(self, grace_s: float | None = None) -> None:
         """Stop accepting, let open connections finish within ``grace_s`` seconds, cut the rest; wait for the end.
 
         ``grace_s``: None: the configured one. Called again with less: the rest is cancelled sooner.
         """
+        self._check_entered("drain")
         self.leave(grace_s)
         await self.wait_closed()
 
     def leave(self, grace_s: float | None = None, *, abort: bool = False) -> None:
         """Begin what :meth:`drain` waits for. ``abort``: cut connections at once."""
+        self._check_entered("leave")
         if self._service is not None and self._scoreboard is not None:
             self._scoreboard.row(0)[Cell.LIFE] = Life.DRAINING
             for listener in self._listeners:
@@ -121,82 +219,148 @@ class InLoopServer:
 
     async def wait_closed(self) -> int:
         """Wait until the server has ended; return the exit code, as a pool would."""
+        self._check_entered("wait")
         if self._task is not None:
             await asyncio.shield(self._task)
         return ExitCode.OK
 
+    @property
+    def _drained(self) -> DrainReport | None:
+        """What the drain met, once the server has ended; None: it has not, or it never served."""
+        return self._task.result() if self._task is not None and self._task.done() else None
 
-# ── hybrid-serve --workers 0 ─────────────────────────────────────────────────────────────────────────────────
+    def _check_entered(self, what: str) -> None:
+        if self._app is None:
+            raise not_entered(what)
+
+
+def not_ready(boot_s: float, step: str) -> BootError:
+    """Return the error about a boot that took too long."""
+    return BootError(
+        f"the server was not ready within {boot_s:g} s (step: {step}). "
+        "Mend what it waits for, or give it more time with --boot-timeout."
+    )
+
+
+def _given(handler: Any, name: str, factory: bool) -> LoadedTarget:
+    """Return the host's object as if it had been loaded."""
+    if isinstance(handler, ProtocolHandler):
+        name = getattr(handler.factory, "__qualname__", name)
+    if not factory:
+        return LoadedTarget(handler, name)
+
+    async def make() -> object:
+        return await handler() if is_async(handler) else handler()
+
+    return LoadedTarget(None, name, make)
+
+
+# ── a process of our own: hybrid.run(workers=0), hybrid-serve --workers 0 ────────────────────────────────────
 
 
 def serve_here(settings: Settings) -> int:
-    """Serve in this process until told to stop; return the exit code.
+    """Serve in this process until told to stop; return the exit code. Runs in: the command's own process.
 
-    Runs in: the command's own process. Takes over its signals and logging, as a worker would.
+    Raises: UsageError: there is no log yet to write the error to.
     """
-    process = settings.process
-    if process.user or process.group:
+    _refuse_identity(settings)
+    if settings.process.chdir:
+        os.chdir(settings.process.chdir)
+    ready_fd = settings.process.ready_fd
+    if ready_fd >= 0:
+        os.set_inheritable(ready_fd, False)
+    with own_process(settings) as log:
+        try:
+            _live(settings, log, InLoopServer(settings))
+        except HybridError as error:
+            code, detail = error.exit_code, error.detail
+            log.error(str(error), detail)
+            _tell(log, ready_fd, {"event": "failed", "exit_code": int(code), "error": str(error), "detail": detail})
+            return code
+    return ExitCode.OK
+
+
+def run_here(settings: Settings, handler: Any, lifespan: Any) -> None:
+    """Serve in this process until told to stop, then leave it as it was. Runs in: a program's own process.
+
+    Args: handler, lifespan: None: by the name in the settings, if any.
+    Raises: HybridError: in the words of a caller who writes keywords.
+    """
+    with speaking_keywords():
+        _refuse_identity(settings)
+        with own_process(settings) as log:
+            _live(settings, log, InLoopServer(settings, handler, lifespan))
+
+
+def _refuse_identity(settings: Settings) -> None:
+    if settings.process.user or settings.process.group:
         raise UsageError("--user and --group need a pool, whose parent keeps the privilege. Use --workers 1, or su.")
-    sys.path[:] = [*settings.launch.sys_path, *(entry for entry in sys.path if entry not in settings.launch.sys_path)]
-    if process.umask >= 0:
-        os.umask(process.umask)
-    if process.chdir:
-        os.chdir(process.chdir)
-    raise_descriptor_limit()
-    fd = open_log_file(settings.log.file) if settings.log.file else 2
-    log = LogWriter(fd, Style.make(settings.log.format, settings.log.colour, fd), settings.log.level, "serve")
-    pid_file = PidFile(process.pid_file) if process.pid_file else None
-    loop = new_loop(settings.worker.loop)
-    asyncio.set_event_loop(loop)
-    try:
-        logs.install(settings.log, "serve", fd)
-        if pid_file is not None:
+
+
+def _live(settings: Settings, log: LogWriter, server: InLoopServer) -> None:
+    """Load, serve until told to stop. Raises: HybridError: the boot failed."""
+    started = monotonic()
+    signals = OwnSignals(settings, log)
+    with ExitStack() as undo:
+        undo.enter_context(signals.listening())
+        undo.enter_context(own_loggers(settings, log.fd))
+        if settings.process.pid_file:
+            pid_file = PidFile(settings.process.pid_file)
             pid_file.write()
-        return loop.run_until_complete(_serve_until_told(settings, log))
-    except HybridError as error:
-        log.write("error", str(error), error.detail)
-        return error.exit_code
-    finally:
-        if pid_file is not None:
-            pid_file.remove()
-        close_loop(loop)
+            undo.callback(pid_file.remove)
+        try:
+            with signals.interrupting(settings.timeout.boot_s):
+                server._load()
+        except Interrupted as interrupted:
+            if interrupted.source is None:
+                raise not_ready(settings.timeout.boot_s, "load") from None
+            log.info(f"{interrupted.source}: stopping; nothing is served yet")
+        else:
+            loop = new_loop(settings.worker.loop)
+            asyncio.set_event_loop(loop)
+            undo.callback(asyncio.set_event_loop, None)
+            undo.callback(close_loop, loop)
+            undo.callback(signals.leave_loop)
+            loop.run_until_complete(_serve(settings, log, server, signals, started))
+        log.info("stopped")
 
 
-async def _serve_until_told(settings: Settings, log: LogWriter) -> int:
-    server = InLoopServer(settings)
+async def _serve(settings: Settings, log: LogWriter, server: InLoopServer, signals: OwnSignals, started: float) -> None:
     loop = asyncio.get_running_loop()
     install_exception_handler(loop)
-    stop_step = 0
+    server._open()
+    signals.enter_loop(loop, server)
 
-    def on_stop() -> None:
-        nonlocal stop_step
-        stop_step += 1
-        log.info(("", "stopping: open connections may finish", "cancelling handlers", "cutting")[min(stop_step, 3)])
-        server.leave(None if stop_step == 1 else 0.0, abort=stop_step > 2)
+    async def serve() -> None:
+        if await server._wait_ready():
+            first, how = server._boot_lines
+            log.info(first)
+            log.info(f"no pool ({_size(settings)}): one core, and nobody replaces this process when it dies; {how}")
+            log.info(f"ready in {monotonic() - started:.2f} s; pid {server.pid}")
+            said = {"event": "ready", "addresses": server.addresses, "pid": server.pid, "workers": 0}
+            _tell(log, settings.process.ready_fd, said)
+            await server.wait_closed()
 
-    def on_reopen() -> None:
-        if settings.log.file:
-            try:
-                fresh = open_log_file(settings.log.file)
-            except UsageError as error:
-                log.error(f"SIGUSR1: {error}")
-                return
-            log.reopen(fresh)
-            os.close(fresh)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_stop)
-    loop.add_signal_handler(signal.SIGQUIT, lambda: server.leave(0.0, abort=True))
-    loop.add_signal_handler(signal.SIGUSR1, on_reopen)
-    async with server:
-        log.info(f"hybrid {__version__} serves {server.description} on {', '.join(server.addresses)}")
-        log.info("in this process, without a pool (--workers 0): no second core, nobody replaces it when it dies")
-        _say_ready(settings.process.ready_fd, server)
-        return await server.wait_closed()
+    serving = loop.create_task(serve())
+    await asyncio.wait({serving, signals.given_up}, return_when=asyncio.FIRST_COMPLETED)
+    if not serving.done():
+        return  # what is left is cancelled with the loop
+    serving.result()
+    left = server._drained
+    if left is not None and left.open:
+        log.info(f"drained: {left.open} connections were open, {left.cancelled} were cancelled, {left.aborted} cut")
 
 
-def _say_ready(fd: int, server: InLoopServer) -> None:
+def _size(settings: Settings) -> str:
+    source = settings.launch.workers_source
+    return f"{source}0" if source.endswith("=") else f"{source}: 0"
+
+
+def _tell(log: LogWriter, fd: int, what: dict[str, object]) -> None:
+    """Write a line to whoever waits at ``--ready-fd``."""
     if fd >= 0:
-        said = {"event": "ready", "addresses": server.addresses, "pid": server.pid, "workers": 0}
-        os.write(fd, json.dumps(said).encode() + b"\n")
+        try:
+            os.write(fd, json.dumps(what).encode() + b"\n")
+        except OSError as error:
+            log.warning(f"--ready-fd {fd}: {error.strerror}; nobody was told")
         os.close(fd)

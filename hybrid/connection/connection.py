@@ -161,9 +161,9 @@ class Connection(Flow, ByteStream):
         except CancelledError:
             self._handled()
             raise
-        except GeneratorExit:  # the loop was thrown away under us: there is nothing left to close
-            raise
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it costs this connection and no more
+        except BaseException as error:
+            if isinstance(error, GeneratorExit) and not self._loop.is_running():
+                raise  # the loop was thrown away under us: there is nothing left to close
             self._failed(error)
             self._handled()
         else:

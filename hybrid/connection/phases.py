@@ -83,7 +83,20 @@ class Sending(IntEnum):
 
 # hot: fetch; on CPython 3.11 ``Phase.OPEN`` costs 95 ns and ``OPEN`` 5: 7.5 µs of Python a connection, 6.2 so.
 NEW, OPEN, CLOSING, BROKEN, CLOSED = Phase
-MADE, CLOSE, LOST = PhaseEvent
 PENDING, RUNNING, ENDED = Handling
 FLOWING, HELD, FINISHED, OVER = Reading
 FREE, FULL, DONE = Sending
+
+
+def after(event: PhaseEvent) -> tuple[Phase, ...]:
+    """Return where ``event`` leads, by phase: ``self._phase = AFTER_LOST[self._phase]``.
+
+    A pair that is not listed stays where it is: an exception in a loop's callback would harm more than this connection.
+    """
+    return tuple(PHASES.get((phase, event), phase) for phase in Phase)
+
+
+# hot: fetch; machine.advance() costs 720 instructions more each time, of 44,600 a connection.
+AFTER_MADE = after(PhaseEvent.MADE)
+AFTER_CLOSE = after(PhaseEvent.CLOSE)
+AFTER_LOST = after(PhaseEvent.LOST)

@@ -11,6 +11,7 @@ Rules, and where they come from:
 * Before any worker was ever ready, ``boot_attempts`` failures of one slot, or an app that cannot be imported,
   end the server with the report. After that the pool never gives up by itself. (httpd's ``sick_child``)
 * Stopping is a ladder: drain, cancel, abort, kill. Time climbs it, and so does each further signal.
+* What another process says may come at any time, or be a lie: what does not fit is passed over, never an error.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ LEAVE_S = 4.0
 ABORT_S = 1.0
 """Between asking a worker to cut everything and SIGKILL."""
 MOLD_LEAVE_S = 2.0
+LONGEST_S = 2_147_483.0
+"""The longest grace, however long a program asks for: 24 days, as for the option."""
 REPEAT_S = 0.2
 """Signals closer together than this are one wish: terminals and wrappers send the same one twice."""
 
@@ -176,10 +179,10 @@ def _boot_failed(draft: Draft, what: str, report: Report) -> None:
 
 def _forked(draft: Draft, event: p.Forked) -> None:
     slot = draft.pool.slots[event.slot]
-    if slot.ticket != event.ticket or slot.life not in LIVING:
+    if slot.ticket != event.ticket or slot.life not in LIVING or slot.pid:
         return
     draft.put(replace(slot, pid=event.pid))
-    if slot.life is not Life.STARTING:  # told to leave before it was there to hear
+    if slot.life in (Life.DRAINING, Life.KILLING):  # told to leave before it was there to hear
         draft.do(p.Signal(slot.index, signal.SIGKILL if slot.life is Life.KILLING else signal.SIGTERM))
 
 
@@ -197,9 +200,14 @@ def _fork_failed(draft: Draft, event: p.ForkFailed) -> None:
     draft.write("error", f"cannot fork worker {slot.index}: {event.reason}; again in {wait_s:.1f} s")
 
 
+def _is_of(slot: p.Slot, event: p.WorkerReady | p.WorkerDraining) -> bool:
+    """Return whether a word is that of the worker we hold in the slot, not of one that is gone or not there yet."""
+    return slot.ticket == event.ticket and slot.life in LIVING and slot.pid != 0
+
+
 def _worker_ready(draft: Draft, event: p.WorkerReady) -> None:
     slot = draft.pool.slots[event.slot]
-    if slot.life in (Life.READY, Life.PARKED):
+    if not _is_of(slot, event) or slot.life in (Life.READY, Life.PARKED):
         return  # a word too many
     deadline = slot.deadline if slot.life in (Life.DRAINING, Life.KILLING) else None
     slot = draft.move(slot, LifeEvent.BOOTED, deadline)
@@ -211,8 +219,9 @@ def _worker_ready(draft: Draft, event: p.WorkerReady) -> None:
 
 def _worker_draining(draft: Draft, event: p.WorkerDraining) -> None:
     slot = draft.pool.slots[event.slot]
-    if slot.life in (Life.READY, Life.PARKED):
-        draft.move(slot, LifeEvent.DRAIN, draft.now + event.grace_s + CANCEL_S + LEAVE_S)
+    if _is_of(slot, event) and slot.life in (Life.READY, Life.PARKED):
+        grace_s = min(event.grace_s, draft.pool.plan.grace_s)  # no worker takes more than it was given
+        draft.move(slot, LifeEvent.DRAIN, draft.now + grace_s + CANCEL_S + LEAVE_S)
         draft.write("info", f"worker {slot.index} (pid {slot.pid}) drains: it was sent SIGTERM")
 
 
@@ -280,7 +289,7 @@ def _asked(draft: Draft, event: p.Asked) -> None:
     else:
         wanted = p.StopStep(min(now_step + 1, p.StopStep.KILL))
     if wanted > now_step:
-        grace_s = draft.pool.plan.grace_s if event.grace_s is None else event.grace_s
+        grace_s = draft.pool.plan.grace_s if event.grace_s is None else min(event.grace_s, LONGEST_S)
         draft.write("info", f"{event.source}: {_STEP_WORDS[wanted].format(grace_s=grace_s)}")
         _stop(draft, wanted, grace_s)
 

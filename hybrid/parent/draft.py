@@ -76,7 +76,7 @@ class Draft:
                 room -= 1
                 ticket = self.pool.tickets + 1
                 self.pool = replace(self.pool, tickets=ticket)
-                slot = replace(slot, ticket=ticket, pid=0)
+                slot = replace(slot, ticket=ticket, spawns=slot.spawns + 1, pid=0)
                 self.move(slot, LifeEvent.SPAWN, self.now + self.pool.plan.boot_s)
                 self.do(p.Spawn(slot.index, ticket, mold.generation))
 

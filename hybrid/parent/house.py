@@ -128,8 +128,10 @@ class House:
         self._tell({"event": "ready", "addresses": self.addresses, "pid": os.getpid(), "workers": workers})
 
     def _size(self, reason: str) -> str:
-        source = self.settings.launch.workers_source
-        return f"{source}: {self.settings.worker.workers}" if reason == "as asked" and source else reason
+        source, workers = self.settings.launch.workers_source, self.settings.worker.workers
+        if reason != "as asked" or not source:
+            return reason
+        return f"{source}{workers}" if source.endswith("=") else f"{source}: {workers}"
 
     def tell_failure(self, code: ExitCode, message: str, detail: str) -> None:
         """Say that the server could not boot, to whoever waits."""

@@ -36,6 +36,10 @@ INTENTS = {
 }
 UNUSED = (signal.SIGHUP, signal.SIGUSR2)
 """Their default action would end the parent without a drain."""
+LONGEST_POLL_MS = 2**31 - 1
+"""What poll(2) takes: a C int."""
+LAST_WORDS = 300
+"""Records heard of a process that is gone. A channel holds about 280; its children may talk on in its name."""
 
 
 class Parent:
@@ -79,7 +83,7 @@ class Parent:
             self._decide()
             if self._exit_code is not None:
                 return self._exit_code
-            for fd, _mask in self._poll.poll(self._patience_ms()):
+            for fd, _mask in self._poll.poll(patience_ms(core.next_deadline(self._pool), monotonic())):
                 if fd in self._watched:  # an earlier callback of this round may have closed it
                     self._watched[fd]()
             self._reap_strangers()
@@ -99,10 +103,6 @@ class Parent:
             if slot is not old:
                 row = self._house.scoreboard.row(slot.index)
                 row[Cell.LIFE], row[Cell.PID] = slot.life, slot.pid if slot.life is not Life.VACANT else 0
-
-    def _patience_ms(self) -> float | None:
-        deadline = core.next_deadline(self._pool)
-        return None if deadline is None else max(0.0, (deadline - monotonic()) * 1000 + 1)
 
     def _watch(self, fd: int, callback: Callable[[], None]) -> None:
         self._poll.register(fd, select.POLLIN)
@@ -164,6 +164,7 @@ class Parent:
     def _adopt(self, slot: int, ticket: int, pid: int) -> None:
         """Take hold of a worker the mold has forked: only now is its pid known, and nobody else can reap it.
 
+        Only now is it listened to, too: it may be ready before the mold has said so, and READY waits in its channel.
         The mold ran the app's code, with less rights than ours perhaps: a pid that it reports has to be our child's.
         """
         child = self._workers.get(slot)
@@ -180,10 +181,12 @@ class Parent:
             os.kill(pid, signal.SIGKILL)
             self._events.append(p.ForkFailed(slot, ticket, f"cannot open its pidfd: {error.strerror}"))
             return
-        self._watch(child.pidfd, lambda: self._reap_worker(slot))
+        self._watch(child.pidfd, lambda: self._reap_worker(slot, ticket))
+        self._watch(child.channel.fileno(), lambda: self._on_worker(slot, ticket))
         self._events.append(p.Forked(slot, ticket, pid))
 
-    def _on_worker(self, slot: int) -> None:
+    def _on_worker(self, slot: int, ticket: int) -> None:
+        """Hear one record: a worker that never stops talking does not keep the parent from the others."""
         child = self._workers[slot]
         try:
             record, descriptors, is_open = messages.receive(child.channel)
@@ -196,24 +199,24 @@ class Parent:
         elif record is not None and record.op is Op.READY:
             if not self._pool.announced:
                 self._house.served = boot_report.read(child.report_fd)
-            self._events.append(p.WorkerReady(slot))
+            self._events.append(p.WorkerReady(slot, ticket))
         elif record is not None and record.op is Op.DRAINING:
-            self._events.append(p.WorkerDraining(slot, record.a / 1000))
+            self._events.append(p.WorkerDraining(slot, ticket, record.a / 1000))
 
-    def _reap_worker(self, slot: int) -> None:
+    def _reap_worker(self, slot: int, ticket: int) -> None:
         child = self._workers[slot]
         left = _wait(os.P_PIDFD, child.pidfd)
         if left is not None:
-            self._drain_channel(slot)
+            self._hear_last_words(child.channel)
             self._unwatch(child.pidfd)
-            ticket = self._pool.slots[slot].ticket
             self._events.append(p.WorkerExited(slot, ticket, left, boot_report.read(child.report_fd)))
 
-    def _drain_channel(self, slot: int) -> None:
-        """Hear a worker's last words: READY and the exit may have come in one poll."""
-        channel = self._workers[slot].channel
-        while channel.fileno() in self._watched and _has_news(channel):
-            self._on_worker(slot)
+    def _hear_last_words(self, channel: socket.socket) -> None:
+        """Hear what a process said before it went: READY and the exit may have come in one poll."""
+        for _ in range(LAST_WORDS):
+            if channel.fileno() not in self._watched or not _has_news(channel):
+                return
+            self._watched[channel.fileno()]()
 
     def _reap_mold(self) -> None:
         mold = self._mold
@@ -221,8 +224,7 @@ class Parent:
         left = _wait(os.P_PIDFD, mold.pidfd)
         if left is None:
             return
-        while mold.channel.fileno() in self._watched and _has_news(mold.channel):
-            self._on_mold()
+        self._hear_last_words(mold.channel)
         report = boot_report.read(mold.report_fd)
         if report.step == "exec":
             self._events.append(p.MoldImportFailed(self._pool.mold.generation, report))
@@ -282,7 +284,7 @@ class Parent:
     def _spawn(self, action: p.Spawn) -> None:
         row = self._house.scoreboard.use_slot(action.slot)
         row[Cell.LIFE], row[Cell.GENERATION], row[Cell.SPAWNED_NS] = Life.STARTING, action.generation, monotonic_ns()
-        row[Cell.SPAWNS] += 1
+        row[Cell.SPAWNS] = self._pool.slots[action.slot].spawns
         try:
             if self._mold is None:
                 raise OSError(0, "the mold is gone")
@@ -291,7 +293,6 @@ class Parent:
             self._events.append(p.ForkFailed(action.slot, action.ticket, error.strerror or str(error)))
             return
         self._workers[action.slot] = child
-        self._watch(child.channel.fileno(), lambda: self._on_worker(action.slot))
 
     def _tell(self, action: p.Tell) -> None:
         child = self._workers.get(action.slot)
@@ -340,6 +341,11 @@ class Parent:
 
     def _quit(self, action: p.Quit) -> None:
         self._exit_code = action.code
+
+
+def patience_ms(deadline: float | None, now: float) -> float | None:
+    """Return how long poll(2) may wait for ``deadline``: a little longer, or a part of it if it is far away."""
+    return None if deadline is None else min(max(0.0, (deadline - now) * 1000 + 1), LONGEST_POLL_MS)
 
 
 def _has_news(channel: socket.socket) -> bool:

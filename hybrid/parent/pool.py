@@ -78,6 +78,8 @@ class Slot:
     life: Life = Life.VACANT
     ticket: int = 0
     """Which spawn this is: a late answer about an earlier one is told apart by it."""
+    spawns: int = 0
+    """Workers ever asked for in this place."""
     pid: int = 0
     """0 until the mold has reported the fork."""
     failures: int = 0
@@ -199,9 +201,10 @@ class ForkFailed:
 
 @dataclass(frozen=True, slots=True)
 class WorkerReady:
-    """The worker accepts."""
+    """The worker asked for under ``ticket`` accepts."""
 
     slot: int
+    ticket: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +212,7 @@ class WorkerDraining:
     """The worker was told by somebody else (SIGTERM to its pid) to leave, and does."""
 
     slot: int
+    ticket: int
     grace_s: float
 
 

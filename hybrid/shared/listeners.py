@@ -105,6 +105,8 @@ def parse(text: str) -> Address:
     """
     if text.startswith("unix:"):
         return _parse_unix(text)
+    if not text.isprintable():
+        raise _refused(text, "it has a character that no address has", _GRAMMAR)
     if text.startswith("fd://"):
         number = text[len("fd://") :]
         if not _is_number(number):

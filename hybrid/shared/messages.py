@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import array
 import os
+import select
 import socket
 import struct
 from dataclasses import dataclass
@@ -115,6 +116,7 @@ def send_bytes(channel: socket.socket, data: bytes, descriptors: tuple[int, ...]
 def receive_bytes(channel: socket.socket, limit_bytes: int = 65536) -> tuple[bytes, list[int]]:
     """Return the next message and the descriptors that came with it; ``b""`` when the other end is gone.
 
+    An empty message looks the same (see :func:`receive`); descriptors that came with it are closed.
     Raises: BlockingIOError: nothing to read on a non-blocking channel.
     """
     room = socket.CMSG_LEN(MAX_DESCRIPTORS * array.array("i").itemsize)
@@ -127,21 +129,32 @@ def receive_bytes(channel: socket.socket, limit_bytes: int = 65536) -> tuple[byt
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             descriptors.frombytes(payload[: len(payload) - len(payload) % descriptors.itemsize])
+    if not data:
+        for fd in descriptors:
+            os.close(fd)
+        return data, []
     return data, list(descriptors)
 
 
 def receive(channel: socket.socket) -> tuple[Record | None, list[int], bool]:
     """Return ``(record, descriptors, open)``; ``open`` is False when the other end is gone.
 
-    ``record`` is None for a message that is no record of this version; its descriptors are closed.
+    ``record`` is None for a message that is no record of this version, or empty; its descriptors are closed.
     Raises: BlockingIOError: nothing to read on a non-blocking channel.
     """
     data, descriptors = receive_bytes(channel)
     if not data:
-        return None, [], False
+        return None, [], not _is_over(channel)
     record = unpack(data)
     if record is None:
         for fd in descriptors:
             os.close(fd)
         return None, [], True
     return record, descriptors, True
+
+
+def _is_over(channel: socket.socket) -> bool:
+    """Return whether the other end is gone: recvmsg(2) returns 0 then, but for an empty message, too."""
+    poll = select.poll()
+    poll.register(channel.fileno(), select.POLLRDHUP)
+    return bool(poll.poll(0))

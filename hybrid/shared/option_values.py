@@ -20,8 +20,8 @@ _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 _MOST_WORKERS = 1024
 """Rows of the scoreboard."""
-_MOST_SECONDS = 10_000_000.0
-"""115 days: what poll(2) still takes as milliseconds in a C int, and far beyond any sense."""
+_MOST_SECONDS = 2_147_483.0
+"""24 days: what poll(2) still takes as milliseconds in a C int, and far beyond any sense."""
 
 
 class Rejected(ValueError):

@@ -127,7 +127,9 @@ class Scoreboard:
         self.fd = fd
         self._memory = memory
         self._cells = memoryview(memory).cast("Q")
-        self.slots: int = self._cells[Header.SLOTS]
+        self.slots: int = min(self._cells[Header.SLOTS], (len(memory) - HEADER_BYTES) // ROW_BYTES)
+        self._used = 0
+        """What the maker knows of SLOTS_USED: a worker can write the cell, and must not mislead the parent."""
 
     @classmethod
     def create(cls, slots: int, now_ns: int) -> Scoreboard:
@@ -182,16 +184,16 @@ class Scoreboard:
     def slots_used(self) -> int:
         """One more than the highest slot that ever held a worker."""
         used: int = self._cells[Header.SLOTS_USED]
-        return used
+        return min(used, self.slots)
 
     def use_slot(self, slot: int) -> Row:
         """Mark ``slot`` as used and return its row, reset. Runs in: parent."""
-        for gap in range(self.slots_used, slot):  # never used, so their zeroed ACTIVE would look like room
+        for gap in range(self._used, slot):  # never used, so their zeroed ACTIVE would look like room
             self.row(gap).reset()
         row = self.row(slot)
         row.reset()
-        if slot >= self.slots_used:
-            self._cells[Header.SLOTS_USED] = slot + 1
+        self._used = max(self._used, slot + 1)
+        self._cells[Header.SLOTS_USED] = self._used
         return row
 
     def active_column(self) -> memoryview:

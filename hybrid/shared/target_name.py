@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
-from types import FunctionType, MethodType, ModuleType
+from types import AsyncGeneratorType, CoroutineType, FunctionType, MethodType, ModuleType
 
 from hybrid.ground.errors import UsageError
 
@@ -21,19 +21,51 @@ _CLASS_DEPTH = 3
 _REMEDY = "Put it into a module and pass its name, such as 'app:handle'"
 
 
-def name_of(function: object) -> str:
+SERVE = "serve {}"
+LIFESPAN = "use {} for lifespan="
+
+
+def name_of(function: object, purpose: str = SERVE) -> str:
     """Return the target string under which another process can load ``function``.
 
     ``module:attr``, or ``/path/file.py:attr`` for what lives in a script's ``__main__``.
 
-    Runs in: the program that embeds us.
+    Runs in: the program that embeds us. Args: purpose: what it was given for, as an error says it.
     Raises: UsageError when there is no such name, with what to write instead.
     """
+    refuse_constant(function, purpose)
     for module in _likely_modules(function):
         path = _path_to(function, module)
         if path:
-            return f"{_import_name(module, path, function)}:{path}"
-    raise UsageError(_why_nameless(function))
+            return f"{_import_name(module, path, purpose)}:{path}"
+    shown = getattr(function, "__qualname__", None) or repr(function)
+    raise UsageError(f"cannot {purpose.format(shown)}: {_why_nameless(function, shown)}")
+
+
+def refuse_constant(given: object, purpose: str = SERVE) -> None:
+    """Refuse what nobody can have meant: a number, None, a coroutine. By identity, some module has each of them.
+
+    Raises: UsageError: names what was passed, with what to write instead.
+    """
+    if isinstance(given, (CoroutineType, AsyncGeneratorType)):
+        name = given.__qualname__
+        if isinstance(given, CoroutineType):
+            given.close()  # it would warn that it was never awaited
+        raise UsageError(
+            f"cannot {purpose.format(name + '()')}: it was called already. Leave out the parentheses: {name}."
+        )
+    # What hybrid.protocol() makes cannot be called either; its class lives on a floor above this one.
+    if not callable(given) and type(given).__module__ != "hybrid.handlers.protocol":
+        example = "'app:handle'" if purpose == SERVE else "'app:lifespan'"
+        raise UsageError(
+            f"cannot {purpose.format(repr(given))}: it is {_kind(given)}, which cannot be called. "
+            f"Pass a function, a class or the name of one, such as {example}."
+        )
+
+
+def _kind(given: object) -> str:
+    kind = type(given).__name__
+    return "None" if given is None else f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 def _likely_modules(function: object) -> Iterator[ModuleType]:
@@ -83,7 +115,7 @@ def _scan(function: object, names: Mapping[str, object], module: str, depth: int
     return ""
 
 
-def _import_name(module: ModuleType, path: str, function: object) -> str:
+def _import_name(module: ModuleType, path: str, purpose: str) -> str:
     """Return what to import to get ``module`` in another process."""
     if module.__name__ != "__main__":
         return module.__name__
@@ -94,42 +126,39 @@ def _import_name(module: ModuleType, path: str, function: object) -> str:
     if isinstance(file, str) and file.endswith(".py") and os.path.isfile(file):
         return os.path.abspath(file)
     raise UsageError(
-        f"cannot serve {path!r}: it was defined in a program that has no .py file (an interactive session, -c, a "
-        "notebook, an archive), so workers cannot import it. "
-        f"{_REMEDY}, or serve in this process with hybrid.serve({path}, workers=0)."
+        f"cannot {purpose.format(repr(path))}: it was defined in a program that has no .py file (an interactive "
+        "session, -c, a notebook, an archive), so workers cannot import it. "
+        f"{_REMEDY}, or serve in this process with hybrid.serve(..., workers=0)."
     )
 
 
-def _why_nameless(function: object) -> str:
-    """Say what kind of thing has no importable name, and what to write instead."""
-    shown = getattr(function, "__qualname__", None) or repr(function)
+def _why_nameless(function: object, shown: str) -> str:
+    """Say why this kind of thing has no importable name, and what to write instead."""
     serve_here = "or serve in this process with hybrid.serve(..., workers=0)"
     if isinstance(function, partial):
         return (
-            f"cannot serve {shown}: a functools.partial has no name that workers can import. "
+            "a functools.partial has no name that workers can import. "
             f"Assign it to a name at the top of a module, {serve_here}."
         )
     if isinstance(function, MethodType):
         instance = next((f"{m.__name__}:{p}" for m, p in _homes(function.__self__)), "module:instance")
         return (
-            f"cannot serve {shown}: it is a method of an instance, and workers cannot import that. "
+            "it is a method of an instance, and workers cannot import that. "
             f"Pass the name, '{instance}.{function.__name__}', or a module-level function that calls it, {serve_here}."
         )
     if isinstance(function, FunctionType) and function.__name__ == "<lambda>":
-        return f"cannot serve {shown}: a lambda has no name. Define a function at the top of a module, {serve_here}."
+        # No word of workers=0: a lambda is no coroutine function, so that would only lead to the next error.
+        return (
+            "a lambda has no name. Define a function at the top of a module, with async def if it serves connections."
+        )
     if "<locals>" in shown:
         return (
-            f"cannot serve {shown}: it was defined inside a function, so workers cannot import it. "
+            "it was defined inside a function, so workers cannot import it. "
             f"Move it to the top of a module, {serve_here}."
         )
-    if callable(function):
-        return (
-            f"cannot serve {shown}: no module has it under a name, so workers cannot import it. "
-            f"Assign it to a name at the top of a module, {serve_here}."
-        )
     return (
-        f"cannot serve {shown}: it cannot be called. Pass a coroutine function, a protocol class or the name of one, "
-        "such as 'app:handle'."
+        "no module has it under a name, so workers cannot import it. "
+        f"Assign it to a name at the top of a module, {serve_here}."
     )
 
 

@@ -120,6 +120,11 @@ async def leaves(conn: Connection) -> None:
     raise SystemExit(3)
 
 
+async def gives_up(conn: Connection) -> None:
+    """Raise what Python itself raises in a coroutine that is thrown away."""
+    raise GeneratorExit
+
+
 async def interrupts(conn: Connection) -> None:
     """Try to end the process in another way."""
     raise KeyboardInterrupt
@@ -127,8 +132,8 @@ async def interrupts(conn: Connection) -> None:
 
 @on_both_loops
 async def test_no_handler_can_end_the_loop_or_the_listener() -> None:
-    """A wrong signature, a result that cannot be awaited, SystemExit, KeyboardInterrupt: each costs one connection."""
-    handlers: list[Any] = [wrong_signature, not_awaitable, raises_at_once, leaves, interrupts]
+    """A wrong signature, a result that cannot be awaited, SystemExit …: each costs one connection."""
+    handlers: list[Any] = [wrong_signature, not_awaitable, raises_at_once, leaves, interrupts, gives_up]
     turns = iter(handlers)
 
     def call(conn: Connection) -> Awaitable[object]:

@@ -86,7 +86,7 @@ def test_lifespan_that_hangs_is_ended_by_the_boot_timeout(serve: Serve, lifespan
     # Time enough for the interpreter and the import, also on a busy machine.
     arguments = ("--workers", "1", "--lifespan", f"{BOOTS}:{lifespan}", "--boot-timeout", "4", "--boot-attempts", "1")
     log = ends(serve(KNOBS, *arguments, ready=False), 3)
-    assert "did not boot in time: SIGKILL" in log
+    assert "did not boot within 4 s (--boot-timeout): SIGKILL" in log
     assert "at step lifespan" in log
 
 

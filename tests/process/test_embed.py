@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -131,7 +133,7 @@ async def test_host_signals_are_untouched() -> None:
     numbers = [signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1]
     before = [signal.getsignal(number) for number in numbers]
     for workers in (1, 0):
-        async with hybrid.serve(ECHO, bind="127.0.0.1:0", workers=workers, log_level="warning"):
+        async with hybrid.serve(ECHO, bind="127.0.0.1:0", workers=workers):
             assert [signal.getsignal(number) for number in numbers] == before
     assert [signal.getsignal(number) for number in numbers] == before
 
@@ -188,9 +190,79 @@ async def test_closure_is_served_in_the_callers_loop() -> None:
 async def test_closure_with_workers_is_refused_with_the_remedy() -> None:
     """What other processes cannot import gets an error that says what to write."""
     nameless: object
-    for nameless in (make_handler(b"hi"), lambda conn: None, [].append):
+    for nameless in (make_handler(b"hi"), [].append):
         with pytest.raises(UsageError, match=r"workers=0"):
             hybrid.serve(nameless, bind="127.0.0.1:0", workers=1)
+
+
+async def test_lambda_is_sent_to_a_coroutine_function_and_nowhere_else() -> None:
+    """A lambda is no stream handler with ``workers=0`` either, so its error does not send the caller there."""
+    nameless = lambda conn: echo(conn)  # noqa: E731  (the point)
+    with pytest.raises(UsageError, match="async def") as caught:
+        hybrid.serve(nameless, bind="127.0.0.1:0", workers=1)
+    assert "workers=0" not in str(caught.value)
+    with pytest.raises(LoadError, match="async def"):
+        async with hybrid.serve(nameless, bind="127.0.0.1:0", workers=0):
+            raise AssertionError("it came up")
+
+
+@asynccontextmanager
+async def named_lifespan(worker: hybrid.Worker) -> AsyncIterator[bytes]:
+    yield b"state of worker %d" % worker.slot
+
+
+async def send_state(conn: hybrid.Connection) -> None:
+    await conn.send(conn.state)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+async def test_lifespan_may_be_a_function(workers: int) -> None:
+    """As the handler may: for a pool it is found by its name."""
+    async with hybrid.serve(send_state, bind="127.0.0.1:0", workers=workers, lifespan=named_lifespan) as server:
+        assert await read_all(server.addresses[0]) == b"state of worker 0"
+
+
+async def test_lifespan_may_be_a_closure_in_the_callers_loop() -> None:
+    """``workers=0`` needs no name of it; it sees its worker, and is left at the end."""
+    seen: list[object] = []
+
+    async def lifespan(worker: hybrid.Worker) -> AsyncIterator[bytes]:
+        seen.append(worker)
+        yield b"mine"
+        seen.append("left")
+
+    async with hybrid.serve(send_state, bind="127.0.0.1:0", workers=0, lifespan=lifespan) as server:
+        assert await read_all(server.addresses[0]) == b"mine"
+        (worker,) = seen
+        assert isinstance(worker, hybrid.Worker) and worker.addresses == server.addresses
+    assert seen == [worker, "left"]
+
+
+@pytest.mark.parametrize(
+    ("lifespan", "workers", "says"),
+    [
+        (7, 0, "cannot use 7 for lifespan=: it is an int"),
+        (7, 1, "cannot use 7 for lifespan=: it is an int"),
+        (lambda worker: None, 1, "for lifespan=: a lambda has no name"),
+        (echo, 0, "cannot use 'echo' as lifespan: it is a coroutine function without a yield"),
+    ],
+)
+async def test_lifespan_that_is_none_is_refused(lifespan: object, workers: int, says: str) -> None:
+    """The error names the option; with a pool, what has no name gets the remedies of a handler."""
+    with pytest.raises(HybridError, match=re.escape(says)):
+        async with hybrid.serve(echo, bind="127.0.0.1:0", workers=workers, lifespan=lifespan):
+            raise AssertionError("it came up")
+
+
+async def test_factory_is_called_in_the_callers_loop_too() -> None:
+    """``factory=True`` means the same without a pool, for a plain function and an async one."""
+
+    async def make() -> Callable[[hybrid.Connection], Awaitable[None]]:
+        return make_handler(b"async")
+
+    for factory, said in ((make, b"async"), (lambda: make_handler(b"plain"), b"plain")):
+        async with hybrid.serve(factory, bind="127.0.0.1:0", workers="0", factory=True) as server:
+            assert await read_all(server.addresses[0]) == said
 
 
 async def test_in_loop_lifespan_surrounds_the_service() -> None:
@@ -229,6 +301,91 @@ async def test_in_loop_drain_cancels_after_the_grace() -> None:
         await server.drain(0)
         assert cancelled.is_set()
         writer.close()
+
+
+async def test_in_loop_boot_that_never_ends_is_raised_and_undone() -> None:
+    """``boot_timeout`` holds in the caller's loop too; the lifespan is cancelled, nothing listens."""
+    cancelled = asyncio.Event()
+
+    async def lifespan(worker: hybrid.Worker) -> AsyncIterator[None]:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        yield
+
+    server = hybrid.serve(echo, bind="127.0.0.1:0", workers=0, lifespan=lifespan, boot_timeout=0.05)
+    with pytest.raises(BootError, match=r"not ready within 0\.05 s \(step: lifespan\).*boot_timeout="):
+        await server.__aenter__()
+    assert cancelled.is_set()
+    with pytest.raises(ConnectionRefusedError):
+        await say(server.addresses[0])
+
+
+@pytest.mark.parametrize("how", ["cancel", "drain"])
+async def test_in_loop_entry_that_nobody_wants_any_more_is_undone(how: str) -> None:
+    """A host that gives up while it boots, by cancelling or by ``drain``, gets its loop and its address back."""
+    entered, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def lifespan(worker: hybrid.Worker) -> AsyncIterator[None]:
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        yield
+
+    server = hybrid.serve(echo, bind="127.0.0.1:0", workers=0, lifespan=lifespan)
+    task = asyncio.ensure_future(server.__aenter__())
+    await entered.wait()
+    if how == "cancel":
+        task.cancel()
+    else:
+        await server.drain(0)
+    with pytest.raises(asyncio.CancelledError if how == "cancel" else BootError):
+        await task
+    assert cancelled.is_set()
+    with pytest.raises(ConnectionRefusedError):
+        await say(server.addresses[0])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+async def test_server_that_was_not_entered_says_so(workers: int) -> None:
+    """No empty answers and no waiting for nothing: the error says what to write."""
+    server = hybrid.serve(ECHO, bind="127.0.0.1:0", workers=workers)
+    for read in ("addresses", "pid", "workers"):
+        with pytest.raises(UsageError, match=f"cannot read {read}: the server has not been entered. Write: async with"):
+            getattr(server, read)
+    for call in (server.drain, server.wait_closed):
+        with pytest.raises(UsageError, match="the server has not been entered"):
+            await call()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+async def test_server_is_entered_once(workers: int) -> None:
+    """Neither while it serves nor after: the second entry would mix up two servers."""
+    server = hybrid.serve(ECHO, bind="127.0.0.1:0", workers=workers)
+    async with server:
+        with pytest.raises(UsageError, match="cannot enter this server again"):
+            await server.__aenter__()
+        assert await say(server.addresses[0]) == b"hello\n"
+    with pytest.raises(UsageError, match="cannot enter this server again"):
+        await server.__aenter__()
+
+
+GUESTS_NEVER: dict[str, object] = {
+    "user": "0", "group": "0", "umask": 0o22, "pid": "/nonexistent/pid", "loop": "asyncio", "preload": "off",
+    "boot_attempts": 1, "app_dir": ".", "log_level": "info", "log_file": "x.log", "log_format": "json",
+    "log_colour": "never",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GUESTS_NEVER)
+async def test_option_that_means_nothing_to_a_guest_is_refused(name: str) -> None:
+    """What ``workers=0`` would have to change in its host is refused by name, not ignored; None is "not given"."""
+    with pytest.raises(UsageError, match=rf"cannot use {name}= with workers=0: .*\. .*workers=1\."):
+        hybrid.serve(echo, bind="127.0.0.1:0", workers=0, **{name: GUESTS_NEVER[name]})
+    hybrid.serve(echo, bind="127.0.0.1:0", workers=0, **{name: None})
 
 
 @pytest.mark.parametrize("options", [{"wokers": 2}, {"bind": "nonsense"}, {"workers": -1}, {"log_level": "loud"}])

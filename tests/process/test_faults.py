@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import socket
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from hybrid.ground.states import Life
 from hybrid.shared.procfs import open_descriptors
+from hybrid.shared.scoreboard import Cell
 from tests.process.conftest import Serve
 from tests.support.clients import ask, connect_to, hear, is_cut
 from tests.support.eventually import eventually
-from tests.support.server import Server, is_alive, stat_fields
+from tests.support.server import Server, children, is_alive, stat_fields
 
 KNOBS = "tests.apps.knobs:knobs"
 WATCHDOG_S = 5.0
@@ -200,4 +204,162 @@ def test_log_pipe_that_nobody_reads_stops_nobody(serve: Serve, tmp_path: Path) -
         os.close(reader)
     with server.connect() as client:
         assert ask(client, "fail unheard") == ""
+    assert server.stop() == 0
+
+
+HELD_FORKS = '''
+"""Its mold takes as long to say that it has forked as the file in ``HOLD`` exists, and writes its pid there."""
+
+import os
+import time
+
+from tests.apps.knobs import knobs
+
+MOLD = os.getpid()
+
+
+def hold() -> None:
+    while os.getpid() == MOLD and os.path.exists(os.environ["HOLD"]):
+        time.sleep(0.005)
+
+
+os.register_at_fork(after_in_parent=hold)
+if os.path.exists(os.environ["HOLD"]):
+    with open(os.environ["HOLD"], "w") as file:
+        file.write(str(MOLD))
+'''
+
+
+@dataclass(frozen=True)
+class Held:
+    """A server whose only worker is ready while its mold has not yet said that it forked it."""
+
+    server: Server
+    address: str
+    hold: Path
+
+    def echoes(self) -> bool:
+        """Return whether a worker answers."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(10)
+            if client.connect_ex(self.address.removeprefix("unix:")):
+                return False
+            return ask(client, "echo mine") == "mine"
+
+
+@pytest.fixture
+def held(serve: Serve, tmp_path: Path) -> Held:
+    """Return a server in the state between READY and FORKED."""
+    (tmp_path / "app.py").write_text(HELD_FORKS)
+    hold, address = tmp_path / "hold", f"unix:{tmp_path / 'held.sock'}"
+    hold.touch()
+    env = {**os.environ, "HOLD": str(hold)}
+    arguments = ("--workers", "1", "--bind", address)
+    server = serve(f"{tmp_path / 'app.py'}:knobs", *arguments, env=env, ready=False)
+    held = Held(server, address, hold)
+    eventually(held.echoes, 10)
+    return held
+
+
+def test_worker_that_is_ready_before_its_fork_is_reported_serves(held: Held) -> None:
+    """READY overtakes FORKED where the app slows the mold's side of a fork: the worker is not taken for a leaver."""
+    (worker,) = held.server.workers()
+    assert (worker.life, worker.pid) == (Life.STARTING, 0)
+    held.hold.unlink()
+    held.server.wait_ready()
+    (pid,) = held.server.ready_pids()
+    with held.server.connect() as client:
+        assert ask(client, "pid") == str(pid)
+    assert held.server.stop() == 0
+    assert "pid 0" not in held.server.log and "drains" not in held.server.log
+
+
+def test_mold_killed_before_it_reports_a_worker_that_is_ready(held: Held) -> None:
+    """The worker that nobody reported leaves; another mold brings forth another."""
+    mold = int(held.hold.read_text())
+    (orphan,) = [pid for pid in held.server.everyone() if pid not in (mold, held.server.pid)]
+    os.kill(mold, signal.SIGKILL)
+    is_gone([orphan])
+    held.hold.unlink()
+    held.server.wait_ready()
+    assert orphan not in held.server.wait_workers(1)
+    assert held.echoes()
+    assert held.server.stop() == 0
+
+
+def test_longest_grace_does_not_end_the_parent(serve: Serve) -> None:
+    """poll(2) takes milliseconds in a C int: a deadline beyond that is waited for in pieces."""
+    server = serve(KNOBS, "--workers", "1", "--graceful-timeout", "2147483", "--boot-timeout", "2147483")
+    (pid,) = server.ready_pids()
+    with server.connect() as client:
+        assert ask(client, "hold") == "holding"
+        server.signal(signal.SIGTERM)
+        eventually(lambda: children(server.pid) == [pid])
+        server.signal(signal.SIGQUIT)
+        assert is_cut(client)
+    assert server.wait() == 0
+
+
+def test_garbage_in_the_scoreboard_ends_nobody(serve: Serve) -> None:
+    """Every process writes there: the parent stores numbers, and reckons with its own."""
+    server = serve(KNOBS, "--workers", "1")
+    (pid,) = server.ready_pids()
+    board = server._scoreboard()
+    try:
+        row = board.row(0)
+        row.cells[:] = memoryview(b"\xff" * row.cells.nbytes).cast("Q")
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: row[Cell.LIFE] == Life.READY and row[Cell.PID] not in (pid, 0), 10)
+        assert row[Cell.SPAWNS] == 2
+    finally:
+        board.close()
+    assert server.stop() == 0
+
+
+FLOOD = '''
+"""Leaves children that talk into their worker's channel without end, faster than anybody can listen."""
+
+import os
+import socket
+
+from hybrid.shared.messages import Op, Record
+from tests.apps.knobs import KNOBS, knobs
+
+
+def _channel() -> socket.socket:
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            channel = socket.socket(fileno=os.dup(int(name)))
+        except OSError:
+            continue
+        if channel.family == socket.AF_UNIX and channel.type == socket.SOCK_SEQPACKET:
+            return channel
+    raise LookupError
+
+
+async def flood(conn, argument):
+    channel, ready = _channel(), Record(Op.READY).pack()
+    channel.setblocking(True)
+    for _ in range(4):
+        if os.fork() == 0:
+            try:
+                while True:
+                    channel.send(ready)
+            finally:
+                os._exit(0)
+    await conn.send(b"%d\\n" % os.getpid())
+
+
+KNOBS["flood"] = flood
+'''
+
+
+def test_channel_that_is_flooded_does_not_hold_the_parent(serve: Serve, tmp_path: Path) -> None:
+    """What a dead worker's children say in its name is heard for a while, not for ever."""
+    (tmp_path / "app.py").write_text(FLOOD)
+    server = serve(f"{tmp_path / 'app.py'}:knobs", "--workers", "2")
+    with server.connect() as client:
+        pid = int(ask(client, "flood"))
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: len(pids := server.ready_pids()) == 2 and pid not in pids, 10)
     assert server.stop() == 0

@@ -79,10 +79,10 @@ class Alone:
         assert found, self.log
         return socket.create_connection(("127.0.0.1", int(found[1])), timeout=10)
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
-    def signal_until(self, number: signal.Signals, said: str) -> None:
+    def signal_until(self, number: int, said: str) -> None:
         """Send a signal until the log says so: those that come too close together are one wish."""
 
         def attempt() -> bool:
@@ -195,10 +195,11 @@ def test_newcomer_is_refused_while_it_drains(start: Start, door: str) -> None:
     server.wait()
 
 
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 @pytest.mark.parametrize("door", BOTH)
-def test_second_signal_cancels_and_the_third_cuts(start: Start, door: str) -> None:
+def test_second_signal_cancels_and_the_third_cuts(start: Start, door: str, loop: str) -> None:
     """Each further signal skips to the next step, however long the grace."""
-    server = start(door, graceful_timeout="300").ready()
+    server = start(door, graceful_timeout="300", loop=loop).ready()
     with server.connect() as client:
         assert ask(client, "stubborn") == "holding"
         server.signal(signal.SIGTERM)
@@ -292,10 +293,6 @@ import asyncio, signal, threading
 import hybrid
 from tests.apps.knobs import knobs
 
-@__import__("contextlib").asynccontextmanager
-async def lifespan(worker):
-    yield
-    
 def serve():
     try:
         hybrid.run(knobs, bind="127.0.0.1:0", workers=0, loop="asyncio", lifespan="{BOOTS}:fails")

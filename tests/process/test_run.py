@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,19 +12,27 @@ from pathlib import Path
 
 import pytest
 
+import hybrid
+from hybrid import UsageError
+from hybrid.shared.keywords import in_keywords
 from tests.support.eventually import eventually
 from tests.support.server import ROOT, children, exactly, session_members
 
 SCRIPT = """
-import socket, sys
+import contextlib
 import hybrid
 
 async def echo(conn):
     async for chunk in conn:
         await conn.send(chunk)
 
+@contextlib.asynccontextmanager
+async def lifespan(worker):
+    print("lifespan of worker", worker.slot)
+    yield
+
 if __name__ == "__main__":
-    hybrid.run(echo, bind="127.0.0.1:{port}", workers=2, graceful_timeout=5)
+    hybrid.run(echo, bind="127.0.0.1:{port}", workers=2, graceful_timeout=5, lifespan=lifespan)
     print("returned")
 """
 
@@ -83,7 +92,7 @@ def script(tmp_path: Path, free_port: int) -> Iterator[Script]:
 
 
 def test_function_of_a_script_is_served_until_sigterm(script: Script, free_port: int) -> None:
-    """``run(echo)`` works from ``__main__``, passes SIGTERM on, and returns."""
+    """``run(echo, lifespan=…)`` works from ``__main__``, passes SIGTERM on, and returns."""
     import socket
 
     with socket.create_connection(("127.0.0.1", free_port), 5) as client:
@@ -93,6 +102,8 @@ def test_function_of_a_script_is_served_until_sigterm(script: Script, free_port:
     script.process.terminate()
     assert script.process.wait(10) == 0, script.log
     assert "returned" in script.log
+    assert "2 workers (workers=2), " in script.log
+    assert "lifespan of worker 0\n" in script.log and "lifespan of worker 1\n" in script.log
     assert not session_members(pool)
 
 
@@ -117,7 +128,7 @@ def test_killed_parent_is_an_error(script: Script) -> None:
     """``run`` does not return as if all were well."""
     os.kill(script.pool(), signal.SIGKILL)
     assert script.process.wait(15) == 1
-    assert "HybridError: the pool ended by itself with code -9" in script.log
+    assert "HybridError: the pool ended by itself: the parent was killed by SIGKILL" in script.log
 
 
 @pytest.mark.parametrize(
@@ -140,3 +151,79 @@ def test_wrong_use_is_an_exception_with_the_remedy(tmp_path: Path, body: str, sa
         assert not session_members(running.process.pid)
     finally:
         running.end()
+
+
+# ── what is wrong at once ────────────────────────────────────────────────────────────────────────────────────
+
+
+async def called(conn: object) -> None: ...
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (None, "cannot serve None: it is None, which cannot be called. "),
+        (7, "cannot serve 7: it is an int, which cannot be called. "),
+        (True, "cannot serve True: it is a bool, which cannot be called. "),
+        ([called], "cannot serve [<function called"),
+    ],
+)
+def test_what_is_no_handler_is_refused_by_name(given: object, says: str, workers: int) -> None:
+    """Before anything is started, and though some module has that very object under a name."""
+    with pytest.raises(UsageError, match=re.escape(says)) as caught:
+        hybrid.run(given, bind="127.0.0.1:0", workers=workers)
+    assert "'app:handle'" in str(caught.value)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_handler_that_was_called_is_refused(workers: int) -> None:
+    """``run(handle())``: what to leave out. No warning that it was never awaited."""
+    with pytest.raises(UsageError, match=r"called\(\): it was called already. Leave out the parentheses: called\."):
+        hybrid.run(called(None), bind="127.0.0.1:0", workers=workers)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+async def test_run_inside_a_loop_is_refused(workers: int) -> None:
+    """It would hold the loop up for ever; the error says what to write instead."""
+    with pytest.raises(UsageError, match=r"async with hybrid\.serve"):
+        hybrid.run(called, bind="127.0.0.1:0", workers=workers)
+
+
+@pytest.mark.parametrize("name", ["user", "group"])
+def test_run_without_a_pool_changes_no_identity(name: str) -> None:
+    """What it cannot do is refused, not left out."""
+    with pytest.raises(UsageError, match=f"cannot use {name}= with workers=0"):
+        hybrid.run(called, bind="127.0.0.1:0", workers=0, **{name: "0"})
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_error_speaks_of_keywords(workers: int) -> None:
+    """The caller has no command line: no word of ``--bind``."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(hybrid.ListenError, match=r"or change bind=\.") as caught:
+            hybrid.run(called, bind=f"127.0.0.1:{port}", workers=workers, log_level="critical")
+    assert "--" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "keywords"),
+    [
+        ("Stop the other server or change --bind.", "Stop the other server or change bind=."),
+        ("cannot use --bind 'x': no port.", "cannot use bind='x': no port."),
+        ("cannot write --pid /run/x: taken", "cannot write pid=/run/x: taken"),
+        (
+            "--user and --group need a pool. Use --workers 1, or su.",
+            "user= and group= need a pool. Use workers=1, or su.",
+        ),
+        ("add --interface protocol; or --factory.", "add interface=protocol; or factory=True."),
+        ("--interface says so", "interface= says so"),
+        ("raised no such option: --nobody-knows -- it", "raised no such option: --nobody-knows -- it"),
+    ],
+)
+def test_flags_become_keywords(flags: str, keywords: str) -> None:
+    """Every option is named as the caller wrote it."""
+    assert in_keywords(flags) == keywords

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from hybrid.connection.phases import PHASES, Phase, PhaseEvent
+from hybrid.connection.phases import AFTER_CLOSE, AFTER_LOST, AFTER_MADE, PHASES, Phase, PhaseEvent
 from hybrid.ground.errors import IllegalTransition
 from hybrid.shared.machine import advance
 
@@ -35,3 +35,11 @@ def test_every_pair_is_listed_or_impossible(pair: tuple[Phase, PhaseEvent]) -> N
 def test_closed_is_the_end() -> None:
     """Nothing leads out of CLOSED."""
     assert {after for (before, _), after in PHASES.items() if before is Phase.CLOSED} == {Phase.CLOSED}
+
+
+@pytest.mark.parametrize("pair", list(itertools.product(Phase, PhaseEvent)), ids=lambda pair: str(pair))
+def test_rows_for_the_hot_path_say_the_same(pair: tuple[Phase, PhaseEvent]) -> None:
+    """The tuples that connections use agree with the table; what is impossible changes nothing."""
+    phase, event = pair
+    rows = {PhaseEvent.MADE: AFTER_MADE, PhaseEvent.CLOSE: AFTER_CLOSE, PhaseEvent.LOST: AFTER_LOST}
+    assert rows[event][phase] is PHASES.get(pair, phase)

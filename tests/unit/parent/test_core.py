@@ -37,13 +37,12 @@ def test_workers_are_spawned_once_the_mold_can_fork() -> None:
 def test_pool_is_announced_when_every_worker_is_ready() -> None:
     """Whoever waits hears once, and not before the last worker."""
     world = World()
-    world.happens(p.Started(), IMPORTED, p.Forked(0, 1, 10), p.WorkerReady(0), p.Forked(1, 2, 11))
+    world.happens(p.Started(), IMPORTED, p.Forked(0, 1, 10), p.WorkerReady(0, 1), p.Forked(1, 2, 11))
     assert not world.of(p.Announce)
-    world.happens(p.WorkerReady(1))
+    world.happens(p.WorkerReady(1, 2))
     assert len(world.of(p.Announce)) == 1
     world.dies(0)
-    ticket = world.pool.slots[0].ticket
-    world.happens(p.Forked(0, ticket, 12), p.WorkerReady(0))
+    world.comes_up(0, 12)
     assert not world.of(p.Announce)
 
 
@@ -75,8 +74,7 @@ def test_crash_loop_backs_off_and_the_others_serve_on(world: World) -> None:
     waits = []
     world.dies(1)
     for _ in range(14):
-        slot = world.pool.slots[1]
-        world.happens(p.Forked(1, slot.ticket, 50), p.WorkerReady(1))
+        world.comes_up(1, 50)
         world.dies(1)
         deadline = world.pool.slots[1].deadline
         if world.pool.slots[1].life is Life.VACANT:
@@ -93,9 +91,8 @@ def test_worker_that_lived_resets_the_backoff(world: World) -> None:
     """A death after a stable life is not part of a crash loop."""
     for _ in range(5):
         world.dies(1)
-        slot = world.pool.slots[1]
-        assert slot.life is Life.STARTING
-        world.happens(p.Forked(1, slot.ticket, 50), p.WorkerReady(1))
+        assert world.pool.slots[1].life is Life.STARTING
+        world.comes_up(1, 50)
         world.now += core.STABLE_S
 
 
@@ -193,14 +190,6 @@ def test_fork_that_was_never_reported_is_asked_for_again() -> None:
     assert len(world.of(p.Spawn)) == 2
 
 
-def test_late_answer_about_an_earlier_spawn_is_ignored() -> None:
-    """A ticket tells an old fork from the present one."""
-    world = World()
-    world.happens(p.Started(), IMPORTED, p.MoldExited(1, KILLED), IMPORTED)
-    world.happens(p.Forked(0, 1, 77))
-    assert world.pool.slots[0].pid == 0
-
-
 def test_worker_that_does_not_boot_in_time_is_killed() -> None:
     """``--boot-timeout`` is the deadline from spawn to READY."""
     world = World()
@@ -285,7 +274,7 @@ def test_stop_during_boot_ends_what_was_started() -> None:
 
 def test_worker_sent_sigterm_drains_and_is_replaced(world: World) -> None:
     """TERM to a worker drains that worker; its place is filled when it has left."""
-    world.happens(p.WorkerDraining(0, 30.0))
+    world.happens(p.WorkerDraining(0, 1, 30.0))
     assert world.pool.slots[0].life is Life.DRAINING
     world.dies(0, p.Exit())
     assert len(world.of(p.Spawn)) == 1
@@ -378,12 +367,6 @@ def test_report_with_an_unknown_exit_code_is_a_failed_boot() -> None:
     world.happens(p.Started(), IMPORTED, p.Forked(0, 1, 7))
     world.dies(0, p.Exit(code=3), Report("lifespan", "no database", exit_code=99))
     assert world.pool.exit_code is ExitCode.BOOT_FAILED
-
-
-def test_worker_that_says_ready_twice_is_ready(world: World) -> None:
-    """A word too many from a worker changes nothing."""
-    world.happens(p.WorkerReady(0))
-    assert world.pool.slots[0].life is Life.READY
 
 
 def test_forks_are_asked_for_a_few_at_a_time() -> None:

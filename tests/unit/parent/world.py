@@ -41,7 +41,12 @@ class World:
         """Bring the pool to where every worker is ready."""
         self.happens(p.Started(), IMPORTED)
         for slot in self.pool.slots:
-            self.happens(p.Forked(slot.index, slot.ticket, 1000 + slot.ticket), p.WorkerReady(slot.index))
+            self.comes_up(slot.index, 1000 + slot.ticket)
+
+    def comes_up(self, slot: int, pid: int) -> list[p.Action]:
+        """Let the worker that was asked for in ``slot`` be forked and become ready."""
+        ticket = self.pool.slots[slot].ticket
+        return self.happens(p.Forked(slot, ticket, pid), p.WorkerReady(slot, ticket))
 
     def dies(self, slot: int, exit: p.Exit = KILLED, report: Report | None = None) -> list[p.Action]:
         """Let the worker in ``slot`` be reaped."""

@@ -49,3 +49,27 @@ def test_foreign_bytes_are_no_record_and_cost_no_descriptor() -> None:
         assert messages.receive(ours) == (None, [], True)
         assert messages.receive(ours) == (None, [], True)
         assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_empty_message_is_not_the_end_and_costs_no_descriptor() -> None:
+    """recvmsg(2) returns 0 for it as for the end: whoever still listens is asked, and hears what comes next."""
+    ours, theirs = messages.socketpair()
+    with ours, theirs:
+        before = len(os.listdir("/proc/self/fd"))
+        messages.send_bytes(theirs, b"", (theirs.fileno(), theirs.fileno()))
+        messages.send_bytes(theirs, b"")
+        messages.send(theirs, Record(Op.READY))
+        assert messages.receive(ours) == (None, [], True)
+        assert messages.receive(ours) == (None, [], True)
+        assert messages.receive(ours) == (Record(Op.READY), [], True)
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_descriptors_of_an_empty_message_are_closed_for_whoever_reads_bytes() -> None:
+    """Who takes no bytes for the end would leave them open."""
+    ours, theirs = messages.socketpair()
+    with ours, theirs:
+        before = len(os.listdir("/proc/self/fd"))
+        messages.send_bytes(theirs, b"", (theirs.fileno(),))
+        assert messages.receive_bytes(ours) == (b"", [])
+        assert len(os.listdir("/proc/self/fd")) == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -11,8 +12,10 @@ from hybrid.shared.scoreboard import NOT_ACCEPTING, Cell, Scoreboard
 
 
 @pytest.fixture
-def board() -> Scoreboard:
-    return Scoreboard.create(8, now_ns=1)
+def board() -> Iterator[Scoreboard]:
+    board = Scoreboard.create(8, now_ns=1)
+    yield board
+    board.close()
 
 
 def test_attached_scoreboard_sees_what_its_maker_writes(board: Scoreboard) -> None:
@@ -39,6 +42,23 @@ def test_reset_keeps_the_count_of_spawns_only(board: Scoreboard) -> None:
     row[Cell.SPAWNS], row[Cell.ACCEPTED] = 3, 99
     row.reset()
     assert (row[Cell.SPAWNS], row[Cell.ACCEPTED], row.active) == (3, 0, 0)
+
+
+def test_garbage_in_the_header_does_not_mislead_the_maker(board: Scoreboard) -> None:
+    """A worker can write every cell; the parent still resets no living row, and readers stay inside the memory."""
+    living = board.use_slot(0)
+    living[Cell.ACTIVE] = 3
+    other = Scoreboard.attach(os.dup(board.fd))
+    for garbage in (0, 1 << 60):
+        board._cells[2], board._cells[3] = garbage, garbage  # SLOTS, SLOTS_USED
+        assert len(list(board.rows())) <= board.slots and len(board.active_column()) <= board.slots
+        board.use_slot(1)
+        assert living.active == 3
+    assert len(list(other.rows())) <= 8
+    late = Scoreboard.attach(os.dup(board.fd))
+    assert late.slots <= 8
+    other.close()
+    late.close()
 
 
 def test_active_column_is_a_view(board: Scoreboard) -> None:
@@ -74,5 +94,7 @@ def test_something_else_is_refused(content: bytes) -> None:
 def test_closing_with_a_row_still_held_is_no_error(board: Scoreboard) -> None:
     """A view that somebody keeps does not make the end raise."""
     row = board.use_slot(0)
-    board.close()
-    del row
+    other = Scoreboard.attach(os.dup(board.fd))
+    held = other.row(0)
+    other.close()
+    del row, held

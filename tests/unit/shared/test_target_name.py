@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from hybrid.ground.errors import UsageError
+from hybrid.handlers.protocol import protocol
 from hybrid.shared.loader import load, name_of
+from hybrid.shared.target_name import LIFESPAN
 
 ROOT = Path(__file__).parents[3]
 
@@ -58,6 +60,7 @@ class Served(asyncio.Protocol):
 
 
 instance = Served()
+marked = protocol(Served)
 assigned = lambda: Served()  # noqa: E731  (the point: a lambda with a name)
 
 
@@ -91,6 +94,8 @@ def nameless() -> list[tuple[object, str]]:
         (functools.partial(handle, None), "functools.partial"),
         (Served(), "no module has it under a name"),
         (12345.5, "cannot be called"),
+        (None, "cannot serve None: it is None"),
+        (True, "cannot serve True: it is a bool"),
     ]
 
 
@@ -101,6 +106,17 @@ def test_what_has_no_name_is_refused_with_the_remedy(function: object, says: str
         name_of(function)
     assert says in str(caught.value)
     assert str(caught.value).startswith("cannot serve ")
+
+
+def test_error_says_what_it_was_given_for() -> None:
+    """A lifespan without a name is no handler without a name."""
+    with pytest.raises(UsageError, match=r"^cannot use .*<lambda> for lifespan=: a lambda has no name"):
+        name_of(lambda worker: None, LIFESPAN)
+
+
+def test_marked_factory_is_named_though_it_cannot_be_called() -> None:
+    """What ``hybrid.protocol()`` makes is found like a function."""
+    assert name_of(marked) == f"{__name__}:marked"
 
 
 SCRIPT = """

@@ -1,0 +1,258 @@
+"""A process that is the server's while it serves: its signals, its log, its umask; and all of it given back.
+
+Without a pool there is no parent to climb the ladder of a stop. The steps, their times and their words are the
+parent's (:mod:`hybrid.parent.core`); the last one differs: nobody can kill this process and go on, so the server
+leaves without what is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import FrameType
+from typing import Protocol
+
+from hybrid.ground.errors import UsageError
+from hybrid.parent.core import ABORT_S, CANCEL_S, LEAVE_S, REPEAT_S
+from hybrid.parent.house import raise_descriptor_limit
+from hybrid.parent.main import INTENTS, UNUSED
+from hybrid.parent.pool import Intent, StopStep
+from hybrid.shared.log_line import LogWriter, Style, open_log_file
+from hybrid.shared.settings import Settings
+from hybrid.worker import logs
+
+HEARD = (*INTENTS, *UNUSED)
+
+
+@contextmanager
+def own_process(settings: Settings) -> Iterator[LogWriter]:
+    """Make the process what the settings say, and open the log; undo it at the end, but for the descriptor limit.
+
+    Raises: UsageError: the log cannot be opened.
+    """
+    with ExitStack() as undo:
+        undo.callback(sys.path.__setitem__, slice(None), list(sys.path))
+        wanted = settings.launch.sys_path
+        sys.path[:] = [*wanted, *(entry for entry in sys.path if entry not in wanted)]
+        if settings.process.umask >= 0:
+            undo.callback(os.umask, os.umask(settings.process.umask))
+        raise_descriptor_limit()
+        fd = open_log_file(settings.log.file) if settings.log.file else 2
+        if settings.log.file:
+            undo.callback(os.close, fd)
+        log = LogWriter(fd, Style.make(settings.log.format, settings.log.colour, fd), settings.log.level, "serve")
+        undo.callback(log.close)
+        yield log
+
+
+@contextmanager
+def own_loggers(settings: Settings, fd: int) -> Iterator[None]:
+    """Point our loggers to the log, as in a worker; give them back. Raises: UsageError: ``--log-config`` is wrong."""
+    loggers = [logging.getLogger(name) for name in logs.OWN_LOGGERS]
+    before = [(list(logger.handlers), logger.propagate, logger.level) for logger in loggers]
+    writer: LogWriter | None = None
+    try:
+        writer = logs.install(settings.log, "serve", fd)
+        yield
+    finally:
+        for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
+            logger.handlers[:] = handlers
+            logger.propagate = propagate
+            logger.setLevel(level)
+        if writer is not None:
+            writer.close()
+
+
+class Leaving(Protocol):
+    """The server, as a signal sees it."""
+
+    @property
+    def is_booting(self) -> bool: ...
+
+    def leave(self, grace_s: float | None = None, *, abort: bool = False) -> None: ...
+
+
+class Interrupted(BaseException):
+    """The import of the app was interrupted. No Exception: it goes past what the app catches.
+
+    ``source``: the signal's name; None: the time was up.
+    """
+
+    def __init__(self, source: str | None) -> None:
+        super().__init__(source)
+        self.source = source
+
+
+class OwnSignals:
+    """What signals ask of the server: first outside the loop, then in it.
+
+    Runs in: the process's main thread; in another one it hears nothing, and the signals stay the program's.
+    """
+
+    def __init__(self, settings: Settings, log: LogWriter) -> None:
+        self.given_up: asyncio.Future[None]
+        """Done when nothing is waited for any more. There is one once the loop has been entered."""
+        self._settings = settings
+        self._log = log
+        self._server: Leaving
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_main = threading.current_thread() is threading.main_thread()
+        self._interrupting = False
+        self._waiting: list[int] = []
+        """What came while there was neither an import nor a loop."""
+        self._step = StopStep.NONE
+        self._stepped_at = 0.0
+        self._patience: asyncio.TimerHandle | None = None
+
+    # ── outside the loop ──
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take over the process's signals; give them back."""
+        if not self._is_main:
+            yield
+            return
+        with _blocked():
+            before = {number: signal.signal(number, self._note) for number in HEARD}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                if handler is not None:  # else it was none of Python's: nobody can put it back
+                    signal.signal(number, handler)
+
+    @contextmanager
+    def interrupting(self, boot_s: float) -> Iterator[None]:
+        """Let a stop, or the end of ``boot_s`` seconds, end what holds up the process before there is a loop.
+
+        Raises: Interrupted, out of whatever Python code is running.
+        """
+        if not self._is_main:
+            yield
+            return
+        before = signal.signal(signal.SIGALRM, self._on_alarm)
+        signal.setitimer(signal.ITIMER_REAL, boot_s)
+        self._interrupting = True
+        try:
+            yield
+        finally:
+            self._interrupting = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._interrupting and INTENTS.get(signal.Signals(number)) in (Intent.STOP, Intent.STOP_NOW):
+            self._interrupting = False
+            raise Interrupted(signal.Signals(number).name)
+        self._waiting.append(number)
+
+    def _on_alarm(self, number: int, frame: FrameType | None) -> None:
+        if self._interrupting:
+            self._interrupting = False
+            raise Interrupted(None)
+
+    # ── in the loop ──
+
+    def enter_loop(self, loop: asyncio.AbstractEventLoop, server: Leaving) -> None:
+        """Hear signals in the loop from now on. The server has begun to boot."""
+        self._loop, self._server = loop, server
+        self.given_up = loop.create_future()
+        if self._is_main:
+            with _blocked():
+                for number in HEARD:
+                    loop.add_signal_handler(number, self._on_signal, number)
+        for came in self._waiting:
+            loop.call_soon(self._on_signal, came)  # after the first step of the boot: before it nothing can leave
+
+    def leave_loop(self) -> None:
+        """Hear them outside again, before the loop is closed: in between they would have their default action."""
+        if self._is_main and self._loop is not None:
+            with _blocked():
+                for number in HEARD:
+                    self._loop.remove_signal_handler(number)
+                    signal.signal(number, self._note)
+
+    def _on_signal(self, number: int) -> None:
+        which = signal.Signals(number)
+        if which in UNUSED:
+            self._log.warning(f"{which.name}: this version has no use for it")
+        elif INTENTS[which] is Intent.REOPEN_LOGS:
+            self._reopen_log()
+        else:
+            self._climb(which.name, INTENTS[which])
+
+    def _reopen_log(self) -> None:
+        if not self._settings.log.file:
+            self._log.info("SIGUSR1: the log is stderr; nothing to reopen")
+            return
+        try:
+            fresh = open_log_file(self._settings.log.file)
+        except UsageError as error:
+            self._log.error(f"SIGUSR1: {error}")
+            return
+        self._log.reopen(fresh)  # our loggers write to the same number
+        os.close(fresh)
+        self._log.info("SIGUSR1: log file reopened")
+
+    def _climb(self, source: str, intent: Intent) -> None:
+        """Take the next step of the stop, as the parent would."""
+        assert self._loop is not None
+        now = self._loop.time()
+        wanted: StopStep
+        if intent is Intent.STOP_NOW:
+            wanted = StopStep(max(StopStep.ABORT, self._step))
+        elif self._step is StopStep.NONE:
+            wanted = StopStep.DRAIN
+        elif now - self._stepped_at < REPEAT_S:
+            return
+        else:
+            wanted = StopStep(min(self._step + 1, StopStep.KILL))
+        if wanted == self._step:
+            return
+        self._step, self._stepped_at = wanted, now
+        grace_s = self._settings.timeout.grace_s if wanted is StopStep.DRAIN else 0.0
+        self._log.info(f"{source}: {_STEP_WORDS[wanted].format(grace_s=grace_s)}")
+        if wanted is StopStep.KILL:
+            self._give_up()
+            return
+        if self._server.is_booting:
+            patience_s = CANCEL_S + ABORT_S
+        else:
+            patience_s = ABORT_S if wanted is StopStep.ABORT else grace_s + CANCEL_S + LEAVE_S
+        self._server.leave(grace_s, abort=wanted is StopStep.ABORT)
+        if self._patience is not None:
+            self._patience.cancel()
+        self._patience = self._loop.call_later(patience_s, self._on_late)
+
+    def _on_late(self) -> None:
+        self._log.error("the server did not leave in time: going without what is left")
+        self._give_up()
+
+    def _give_up(self) -> None:
+        if not self.given_up.done():
+            self.given_up.set_result(None)
+
+
+_STEP_WORDS = {
+    StopStep.DRAIN: "stopping; open connections have {grace_s:g} s to finish",
+    StopStep.CANCEL: "cancelling handlers",
+    StopStep.ABORT: "cutting connections",
+    StopStep.KILL: "going without what is left",
+}
+"""The parent's, but for the last."""
+
+
+@contextmanager
+def _blocked() -> Iterator[None]:
+    """Hold signals back while their handlers change hands."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
