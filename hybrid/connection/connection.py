@@ -19,7 +19,9 @@ from hybrid.connection.addresses import Address, address, attributes, show
 from hybrid.connection.failures import is_disconnect, log_disconnect, log_failure
 from hybrid.connection.flow import Flow
 from hybrid.connection.lines import Lines
-from hybrid.connection.phases import CLOSED, ENDED, FINISHED, OPEN, PENDING, RUNNING, Handling
+from hybrid.connection.phases import AFTER_MADE, CLOSED, ENDED, FINISHED, OPEN, PENDING, RUNNING, Handling
+
+_DEFAULT_HIGH_BYTES = 65536  # the write high-water mark that both loops give a new transport
 
 _start: Callable[..., asyncio.Task[None]]
 if sys.version_info >= (3, 12):
@@ -41,6 +43,27 @@ class Connection(Flow, ByteStream):
     _task: asyncio.Task[None] | None  # all three from OPEN on
     _handling: Handling
     _drain: asyncio.Event | None  # made by who waits for it, or sets it
+
+    # ---- What the loop calls. ----
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Open and start the handler. Raises: nothing; a raise here would wedge a uvloop listener."""
+        endpoint = self._endpoint
+        self._transport = transport
+        self._phase = AFTER_MADE[self._phase]
+        if endpoint.write_high_bytes != _DEFAULT_HIGH_BYTES and not transport.is_closing():
+            transport.set_write_buffer_limits(high=endpoint.write_high_bytes)
+        self._handling = PENDING
+        self._task = None
+        self._drain = None
+        endpoint.door.opened(self)
+        self._task = _start(self._handle(), loop=endpoint.loop, name=endpoint.name)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Tell whoever waits that the transport is gone; the door, if the handler has ended too."""
+        Flow.connection_lost(self, error)  # hot: fetch; 42,900 instructions with super(), 42,100 so
+        if self._handling is ENDED:
+            self._endpoint.door.closed(self)
 
     # ---- What the handler uses, beyond Flow. ----
 
@@ -138,20 +161,6 @@ class Connection(Flow, ByteStream):
             self._task.cancel()
 
     # ---- Inside. ----
-
-    def _opened(self) -> None:
-        """Start the handler. Raises: nothing; a raise here would wedge a uvloop listener."""
-        endpoint = self._endpoint
-        self._handling = PENDING
-        self._task = None
-        self._drain = None
-        endpoint.door.opened(self)
-        self._task = _start(self._handle(), loop=endpoint.loop, name=endpoint.name)
-
-    def _gone(self) -> None:
-        """Tell the door, if the handler has ended too."""
-        if self._handling is ENDED:
-            self._endpoint.door.closed(self)
 
     async def _handle(self) -> None:
         """Run the handler, then close. Lets nothing out but a cancellation: a task re-raises SystemExit in the loop."""

@@ -7,8 +7,6 @@ its way to the receiver while the next one arrives: a connection holds at most `
 
 An operation that need not wait gives other tasks no turn (anyio's own streams do, each time; it is half their cost).
 So that a handler that never has to wait cannot hold the loop for ever, every 64th such operation does.
-
-It inherits nothing, so that mypyc can compile it: loops look at a protocol's methods only, and Connection adds the ABC.
 """
 
 from __future__ import annotations
@@ -29,7 +27,6 @@ from hybrid.connection.endpoint import Endpoint
 from hybrid.connection.phases import (
     AFTER_CLOSE,
     AFTER_LOST,
-    AFTER_MADE,
     BROKEN,
     CLOSING,
     DONE,
@@ -44,7 +41,6 @@ from hybrid.connection.phases import (
 )
 
 _TURNS = 64  # operations in a row that need not wait, before others get a turn
-_DEFAULT_HIGH_BYTES = 65536  # the write high-water mark that both loops give a new transport
 _RECEIVE_BYTES = 65536  # what one receive returns at most, unless told: anyio's promise to who iterates
 
 
@@ -56,7 +52,9 @@ def _joined(first: bytes | bytearray, second: bytes | bytearray) -> bytearray:
 
 
 class Flow:
-    """One transport's bytes in both directions. :class:`hybrid.connection.connection.Connection` adds the handler.
+    """One transport's bytes in both directions.
+
+    :class:`hybrid.connection.connection.Connection` adds the handler, and ``connection_made``, which opens it.
 
     One task may receive while another one sends; a second one in the same direction gets BusyResourceError.
     A receive that is cancelled loses no bytes; a send that is cancelled may have sent its bytes.
@@ -85,14 +83,6 @@ class Flow:
 
     # ---- An asyncio protocol: what the loop calls. ----
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        """Open, and say so to the subclass."""
-        self._transport = transport
-        self._phase = AFTER_MADE[self._phase]
-        if self._endpoint.write_high_bytes != _DEFAULT_HIGH_BYTES and not transport.is_closing():
-            transport.set_write_buffer_limits(high=self._endpoint.write_high_bytes)
-        self._opened()
-
     def data_received(self, data: bytes) -> None:
         """Hand ``data`` to the waiting receiver, or keep it."""
         reader = self._reader
@@ -115,7 +105,8 @@ class Flow:
     def eof_received(self) -> bool:
         """Note that the peer sends no more; True: keep the transport, we may still send (half-close)."""
         self._reading = FINISHED
-        self._wake()
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(b"")
         return True
 
     def pause_writing(self) -> None:
@@ -131,7 +122,7 @@ class Flow:
             self._writer.set_result(None)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Tell whoever waits that the transport is gone, and the subclass."""
+        """Tell whoever waits that the transport is gone."""
         self._phase = AFTER_LOST[self._phase]
         if self._phase is BROKEN:
             self._error = error
@@ -140,7 +131,6 @@ class Flow:
             self._wake()
         if self._lost is not None:
             self._lost.set()
-        self._gone()
 
     # ---- An anyio byte stream: what the handler calls. ----
 
@@ -254,7 +244,7 @@ class Flow:
         if self._turns < 0 or self._sending is not FREE:
             await self._sendable()
         if type(item) is not bytes:
-            item = bytes(item)  # the transport may keep a view of it, and the caller may change it
+            item = bytes(memoryview(item))  # the transport may keep a view of it, and the caller may change it
         self._transport.write(item)
         if self._sending is FULL:
             await self._room()
@@ -386,12 +376,6 @@ class Flow:
         self._sending = DONE
         if self._reader is not None or self._writer is not None:
             self._wake()
-
-    def _opened(self) -> None:
-        """Take note that the transport is there: for the subclass."""
-
-    def _gone(self) -> None:
-        """Take note that the transport is gone: for the subclass."""
 
     def _end_of_reading(self) -> Exception:
         """Return why nothing more will arrive."""

@@ -4,7 +4,7 @@ A figure is *server* CPU (user and system, whole process tree) per unit of work.
 does other things too says little; the kernel's run-time accounting (``/proc/PID/task/*/schedstat``, ns) says what the
 work cost. Candidates are measured in turn within every round, so that a slow minute of the machine hits all of them,
 and are compared by the ratios of the rounds, never by two medians of different moments.
-Source: proc(5); Hodges-Lehmann's order-statistic interval of a median (binomial, p = 1/2).
+Source: proc(5); the interval is the order statistics' of a median (binomial, p = 1/2).
 """
 
 from __future__ import annotations
@@ -64,6 +64,14 @@ class Server:
         if not line:
             raise SystemExit(f"benchmark server {' '.join(arguments)} did not start: see above")
         self.port = int(line)
+
+    def __enter__(self) -> Server:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop it."""
+        self.stop()
 
     def cpu_ns(self) -> int:
         """Return the CPU time used so far by the whole tree."""
@@ -130,7 +138,8 @@ def compare(candidates: Mapping[str, Server], work: Callable[[int], int], rounds
 
 def report(title: str, costs: Mapping[str, Sequence[float]], base: str, bars: Sequence[Bar]) -> bool:
     """Print a table of medians and ratios, then the bars; return whether every bar holds."""
-    print(f"\n{title}: server CPU, {len(costs[base])} paired rounds")
+    python = f"CPython {sys.version_info[0]}.{sys.version_info[1]}"
+    print(f"\n{title}: server CPU, {len(costs[base])} paired rounds, {python}")
     print(f"  {'':28} {'median µs':>10}   x {base} [95 % of the median]")
     for name, values in costs.items():
         paired = ratio([value / bare for value, bare in zip(values, costs[base], strict=True)])

@@ -1,15 +1,20 @@
 """Raw echo: what one message costs the server. ``python -m tests.benchmarks.raw_echo --rounds 15``.
 
-64 connections, one message of 64 B or 1 KiB open on each; the client is one process with blocking sockets that goes
-round them (receive the reply, send the next), so that the server nearly always has something to do.
+64 connections, one message of 64 B or 1 KiB open on each. The client is one process; it names itself in the report,
+because it matters. ``ring`` has blocking sockets and goes round them (receive the reply, send the next): the server
+finds many messages at a time. ``busy`` polls without ever sleeping and answers at once: the server finds few, and
+pays for more turns of its loop.
 """
 
 from __future__ import annotations
 
 import argparse
+import select
 import socket
 import sys
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 
 from tests.benchmarks.measure import CLIENT_CPU, Bar, Server, compare, pin, report
@@ -19,29 +24,65 @@ CANDIDATES = ("bare", "connection", "streams", "anyio")
 BARS = (Bar("connection", "bare", 1.5), Bar("connection", "streams", 1.0), Bar("connection", "anyio", 1.0))
 
 
-def exchange(port: int, size_bytes: int, for_s: float) -> int:
-    """Exchange messages for a while; return how many."""
-    message = b"x" * size_bytes
+def connect(port: int, message: bytes) -> list[socket.socket]:
+    """Open the connections and send the first message on each."""
     sockets = [socket.create_connection(("127.0.0.1", port)) for _ in range(CONNECTIONS)]
     for sock in sockets:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.sendall(message)
+    return sockets
+
+
+def receive(recv: Callable[[int], bytes], size_bytes: int) -> None:
+    """Receive one whole message."""
+    missing = size_bytes - len(recv(size_bytes))
+    while missing:
+        missing -= len(recv(missing))
+
+
+def ring(port: int, size_bytes: int, for_s: float) -> int:
+    """Exchange messages for a while, socket after socket; return how many."""
+    message = b"x" * size_bytes
+    sockets = connect(port, message)
     calls = [(sock.recv, sock.send) for sock in sockets]
     count = 0
     deadline = time.monotonic() + for_s
     while time.monotonic() < deadline:
         for recv, send in calls:
-            got = len(recv(size_bytes))
-            while got < size_bytes:
-                got += len(recv(size_bytes - got))
+            receive(recv, size_bytes)
             send(message)
         count += CONNECTIONS
+    return count + finish(sockets, size_bytes)
+
+
+def busy(port: int, size_bytes: int, for_s: float) -> int:
+    """Exchange messages for a while, whoever is ready first; return how many."""
+    message = b"x" * size_bytes
+    sockets = connect(port, message)
+    calls = {sock.fileno(): (sock.recv, sock.send) for sock in sockets}
+    count = 0
+    deadline = time.monotonic() + for_s
+    with select.epoll() as ready:
+        for descriptor in calls:
+            ready.register(descriptor, select.EPOLLIN)
+        while time.monotonic() < deadline:
+            for descriptor, _ in ready.poll(0):
+                recv, send = calls[descriptor]
+                receive(recv, size_bytes)
+                send(message)
+                count += 1
+    return count + finish(sockets, size_bytes)
+
+
+def finish(sockets: list[socket.socket], size_bytes: int) -> int:
+    """Take the last replies and close; return how many."""
     for sock in sockets:
-        got = 0
-        while got < size_bytes:
-            got += len(sock.recv(size_bytes - got))
+        receive(sock.recv, size_bytes)
         sock.close()
-    return count + CONNECTIONS
+    return len(sockets)
+
+
+CLIENTS: dict[str, Callable[..., int]] = {"ring": ring, "busy": busy}
 
 
 def main() -> None:
@@ -50,17 +91,18 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=15)
     options.add_argument("--for-s", type=float, default=0.5)
     options.add_argument("--sizes", type=int, nargs="+", default=[64, 1024])
+    options.add_argument("--clients", nargs="+", default=list(CLIENTS), choices=list(CLIENTS))
     chosen = options.parse_args()
     pin(CLIENT_CPU)
-    servers = {name: Server("tests.benchmarks.servers", "echo", name) for name in CANDIDATES}
-    try:
-        held = True
-        for size in chosen.sizes:
-            costs = compare(servers, partial(exchange, size_bytes=size, for_s=chosen.for_s), chosen.rounds)
-            held = report(f"echo of {size} B, {CONNECTIONS} connections", costs, "bare", BARS) and held
-    finally:
-        for server in servers.values():
-            server.stop()
+    held = True
+    with ExitStack() as running:
+        servers = {name: running.enter_context(Server("tests.benchmarks.servers", "echo", name)) for name in CANDIDATES}
+        for client in chosen.clients:
+            for size in chosen.sizes:
+                work = partial(CLIENTS[client], size_bytes=size, for_s=chosen.for_s)
+                costs = compare(servers, work, chosen.rounds)
+                title = f"echo of {size} B, {CONNECTIONS} connections, client {client}"
+                held = report(title, costs, "bare", BARS) and held
     sys.exit(0 if held else 1)
 
 

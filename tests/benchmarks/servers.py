@@ -7,7 +7,6 @@ measured is the style.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import socketserver
 import sys
@@ -49,8 +48,7 @@ class BareEcho(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
-        self.write = transport.write
+        self.write = cast(asyncio.Transport, transport).write
 
     def data_received(self, data: bytes) -> None:
         """Send it back."""
@@ -137,7 +135,6 @@ async def serve(workload: str, candidate: str) -> None:
     loop = asyncio.get_running_loop()
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     if candidate == "anyio":
-        os.environ.setdefault("PYTHONASYNCIODEBUG", "")
         handle_stream = anyio_echo if workload == "echo" else anyio_fetch
         anyio_listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0, backlog=1024)
         print(anyio_listener.extra(anyio.abc.SocketAttribute.local_port), flush=True)

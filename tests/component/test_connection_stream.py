@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -123,6 +124,9 @@ async def test_receive_at_the_end_raises_end_of_stream_again_and_again() -> None
             await conn.receive()
         await conn.send(b"still here")
         assert await client.receive() == b"still here"
+        await conn.aclose()
+        with pytest.raises(ClosedResourceError):
+            await conn.receive()
 
 
 @on_both_loops
@@ -205,6 +209,7 @@ async def test_aclose_wakes_who_receives() -> None:
         await conn.aclose()
         with pytest.raises(ClosedResourceError):
             await waiting
+        client.end()
         assert await client.receive_all() == b""
         await conn.aclose()
         for use in (conn.receive(), conn.__anext__(), conn.send(b"x"), conn.send_eof(), conn.receive_exactly(1)):
@@ -411,6 +416,21 @@ async def test_a_buffer_may_be_reused_after_send() -> None:
         buffer[:] = b"b" * len(buffer)
         buffer.clear()
         assert await client.receive_exactly(20_000_000) == b"a" * 20_000_000
+
+
+@on_both_loops
+async def test_only_bytes_can_be_sent() -> None:
+    """A number or a text is an error, not so many zeros; the connection stays usable."""
+    held = Held()
+    async with serving(held) as served:
+        client = await served.client()
+        conn = await held.made
+        wrong: list[Any] = [5, "text"]
+        for item in wrong:
+            with pytest.raises(TypeError):
+                await conn.send(item)
+        await conn.send(memoryview(b"fine"))
+        assert await client.receive() == b"fine"
 
 
 @on_both_loops

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hybrid.connection.connection import Connection
 from hybrid.connection.endpoint import Endpoint
 from hybrid.connection.flow import Flow
+from hybrid.connection.phases import Phase
 from tests.support.connections import RecordingDoor
 
 
@@ -41,6 +42,15 @@ class Wire(asyncio.Transport):
         """Take everything at once, as a peer does that reads faster than we write."""
 
 
+class Alone(Flow):
+    """A flow without a handler."""
+
+    def __init__(self, endpoint: Endpoint, wire: Wire) -> None:
+        super().__init__(endpoint)
+        self._transport = wire
+        self._phase = Phase.OPEN
+
+
 async def no_handler(conn: Connection) -> None:
     """Do nothing."""
 
@@ -48,10 +58,9 @@ async def no_handler(conn: Connection) -> None:
 def flow(read_high_bytes: int = 65536) -> tuple[Flow, Wire]:
     """Return a flow on a wire of its own, in the running loop."""
     loop = asyncio.get_running_loop()
-    made = Flow(Endpoint(handler=no_handler, door=RecordingDoor(), loop=loop, read_high_bytes=read_high_bytes))
+    endpoint = Endpoint(handler=no_handler, door=RecordingDoor(), loop=loop, read_high_bytes=read_high_bytes)
     wire = Wire()
-    made.connection_made(wire)
-    return made, wire
+    return Alone(endpoint, wire), wire
 
 
 async def arrive(made: Flow, wire: Wire, pieces: Sequence[bytes], turns: int) -> None:
