@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Protocol
 
 from hybrid.ground.errors import UsageError
-from hybrid.parent.core import ABORT_S, CANCEL_S, LEAVE_S, REPEAT_S
+from hybrid.parent.core import ABORT_S, CANCEL_S, LEAVE_S, REPEAT_S, STEP_WORDS
 from hybrid.parent.house import raise_descriptor_limit
 from hybrid.parent.main import INTENTS, UNUSED
 from hybrid.parent.pool import Intent, StopStep
@@ -239,13 +239,8 @@ class OwnSignals:
             self.given_up.set_result(None)
 
 
-_STEP_WORDS = {
-    StopStep.DRAIN: "stopping; open connections have {grace_s:g} s to finish",
-    StopStep.CANCEL: "cancelling handlers",
-    StopStep.ABORT: "cutting connections",
-    StopStep.KILL: "going without what is left",
-}
-"""The parent's, but for the last."""
+_STEP_WORDS = {**STEP_WORDS, StopStep.KILL: "going without what is left"}
+"""There is nobody to kill."""
 
 
 @contextmanager

@@ -149,7 +149,7 @@ class Flow:
             if self._inbox:
                 await self._give_way()
                 continue
-            # hot: raw_echo with receive(); 1.54 µs through _arrival(), 1.33 µs so (the Python part of a message).
+            # hot: raw_echo with receive(); 14,000 instructions of Python a message through _arrival(), 12,700 so.
             reader = self._expect()
             try:
                 data = await reader
@@ -158,13 +158,13 @@ class Flow:
                 raise
             finally:
                 self._reader = None
-            if 0 < len(data) <= max_bytes:
+            if data and len(data) <= max_bytes:
                 return data
             self._put_back(data)
 
     async def __anext__(self) -> bytes:
         """Do as :meth:`receive`; the end of the stream ends the loop."""
-        # hot: raw_echo; 1.54 µs by calling receive(), 1.33 µs so (the Python part of a message).
+        # hot: raw_echo; 14,100 instructions of Python a message through _arrival(), 12,200 so.
         if self._reader is None and not self._inbox and self._reading is FLOWING:
             reader: asyncio.Future[bytes] = self._loop.create_future()
             self._reader = reader
@@ -175,7 +175,7 @@ class Flow:
                 raise
             finally:
                 self._reader = None
-            if 0 < len(data) <= _RECEIVE_BYTES:
+            if data and len(data) <= _RECEIVE_BYTES:
                 return data
             self._put_back(data)
         try:

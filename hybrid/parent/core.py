@@ -290,11 +290,11 @@ def _asked(draft: Draft, event: p.Asked) -> None:
         wanted = p.StopStep(min(now_step + 1, p.StopStep.KILL))
     if wanted > now_step:
         grace_s = draft.pool.plan.grace_s if event.grace_s is None else min(event.grace_s, LONGEST_S)
-        draft.write("info", f"{event.source}: {_STEP_WORDS[wanted].format(grace_s=grace_s)}")
+        draft.write("info", f"{event.source}: {STEP_WORDS[wanted].format(grace_s=grace_s)}")
         _stop(draft, wanted, grace_s)
 
 
-_STEP_WORDS = {
+STEP_WORDS = {
     p.StopStep.DRAIN: "stopping; open connections have {grace_s:g} s to finish",
     p.StopStep.CANCEL: "cancelling handlers",
     p.StopStep.ABORT: "cutting connections",

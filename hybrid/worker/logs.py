@@ -2,8 +2,8 @@
 
 ``hybrid.error`` and ``hybrid.access`` get a handler and stop propagating. The root logger, and with it the app's own
 loggers, is left as the app configures it; unconfigured, warnings go to stderr, as Python does everywhere. Only
-workers of a pool install: in ``hybrid.serve(..., workers=0)`` the host's logging stays as it is, and our records reach
-whatever the host has on its root.
+workers, and a process that serves by itself (``--workers 0``, ``hybrid.run(..., workers=0)``), install: in
+``hybrid.serve(..., workers=0)`` the host's logging stays as it is, and our records reach whatever it has on its root.
 """
 
 from __future__ import annotations
