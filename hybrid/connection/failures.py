@@ -37,3 +37,12 @@ def log_failure(name: str, peer: str, error: BaseException) -> None:
         error,
         exc_info=(type(error), error, error.__traceback__),
     )
+
+
+def as_bytes(item: object) -> bytes:
+    """Return a copy of what is bytes-like. Raises: TypeError: it is not; the message says what to write."""
+    try:
+        return bytes(memoryview(item))  # type: ignore[arg-type]  # that is what is found out; bytes(5) would be 5 NULs
+    except TypeError:
+        remedy = " Encode it: text.encode()." if isinstance(item, str) else ""
+        raise TypeError(f"send() takes bytes, not {type(item).__name__}.{remedy}") from None

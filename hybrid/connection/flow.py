@@ -24,6 +24,7 @@ from anyio import (
 )
 
 from hybrid.connection.endpoint import Endpoint
+from hybrid.connection.failures import as_bytes
 from hybrid.connection.phases import (
     AFTER_CLOSE,
     AFTER_LOST,
@@ -244,7 +245,7 @@ class Flow:
         if self._turns < 0 or self._sending is not FREE:
             await self._sendable()
         if type(item) is not bytes:
-            item = bytes(memoryview(item))  # the transport may keep a view of it, and the caller may change it
+            item = as_bytes(item)  # the transport may keep a view of it, and the caller may change it
         self._transport.write(item)
         if self._sending is FULL:
             await self._room()

@@ -198,6 +198,24 @@ async def test_second_send_is_refused_while_the_first_waits() -> None:
 
 
 @on_both_loops
+async def test_a_waiting_send_learns_of_the_end() -> None:
+    """Who waits in send gets ClosedResourceError when another task closes, BrokenResourceError when the peer resets."""
+    for ours, error in ((True, ClosedResourceError), (False, BrokenResourceError)):
+        held = Held()
+        async with serving(held) as served:
+            client = await served.client()
+            conn = await held.made
+            sending = asyncio.ensure_future(conn.send(b"x" * 20_000_000))
+            await eventually_async(lambda conn=conn: conn._writer)  # type: ignore[misc]
+            if ours:
+                conn.abort()
+            else:
+                client.reset()
+            with pytest.raises(error):
+                await sending
+
+
+@on_both_loops
 async def test_aclose_wakes_who_receives() -> None:
     """A pending receive gets ClosedResourceError when another task closes."""
     held = Held()

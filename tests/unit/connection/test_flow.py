@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from anyio import DelimiterNotFound, EndOfStream, IncompleteRead
+from anyio import BrokenResourceError, DelimiterNotFound, EndOfStream, IncompleteRead
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +25,7 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         self.reading = asyncio.Event()
         self.reading.set()
+        self.written: list[bytes] = []
 
     def pause_reading(self) -> None:
         """Note it."""
@@ -40,6 +41,7 @@ class Wire(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Take everything at once, as a peer does that reads faster than we write."""
+        self.written.append(bytes(data))
 
 
 class Alone(Flow):
@@ -196,3 +198,30 @@ async def test_operations_that_need_not_wait_give_turns(operation: str) -> None:
         await asyncio.sleep(0)
         turns += 1
     assert 10 <= turns <= 20
+
+
+async def test_sender_looks_again_after_it_was_woken() -> None:
+    """Woken, but the transport is full again before the task runs: it waits on, and writes when there is room."""
+    made, wire = flow()
+    made.pause_writing()
+    sending = asyncio.ensure_future(made.send(b"x"))
+    await asyncio.sleep(0)
+    made.resume_writing()
+    made.pause_writing()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert wire.written == []
+    made.resume_writing()
+    await sending
+    assert wire.written == [b"x"]
+
+
+async def test_end_of_stream_outlives_a_break() -> None:
+    """The peer ended in an orderly way and then broke the connection: receiving has ended, sending is broken."""
+    made, _ = flow()
+    made.eof_received()
+    made.connection_lost(ConnectionResetError())
+    with pytest.raises(EndOfStream):
+        await made.receive()
+    with pytest.raises(BrokenResourceError):
+        await made.send(b"x")
