@@ -13,6 +13,7 @@ import asyncio
 import json
 import os
 from contextlib import ExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -21,9 +22,10 @@ from hybrid.ground.clock import monotonic, monotonic_ns
 from hybrid.ground.errors import BootError, ExitCode, HybridError, UsageError
 from hybrid.ground.states import Life
 from hybrid.handlers.exceptions import install_exception_handler
-from hybrid.handlers.lifespan import HostedWorker
+from hybrid.handlers.lifespan import Worker
 from hybrid.handlers.protocol import ProtocolHandler
 from hybrid.own_process import Interrupted, OwnSignals, own_loggers, own_process
+from hybrid.parent.house import asked_size, tell_ready_fd
 from hybrid.parent.pid_file import PidFile
 from hybrid.shared import listeners as sockets
 from hybrid.shared.keywords import speaking_keywords
@@ -105,8 +107,11 @@ class InLoopServer:
             self._scoreboard = Scoreboard.create(1, monotonic_ns())
             row = self._scoreboard.use_slot(0)
             row[Cell.PID], row[Cell.LIFE] = os.getpid(), Life.STARTING
-            worker = HostedWorker(addresses=self._addresses, lifespan=self._lifespan)
-            self._service = Service(ServicePlan.of(self._settings, self._app, worker), self._scoreboard, 0)
+            plan = ServicePlan.of(self._settings, self._app, Worker(addresses=self._addresses))
+            if self._lifespan is not None:
+                name = getattr(self._lifespan, "__qualname__", type(self._lifespan).__name__)
+                plan = replace(plan, lifespan=LoadedTarget(self._lifespan, name))
+            self._service = Service(plan, self._scoreboard, 0)
         except BaseException:
             self._close()
             raise
@@ -263,7 +268,8 @@ def serve_here(settings: Settings) -> int:
 
     Raises: UsageError: there is no log yet to write the error to.
     """
-    _refuse_identity(settings)
+    if settings.process.user or settings.process.group:
+        raise UsageError("--user and --group need a pool, whose parent keeps the privilege. Use --workers 1, or su.")
     if settings.process.chdir:
         os.chdir(settings.process.chdir)
     ready_fd = settings.process.ready_fd
@@ -275,7 +281,9 @@ def serve_here(settings: Settings) -> int:
         except HybridError as error:
             code, detail = error.exit_code, error.detail
             log.error(str(error), detail)
-            _tell(log, ready_fd, {"event": "failed", "exit_code": int(code), "error": str(error), "detail": detail})
+            if ready_fd >= 0:
+                said = {"event": "failed", "exit_code": int(code), "error": str(error), "detail": detail}
+                tell_ready_fd(ready_fd, json.dumps(said).encode() + b"\n", log)
             return code
     return ExitCode.OK
 
@@ -286,15 +294,8 @@ def run_here(settings: Settings, handler: Any, lifespan: Any) -> None:
     Args: handler, lifespan: None: by the name in the settings, if any.
     Raises: HybridError: in the words of a caller who writes keywords.
     """
-    with speaking_keywords():
-        _refuse_identity(settings)
-        with own_process(settings) as log:
-            _live(settings, log, InLoopServer(settings, handler, lifespan))
-
-
-def _refuse_identity(settings: Settings) -> None:
-    if settings.process.user or settings.process.group:
-        raise UsageError("--user and --group need a pool, whose parent keeps the privilege. Use --workers 1, or su.")
+    with speaking_keywords(), own_process(settings) as log:
+        _live(settings, log, InLoopServer(settings, handler, lifespan))
 
 
 def _live(settings: Settings, log: LogWriter, server: InLoopServer) -> None:
@@ -335,10 +336,13 @@ async def _serve(settings: Settings, log: LogWriter, server: InLoopServer, signa
         if await server._wait_ready():
             first, how = server._boot_lines
             log.info(first)
-            log.info(f"no pool ({_size(settings)}): one core, and nobody replaces this process when it dies; {how}")
+            log.info(
+                f"no pool ({asked_size(settings)}): one core, and nobody replaces this process when it dies; {how}"
+            )
             log.info(f"ready in {monotonic() - started:.2f} s; pid {server.pid}")
             said = {"event": "ready", "addresses": server.addresses, "pid": server.pid, "workers": 0}
-            _tell(log, settings.process.ready_fd, said)
+            if settings.process.ready_fd >= 0:
+                tell_ready_fd(settings.process.ready_fd, json.dumps(said).encode() + b"\n", log)
             await server.wait_closed()
 
     serving = loop.create_task(serve())
@@ -349,18 +353,3 @@ async def _serve(settings: Settings, log: LogWriter, server: InLoopServer, signa
     left = server._drained
     if left is not None and left.open:
         log.info(f"drained: {left.open} connections were open, {left.cancelled} were cancelled, {left.aborted} cut")
-
-
-def _size(settings: Settings) -> str:
-    source = settings.launch.workers_source
-    return f"{source}0" if source.endswith("=") else f"{source}: 0"
-
-
-def _tell(log: LogWriter, fd: int, what: dict[str, object]) -> None:
-    """Write a line to whoever waits at ``--ready-fd``."""
-    if fd >= 0:
-        try:
-            os.write(fd, json.dumps(what).encode() + b"\n")
-        except OSError as error:
-            log.warning(f"--ready-fd {fd}: {error.strerror}; nobody was told")
-        os.close(fd)

@@ -18,12 +18,11 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Protocol
 
-from hybrid.ground.errors import UsageError
-from hybrid.parent.core import ABORT_S, CANCEL_S, LEAVE_S, REPEAT_S, STEP_WORDS
+from hybrid.parent.core import ABORT_S, CANCEL_S, LEAVE_S, STEP_WORDS, next_stop_step
 from hybrid.parent.house import raise_descriptor_limit
 from hybrid.parent.main import INTENTS, UNUSED
 from hybrid.parent.pool import Intent, StopStep
-from hybrid.shared.log_line import LogWriter, Style, open_log_file
+from hybrid.shared.log_line import LogWriter, Style, open_log_file, reopen_log_file
 from hybrid.shared.settings import Settings
 from hybrid.worker import logs
 
@@ -188,31 +187,15 @@ class OwnSignals:
             self._climb(which.name, INTENTS[which])
 
     def _reopen_log(self) -> None:
-        if not self._settings.log.file:
-            self._log.info("SIGUSR1: the log is stderr; nothing to reopen")
-            return
-        try:
-            fresh = open_log_file(self._settings.log.file)
-        except UsageError as error:
-            self._log.error(f"SIGUSR1: {error}")
-            return
-        self._log.reopen(fresh)  # our loggers write to the same number
-        os.close(fresh)
-        self._log.info("SIGUSR1: log file reopened")
+        fd = reopen_log_file(self._log, self._settings.log.file)  # our loggers write to the same number
+        if fd is not None:
+            os.close(fd)
 
     def _climb(self, source: str, intent: Intent) -> None:
         """Take the next step of the stop, as the parent would."""
         assert self._loop is not None
         now = self._loop.time()
-        wanted: StopStep
-        if intent is Intent.STOP_NOW:
-            wanted = StopStep(max(StopStep.ABORT, self._step))
-        elif self._step is StopStep.NONE:
-            wanted = StopStep.DRAIN
-        elif now - self._stepped_at < REPEAT_S:
-            return
-        else:
-            wanted = StopStep(min(self._step + 1, StopStep.KILL))
+        wanted = next_stop_step(self._step, intent, now - self._stepped_at)
         if wanted == self._step:
             return
         self._step, self._stepped_at = wanted, now

@@ -15,6 +15,10 @@ monotonic: Clock = time.monotonic
 wall: Clock = time.time
 
 
+LONGEST_S = 2_147_483.0
+"""The longest time that may be asked for, 24 days: poll(2) takes a C int of milliseconds."""
+
+
 def monotonic_ns() -> int:
     """Return the monotonic clock in nanoseconds: what the scoreboard's time cells hold.
 

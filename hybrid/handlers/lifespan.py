@@ -29,26 +29,16 @@ class Worker:
     draining: bool = False
 
 
-@dataclass(slots=True, repr=False)
-class HostedWorker(Worker):
-    """The worker of a service in its host's own loop. It brings the host's lifespan: no name need lead to that."""
-
-    lifespan: object = None
-
-
 class Lifespan:
     """The user's ``lifespan(worker)``, to be entered and left by the same task (cancel scopes are bound to it).
 
     ``target`` may be a function made by ``contextlib.asynccontextmanager``, the async generator function itself, or a
-    class whose objects are async context managers; None for none, or for that of a :class:`HostedWorker`.
+    class whose objects are async context managers; None for none.
 
     Runs in: worker. Raises: LoadError, at once, for anything else.
     """
 
     def __init__(self, target: object, worker: Worker, name: str = "lifespan") -> None:
-        if target is None and isinstance(worker, HostedWorker) and worker.lifespan is not None:
-            target = worker.lifespan
-            name = getattr(target, "__qualname__", type(target).__name__)
         self._name = name
         self._entered: AbstractAsyncContextManager[Any] | None = None
         self._worker = worker

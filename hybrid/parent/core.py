@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from hybrid.ground.clock import LONGEST_S
 from hybrid.ground.errors import ExitCode
 from hybrid.ground.states import Life, LifeEvent
 from hybrid.parent import pool as p
@@ -38,8 +39,6 @@ LEAVE_S = 4.0
 ABORT_S = 1.0
 """Between asking a worker to cut everything and SIGKILL."""
 MOLD_LEAVE_S = 2.0
-LONGEST_S = 2_147_483.0
-"""The longest grace, however long a program asks for: 24 days, as for the option."""
 REPEAT_S = 0.2
 """Signals closer together than this are one wish: terminals and wrappers send the same one twice."""
 
@@ -279,19 +278,20 @@ def _asked(draft: Draft, event: p.Asked) -> None:
         return
     if draft.pool.phase is p.Phase.STOPPED:
         return
-    now_step = draft.pool.stop_step
-    if event.intent is p.Intent.STOP_NOW:
-        wanted = max(p.StopStep.ABORT, now_step)
-    elif now_step is p.StopStep.NONE:
-        wanted = p.StopStep.DRAIN
-    elif draft.now - draft.pool.stopped_at < REPEAT_S:
-        return
-    else:
-        wanted = p.StopStep(min(now_step + 1, p.StopStep.KILL))
-    if wanted > now_step:
+    wanted = next_stop_step(draft.pool.stop_step, event.intent, draft.now - draft.pool.stopped_at)
+    if wanted > draft.pool.stop_step:
         grace_s = draft.pool.plan.grace_s if event.grace_s is None else min(event.grace_s, LONGEST_S)
         draft.write("info", f"{event.source}: {STEP_WORDS[wanted].format(grace_s=grace_s)}")
         _stop(draft, wanted, grace_s)
+
+
+def next_stop_step(step: p.StopStep, intent: p.Intent, since_s: float) -> p.StopStep:
+    """Return the rung that a wish to stop leads to from ``step``, which was taken ``since_s`` seconds ago."""
+    if intent is p.Intent.STOP_NOW:
+        return p.StopStep(max(p.StopStep.ABORT, step))
+    if step is not p.StopStep.NONE and since_s < REPEAT_S:
+        return step
+    return p.StopStep(min(step + 1, p.StopStep.KILL))
 
 
 STEP_WORDS = {

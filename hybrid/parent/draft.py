@@ -27,6 +27,7 @@ class Draft:
     # ── edits ──
 
     def put(self, slot: p.Slot) -> p.Slot:
+        """Let ``slot`` take its place; return it."""
         slots = self.pool.slots
         self.pool = replace(self.pool, slots=(*slots[: slot.index], slot, *slots[slot.index + 1 :]))
         return slot
@@ -38,12 +39,15 @@ class Draft:
         return self.put(replace(slot, life=life, since=since, deadline=deadline))
 
     def do(self, action: p.Action) -> None:
+        """Note what is to be done, after what was noted before."""
         self.actions.append(action)
 
     def write(self, level: str, message: str, detail: str = "") -> None:
+        """Note a log line."""
         self.do(p.Write(level, message, detail))
 
     def mold(self, life: p.MoldLife, deadline: float | None, **changes: object) -> None:
+        """Change the mold; a new life starts its own clock."""
         if life is not self.pool.mold.life:
             changes["since"] = self.now
         self.pool = replace(

@@ -16,21 +16,19 @@ from contextlib import ExitStack
 
 from hybrid import __version__
 from hybrid.ground.clock import monotonic_ns
-from hybrid.ground.errors import ExitCode, HybridError, UsageError
+from hybrid.ground.errors import ExitCode, UsageError
 from hybrid.parent.pid_file import PidFile
 from hybrid.parent.signals import Wakeup
 from hybrid.shared import listeners as sockets
 from hybrid.shared import messages
 from hybrid.shared.boot_report import Report
-from hybrid.shared.log_line import LogWriter, Style, open_log_file
+from hybrid.shared.log_line import LogWriter, Style, open_log_file, reopen_log_file
 from hybrid.shared.privileges import Identity, resolve_user
 from hybrid.shared.scoreboard import Scoreboard
-from hybrid.shared.settings import Settings
+from hybrid.shared.settings import MOST_WORKERS, Settings
 
 _SAID_BYTES = 50_000
 """Of a failure's message and detail, told in one message to whoever waits."""
-MAX_SLOTS = 1024
-"""Rows of the scoreboard. Untouched rows cost no memory."""
 
 
 class House:
@@ -75,7 +73,7 @@ class House:
         self.life_read, self._life_write = os.pipe2(os.O_CLOEXEC)
         self._undo.callback(os.close, self.life_read)
         self._undo.callback(os.close, self._life_write)
-        self.scoreboard = Scoreboard.create(MAX_SLOTS, monotonic_ns())
+        self.scoreboard = Scoreboard.create(MOST_WORKERS, monotonic_ns())
         self._undo.callback(self.scoreboard.close)
 
     def close(self) -> None:
@@ -103,17 +101,7 @@ class House:
 
     def reopen_log(self) -> int | None:
         """Open the log file anew and use it; return a descriptor of it for the children, or None: stderr is the log."""
-        if not self.settings.log.file:
-            self.log.write("info", "SIGUSR1: the log is stderr; nothing to reopen")
-            return None
-        try:
-            fd = open_log_file(self.settings.log.file)
-        except HybridError as error:
-            self.log.write("error", f"SIGUSR1: {error}")
-            return None
-        self.log.reopen(fd)
-        self.log.write("info", "SIGUSR1: log file reopened")
-        return fd
+        return reopen_log_file(self.log, self.settings.log.file)
 
     # ── whoever waits for us ──
 
@@ -128,10 +116,8 @@ class House:
         self._tell({"event": "ready", "addresses": self.addresses, "pid": os.getpid(), "workers": workers})
 
     def _size(self, reason: str) -> str:
-        source, workers = self.settings.launch.workers_source, self.settings.worker.workers
-        if reason != "as asked" or not source:
-            return reason
-        return f"{source}{workers}" if source.endswith("=") else f"{source}: {workers}"
+        is_asked = reason == "as asked" and self.settings.launch.workers_source
+        return asked_size(self.settings) if is_asked else reason
 
     def tell_failure(self, code: ExitCode, message: str, detail: str) -> None:
         """Say that the server could not boot, to whoever waits."""
@@ -149,15 +135,7 @@ class House:
             except OSError:
                 pass  # it is gone: its end of file comes next
         if self._ready_fd >= 0:
-            poll = select.poll()
-            poll.register(self._ready_fd, select.POLLOUT)
-            try:
-                if not poll.poll(0):
-                    raise BlockingIOError(errno.EAGAIN, "nobody reads it")  # a full pipe must not hold up the pool
-                os.write(self._ready_fd, line)
-            except OSError as error:
-                self.log.write("warning", f"--ready-fd {self._ready_fd}: {error.strerror}; nobody was told")
-            os.close(self._ready_fd)
+            tell_ready_fd(self._ready_fd, line, self.log)
             self._ready_fd = -1
 
     _ready_fd = -1
@@ -170,6 +148,25 @@ class House:
                 f"--ready-fd {fd}: {error.strerror}. Pass an open descriptor, such as --ready-fd 3 with 3>file."
             ) from error
         self._ready_fd = fd
+
+
+def asked_size(settings: Settings) -> str:
+    """Return the number of workers that was asked for, and where, for the boot line."""
+    source, workers = settings.launch.workers_source, settings.worker.workers
+    return f"{source}{workers}" if source.endswith("=") else f"{source}: {workers}"
+
+
+def tell_ready_fd(fd: int, line: bytes, log: LogWriter) -> None:
+    """Write a line to whoever waits at ``--ready-fd``, without waiting for him. Closes: ``fd``."""
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    try:
+        if not poll.poll(0):
+            raise BlockingIOError(errno.EAGAIN, "nobody reads it")  # a full pipe must not hold up the server
+        os.write(fd, line)
+    except OSError as error:
+        log.warning(f"--ready-fd {fd}: {error.strerror}; nobody was told")
+    os.close(fd)
 
 
 def raise_descriptor_limit() -> None:

@@ -40,6 +40,7 @@ class Wakeup:
             return []
 
     def close(self) -> None:
+        """Hear no more signals."""
         signal.set_wakeup_fd(-1)
         os.close(self._read)
         os.close(self._write)

@@ -47,6 +47,7 @@ class Child:
                 pass
 
     def close(self) -> None:
+        """Let go of the process; it may still run."""
         self.channel.close()
         os.close(self.report_fd)
         if self.pidfd >= 0:

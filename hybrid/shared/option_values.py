@@ -13,15 +13,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from hybrid.ground.clock import LONGEST_S
 from hybrid.ground.errors import UsageError
 from hybrid.shared.options import Level, Option, Origin, nearest
+from hybrid.shared.settings import MOST_WORKERS
 
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
-_MOST_WORKERS = 1024
-"""Rows of the scoreboard."""
-_MOST_SECONDS = 2_147_483.0
-"""24 days: what poll(2) still takes as milliseconds in a C int, and far beyond any sense."""
 
 
 class Rejected(ValueError):
@@ -111,8 +109,8 @@ def _port(text: str) -> int:
 
 
 def _workers(text: str) -> int | str:
-    remedy = f"Give 1 to {_MOST_WORKERS}, auto, or 0 to serve in this process, without a pool."
-    return "auto" if text.strip() == "auto" else _whole(text, 0, _MOST_WORKERS, remedy)
+    remedy = f"Give 1 to {MOST_WORKERS}, auto, or 0 to serve in this process, without a pool."
+    return "auto" if text.strip() == "auto" else _whole(text, 0, MOST_WORKERS, remedy)
 
 
 def _positive(text: str) -> int:
@@ -136,8 +134,8 @@ def _number_of_seconds(text: str, remedy: str) -> float:
         raise Rejected(f"not a number of seconds. {remedy}")
     if number < 0:
         raise Rejected(f"less than 0. {remedy}")
-    if number > _MOST_SECONDS:
-        raise Rejected(f"more than {_MOST_SECONDS:.0f}. {remedy}")
+    if number > LONGEST_S:
+        raise Rejected(f"more than {LONGEST_S:.0f}. {remedy}")
     return number + 0.0  # −0.0 becomes 0.0
 
 

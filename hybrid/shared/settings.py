@@ -14,6 +14,9 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+MOST_WORKERS = 1024
+"""Of one server. The scoreboard has a row for each; untouched rows cost no memory."""
+
 
 def option(
     default: Any,

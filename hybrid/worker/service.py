@@ -35,7 +35,8 @@ class ServicePlan:
 
     app: LoadedTarget
     interface: str
-    lifespan: str
+    lifespan: LoadedTarget | str
+    """A name is loaded when its turn comes in the boot; empty: none."""
     accept: str
     backlog: int
     limit_connections: int | str
@@ -120,13 +121,11 @@ class Service:
         """
         self._advance(StageEvent.RUN)
         self._task = asyncio.current_task()
-        worker = self._plan.worker
         try:
             note_step("load")
             self._handler = detect(await self._plan.app.complete(), self._plan.interface, self._plan.app.name)
             note_step("lifespan")
-            target = load(self._plan.lifespan).obj if self._plan.lifespan else None
-            async with Lifespan(target, worker, self._plan.lifespan) as state:
+            async with self._lifespan(self._plan.lifespan) as state:
                 if self.stage is Stage.LEAVING:  # told to, and the lifespan swallowed the cancellation
                     return None
                 note_step("listen")
@@ -146,6 +145,11 @@ class Service:
                 listener.close()
             self._advance(StageEvent.ENDED)
             self.registry.flush()
+
+    def _lifespan(self, lifespan: LoadedTarget | str) -> Lifespan:
+        if isinstance(lifespan, LoadedTarget):
+            return Lifespan(lifespan.obj, self._plan.worker, lifespan.name)
+        return Lifespan(load(lifespan).obj if lifespan else None, self._plan.worker, lifespan)
 
     async def _accept(self, listeners: Sequence[socket.socket], handler: Handler, state: Any) -> None:
         if descriptors.room() <= 0:

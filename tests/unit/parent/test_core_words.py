@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from hybrid.ground.clock import LONGEST_S
 from hybrid.ground.states import Life
 from hybrid.parent import core
 from hybrid.parent import pool as p
@@ -116,7 +117,7 @@ def test_program_cannot_ask_for_a_grace_that_no_record_holds(ready: World) -> No
     """``drain(grace_s=1e300)`` is a long time, not the end of the parent."""
     ready.happens(p.Asked(p.Intent.STOP, "asked by the program", float(1 << 64)))
     (told,) = ready.of(p.Tell)
-    assert isinstance(told, p.Tell) and told.a == core.LONGEST_S * 1000
+    assert isinstance(told, p.Tell) and told.a == LONGEST_S * 1000
 
 
 def test_spawns_are_counted_by_the_parent(ready: World) -> None:
