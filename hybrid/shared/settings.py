@@ -12,6 +12,8 @@ import json
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
+from hybrid.shared.models import MODELS
+
 T = TypeVar("T")
 
 MOST_WORKERS = 1024
@@ -89,8 +91,10 @@ class AppSettings:
     interface: str = option(
         "auto",
         "Kind of handler; auto looks at the object.",
+        more="stream: async def handle(conn); protocol: an asyncio.Protocol factory; threaded: a blocking "
+        "def handle(sock), or a socketserver request handler class.",
         flag="--interface",
-        choices=("auto", "stream", "protocol"),
+        choices=("auto", "stream", "protocol", "threaded"),
     )
     lifespan: str = option(
         "",
@@ -160,12 +164,13 @@ class BindSettings:
         metavar="N",
     )
     accept: str = option(
-        "shared",
+        "auto",
         "How workers share the accepting.",
-        more="shared: all wait on one socket, one is woken, the load stays even; shared=plain: the same without the "
-        "evenness.",
+        more="auto: shared, or threads for a blocking handler. Each name, and which kinds of handler it serves, is "
+        "described in [Accepting](accepting.md).",
         flag="--accept",
-        choices=("shared", "shared=plain"),
+        choices=("auto", *MODELS),
+        metavar="NAME",
     )
 
 
@@ -189,6 +194,15 @@ class WorkerSettings:
         "Event loop; auto is uvloop where it is installed.",
         flag="--loop",
         choices=("auto", "uvloop", "asyncio"),
+    )
+    threads: int | str = option(
+        "auto",
+        "Threads per worker that serve blocking handlers.",
+        more="auto: 16. Each serves one connection at a time. For --accept thread and fork, which start one for each "
+        "connection, --limit-connections is the bound.",
+        flag="--threads",
+        parse="auto_or_positive",
+        metavar="N|auto",
     )
     limit_connections: int | str = option(
         "auto",
