@@ -10,6 +10,7 @@ Rules, and where they come from:
   again and again waits min(30 s, 0.5·1.5ⁿ); the others keep serving. (einhorn, httpd)
 * Before any worker was ever ready, ``boot_attempts`` failures of one slot, or an app that cannot be imported,
   end the server with the report. After that the pool never gives up by itself. (httpd's ``sick_child``)
+* When a worker is gone, or drains, the others look at once for what it leaves: a lost wake-up, an orphaned queue.
 * Stopping is a ladder: drain, cancel, abort, kill. Time climbs it, and so does each further signal.
 * What another process says may come at any time, or be a lie: what does not fit is passed over, never an error.
 """
@@ -222,6 +223,15 @@ def _worker_draining(draft: Draft, event: p.WorkerDraining) -> None:
         grace_s = min(event.grace_s, draft.pool.plan.grace_s)  # no worker takes more than it was given
         draft.move(slot, LifeEvent.DRAIN, draft.now + grace_s + CANCEL_S + LEAVE_S)
         draft.write("info", f"worker {slot.index} (pid {slot.pid}) drains: it was sent SIGTERM")
+        _let_the_others_look(draft, slot.index)
+
+
+def _let_the_others_look(draft: Draft, gone: int) -> None:
+    """Have them look for what the worker in ``gone`` leaves: a wake-up it did not use, a queue that is its own."""
+    if draft.pool.phase < p.Phase.STOPPING:
+        for slot in draft.pool.slots:
+            if slot.life is Life.READY and slot.index != gone:
+                draft.do(p.Tell(slot.index, Op.LOOK))
 
 
 def _worker_exited(draft: Draft, event: p.WorkerExited) -> None:
@@ -232,6 +242,7 @@ def _worker_exited(draft: Draft, event: p.WorkerExited) -> None:
     slot = draft.move(slot, LifeEvent.REAPED)
     slot = draft.move(slot, LifeEvent.VACATE, draft.now)
     draft.do(p.Vacate(slot.index))
+    _let_the_others_look(draft, slot.index)
     if draft.pool.phase >= p.Phase.STOPPING:
         draft.write("debug", f"worker {slot.index} (pid {slot.pid}) {event.exit}")
     elif died_in is Life.STARTING or (died_in is Life.KILLING and event.report.step != "ready"):

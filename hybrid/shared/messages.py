@@ -30,7 +30,7 @@ class Op(IntEnum):
     LISTENERS = 1
     """a = number of listeners that follow in all; descriptors: the next of them."""
     SPAWN = 2
-    """slot; a = ticket; descriptors: worker's channel, boot report."""
+    """slot; a = ticket; descriptors: worker's channel, boot report; with ``--accept passing`` its pass channel, too."""
     LEAVE = 3
     """End the mold."""
     # mold → parent
@@ -54,6 +54,8 @@ class Op(IntEnum):
     """
     REOPEN_LOGS = 23
     """descriptors: the new log file."""
+    LOOK = 24
+    """A worker is gone or takes nothing any more: look now at what the heartbeat looks at."""
     # worker → parent
     READY = 30
     PARKED = 31
@@ -113,18 +115,20 @@ def send_bytes(channel: socket.socket, data: bytes, descriptors: tuple[int, ...]
     channel.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
 
 
-def receive_bytes(channel: socket.socket, limit_bytes: int = 65536) -> tuple[bytes, list[int]]:
+def receive_bytes(channel: socket.socket, limit_bytes: int = 65536, flags: int = 0) -> tuple[bytes, list[int]]:
     """Return the next message and the descriptors that came with it; ``b""`` when the other end is gone.
 
-    An empty message looks the same (see :func:`receive`); descriptors that came with it are closed.
+    An empty message looks the same (see :func:`is_over`); descriptors that came with it are closed.
+    Args: flags: MSG_DONTWAIT on a channel whose O_NONBLOCK somebody else may have cleared.
     Raises: BlockingIOError: nothing to read on a non-blocking channel.
     """
+    flags |= socket.MSG_CMSG_CLOEXEC
     room = socket.CMSG_LEN(MAX_DESCRIPTORS * array.array("i").itemsize)
     try:
-        data, ancillary, _flags, _address = channel.recvmsg(limit_bytes, room, socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, _flags, _address = channel.recvmsg(limit_bytes, room, flags)
     except ConnectionResetError:
         # It left with something of ours unread. The kernel says that once, before what the other end had sent.
-        data, ancillary, _flags, _address = channel.recvmsg(limit_bytes, room, socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, _flags, _address = channel.recvmsg(limit_bytes, room, flags)
     descriptors = array.array("i")
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -144,7 +148,7 @@ def receive(channel: socket.socket) -> tuple[Record | None, list[int], bool]:
     """
     data, descriptors = receive_bytes(channel)
     if not data:
-        return None, [], not _is_over(channel)
+        return None, [], not is_over(channel)
     record = unpack(data)
     if record is None:
         for fd in descriptors:
@@ -153,7 +157,7 @@ def receive(channel: socket.socket) -> tuple[Record | None, list[int], bool]:
     return record, descriptors, True
 
 
-def _is_over(channel: socket.socket) -> bool:
+def is_over(channel: socket.socket) -> bool:
     """Return whether the other end is gone: recvmsg(2) returns 0 then, but for an empty message, too."""
     poll = select.poll()
     poll.register(channel.fileno(), select.POLLRDHUP)

@@ -176,6 +176,8 @@ class WorkerProcess:
         elif record.op is Op.UNPARK:
             self._service.unpark()
             self._tell(Record(Op.UNPARKED, self._birth.slot))
+        elif record.op is Op.LOOK:
+            self._service.look()
         elif record.op is Op.REOPEN_LOGS and descriptors:
             os.dup2(descriptors[0], self._birth.log_fd, inheritable=False)
 

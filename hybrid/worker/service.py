@@ -175,6 +175,10 @@ class Service:
 
     # ── while it runs ──
 
+    def look(self) -> None:
+        """Look at what no event tells: a worker is gone, or takes nothing any more."""
+        self._intake.beat()
+
     def leave(self, grace_s: float, *, abort: bool = False, last: bool = False) -> None:
         """End the service: connections get ``grace_s`` seconds; ``abort`` cuts them. Again: the sooner counts.
 
