@@ -7,11 +7,15 @@ the parent in place).
 
 ::
 
-    header   one page                    written by the parent
+    header   one page                    written by the parent; the lock at LOCK_OFFSET by whoever takes it
     row i    8 lines of 8 cells          line 0: parent · lines 1-7: worker i
 
-The hot path counts in plain ints and flushes them a few times a second; only ``ACTIVE`` is written at once,
-because the acceptors of the other workers compare themselves with it.
+The hot path counts in plain ints and flushes them a few times a second; only line 2 is written at once: the
+acceptors of the other workers compare themselves with ``ACTIVE``, the parent with ``RECEIVED``.
+
+The locks of ``--accept locked`` live here, too, because every worker has this memory and nobody else has:
+``locked=robust`` is a robust, process-shared pthread mutex in the ``LOCK_BYTES`` bytes at ``LOCK_OFFSET``;
+``locked=fcntl`` is a POSIX record lock on byte 0 of the memfd itself.
 
 Source: memfd_create(2), mmap(2); Apache httpd's scoreboard (no pointers, one row per slot).
 """
@@ -32,6 +36,10 @@ CELLS_PER_LINE = 8
 LINES_PER_ROW = 8
 CELLS_PER_ROW = CELLS_PER_LINE * LINES_PER_ROW
 ROW_BYTES = CELLS_PER_ROW * 8
+LOCK_OFFSET = 1024
+"""Where in the header the mutex of ``--accept locked=robust`` lies: on a line of its own."""
+LOCK_BYTES = 64
+"""What is reserved for it; a pthread_mutex_t takes 40 on x86-64, 48 on aarch64."""
 
 NOT_ACCEPTING = 1 << 62
 """Bit of the ``ACTIVE`` cell: this slot takes no connections (vacant, parked, draining, dead).
@@ -72,6 +80,8 @@ class Cell:
     # line 2: worker, at once on every connection
     ACTIVE = 16
     """Open connections, with NOT_ACCEPTING or-ed in."""
+    RECEIVED = 17
+    """``--accept passing``: connections ever taken off the worker's pass channel."""
     # line 3: worker, flushed
     ACCEPTED = 24
     CLOSED = 25
