@@ -130,6 +130,7 @@ def _refuse(mold: Mold, report_fd: int, op: Op, report: Report) -> bool:
 
 
 def _serve_forks(mold: Mold) -> None:
+    ends = 3 if mold.settings.bind.accept == "passing" else 2
     while True:
         record, descriptors, is_open = messages.receive(mold.channel)
         if not is_open or (record is not None and record.op is Op.LEAVE):
@@ -138,8 +139,8 @@ def _serve_forks(mold: Mold) -> None:
             continue
         if record.op is Op.LISTENERS:
             mold.listeners += [socket.socket(fileno=fd) for fd in descriptors]
-        elif record.op is Op.SPAWN and len(descriptors) == 2:
-            _spawn(mold, record, *descriptors)
+        elif record.op is Op.SPAWN and len(descriptors) == ends:
+            _spawn(mold, record, descriptors)
         else:
             if record.op is Op.SPAWN:  # the kernel drops what it has no number for
                 messages.send(mold.channel, Record(Op.FORK_FAILED, record.slot, a=record.a, b=errno.EMFILE))
@@ -149,7 +150,9 @@ def _serve_forks(mold: Mold) -> None:
                 os.close(fd)
 
 
-def _spawn(mold: Mold, order: Record, channel_fd: int, report_fd: int) -> None:
+def _spawn(mold: Mold, order: Record, descriptors: list[int]) -> None:
+    """Fork a worker. Closes: ``descriptors``: its channel, its boot report, and its pass channel if there are any."""
+    channel_fd, report_fd, *pass_fds = descriptors
 
     def worker() -> int:
         mold.channel.close()
@@ -163,7 +166,8 @@ def _spawn(mold: Mold, order: Record, channel_fd: int, report_fd: int) -> None:
             scoreboard=mold.scoreboard,
             life_fd=mold.life_fd,
             log_fd=mold.log_fd,
-            listeners=mold.listeners,
+            # What is passed on to it comes from the parent: its pass channel is all it listens on.
+            listeners=[socket.socket(fileno=fd) for fd in pass_fds] or mold.listeners,
             addresses=tuple(mold.addresses),
             app=mold.app,
         )
@@ -175,6 +179,6 @@ def _spawn(mold: Mold, order: Record, channel_fd: int, report_fd: int) -> None:
     except OSError as error:
         answer = Record(Op.FORK_FAILED, order.slot, order.generation, a=order.a, b=error.errno or 0)
     finally:
-        os.close(channel_fd)
-        os.close(report_fd)
+        for fd in descriptors:
+            os.close(fd)
     messages.send(mold.channel, answer)
