@@ -163,9 +163,10 @@ def _explain(error: BaseException, path: str, identity: Identity | None) -> str:
     return str(error)
 
 
-def ask_for_worker(mold: Child, slot: int, ticket: int, generation: int) -> Child:
+def ask_for_worker(mold: Child, slot: int, ticket: int, generation: int, ends: tuple[int, ...] = ()) -> Child:
     """Ask the mold to fork a worker; the answer comes as a FORKED or FORK_FAILED record.
 
+    Args: ends: descriptors that the worker gets besides its channel and its boot report.
     Raises: OSError: the mold is gone or does not read, or no descriptor is left; nothing was asked.
     """
     ours, theirs = messages.socketpair()
@@ -173,7 +174,7 @@ def ask_for_worker(mold: Child, slot: int, ticket: int, generation: int) -> Chil
     try:
         report_fd = boot_report.create()
         record = messages.Record(messages.Op.SPAWN, slot, generation, a=ticket)
-        messages.send(mold.channel, record, (theirs.fileno(), report_fd))
+        messages.send(mold.channel, record, (theirs.fileno(), report_fd, *ends))
     except OSError:
         ours.close()
         if report_fd >= 0:

@@ -1,23 +1,17 @@
-"""The parent's loop: what it hands to the kernel is what the kernel takes, and nobody holds it."""
+"""The parent's one poll(2): what it is handed is what it takes, and nobody holds it."""
 
 from __future__ import annotations
 
 import select
 from contextlib import suppress
 from itertools import count
-from typing import cast
 
 import pytest
 
-from hybrid.parent import pool as p
-from hybrid.parent.house import House
-from hybrid.parent.main import LAST_WORDS, LONGEST_POLL_MS, Parent, patience_ms
+from hybrid.parent.children import LAST_WORDS
+from hybrid.parent.watch import LONGEST_POLL_MS, Watch, patience_ms
 from hybrid.shared import messages
 from hybrid.shared.messages import Op, Record
-from tests.unit.parent.world import PLAN
-
-NO_HOUSE = cast(House, None)
-"""For what touches nothing of it."""
 
 
 @pytest.mark.parametrize(
@@ -38,13 +32,13 @@ def test_patience_is_what_poll_takes(deadline: float | None, expected: float | N
 def test_process_that_is_gone_is_heard_to_its_last_word() -> None:
     """A full channel is emptied, and then left alone when the other end is closed."""
     ours, theirs = messages.socketpair()
-    parent = Parent(NO_HOUSE, p.Pool(PLAN))
+    watch = Watch()
     heard: list[bool] = []
 
     def hear() -> None:
         heard.append(messages.receive(ours)[2])
         if not heard[-1]:
-            parent._unwatch(ours.fileno())
+            watch.drop(ours.fileno())
 
     theirs.setblocking(False)
     sent = 0
@@ -53,15 +47,15 @@ def test_process_that_is_gone_is_heard_to_its_last_word() -> None:
             while True:
                 messages.send(theirs, Record(Op.READY))
                 sent += 1
-        parent._watch(ours.fileno(), hear)
-        parent._hear_last_words(ours)
+        watch.add(ours.fileno(), hear)
+        watch.hear_out(ours.fileno(), LAST_WORDS)
     assert heard == [True] * sent + [False]
 
 
 def test_process_that_is_gone_is_not_heard_for_ever() -> None:
     """Its children may hold its channel and talk as fast as we listen."""
     ours, theirs = messages.socketpair()
-    parent = Parent(NO_HOUSE, p.Pool(PLAN))
+    watch = Watch()
     heard = count(1)
 
     def hear() -> None:
@@ -71,6 +65,29 @@ def test_process_that_is_gone_is_not_heard_for_ever() -> None:
 
     with ours, theirs:
         messages.send(theirs, Record(Op.READY))
-        parent._watch(ours.fileno(), hear)
-        parent._hear_last_words(ours)
+        watch.add(ours.fileno(), hear)
+        watch.hear_out(ours.fileno(), LAST_WORDS)
     assert next(heard) == LAST_WORDS + 1
+
+
+def test_descriptor_that_was_dropped_in_the_same_round_is_not_called() -> None:
+    """An earlier call of the round may have closed it."""
+    pairs = [messages.socketpair() for _ in range(2)]
+    called: list[None] = []
+    watch = Watch()
+
+    def call() -> None:
+        called.append(None)
+        for ours, _theirs in pairs:
+            watch.drop(ours.fileno())
+
+    for ours, theirs in pairs:
+        watch.add(ours.fileno(), call)
+        messages.send(theirs, Record(Op.READY))
+    watch.wait(0)
+    assert len(called) == 1
+    watch.wait(0)
+    assert len(called) == 1
+    for pair in pairs:
+        for end in pair:
+            end.close()

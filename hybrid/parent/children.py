@@ -1,0 +1,204 @@
+"""The parent's children: what they say and how they end, as events for :mod:`hybrid.parent.core`.
+
+A child is a process whose pid only the kernel and the mold know at first, so it is adopted: its pid comes from the
+mold, its pidfd from the kernel, and only then is it listened to. What it says is a record of fixed size; what fits
+nothing is passed over.
+
+Source: pidfd_open(2), waitid(2) WNOWAIT, prctl(2) PR_SET_CHILD_SUBREAPER.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import deque
+from collections.abc import Callable
+
+from hybrid.parent import pool as p
+from hybrid.parent.draft import LIVING
+from hybrid.parent.reception import Reception
+from hybrid.parent.sizing import CpuFacts, MemoryFacts
+from hybrid.parent.spawn import Child
+from hybrid.parent.watch import Watch
+from hybrid.shared import boot_report, cgroup, messages, procfs
+from hybrid.shared.boot_report import Report
+from hybrid.shared.messages import Op, Record
+
+LAST_WORDS = 300
+"""Records heard of a process that is gone. A channel holds about 280; its children may talk on in its name."""
+
+
+class Children:
+    """The mold and the workers.
+
+    Runs in: parent. Closes: each child's descriptors, when it is forgotten.
+    """
+
+    def __init__(self, watch: Watch, events: deque[p.Event], pool: Callable[[], p.Pool], reception: Reception) -> None:
+        self.mold: Child | None = None
+        self.workers: dict[int, Child] = {}
+        self.served = Report()
+        """What the first worker that became ready said it serves."""
+        self._watch = watch
+        self._events = events
+        self._pool = pool
+        self._reception = reception
+
+    def all(self) -> list[Child]:
+        """Return every child that has not been reaped."""
+        return [*self.workers.values(), *([self.mold] if self.mold else [])]
+
+    # ── the mold ──
+
+    def watch_mold(self, mold: Child) -> None:
+        """Listen to a mold that was started."""
+        self.mold = mold
+        self._watch.add(mold.channel.fileno(), self._on_mold)
+        self._watch.add(mold.pidfd, self._reap_mold)
+
+    def _on_mold(self) -> None:
+        mold = self.mold
+        assert mold is not None
+        try:
+            record, descriptors, is_open = messages.receive(mold.channel)
+        except BlockingIOError:
+            return
+        for fd in descriptors:
+            os.close(fd)
+        if not is_open:
+            self._watch.drop(mold.channel.fileno())
+            return
+        if record is not None:
+            self._heard_from_mold(mold, record)
+
+    def _heard_from_mold(self, mold: Child, record: Record) -> None:
+        generation = self._pool().mold.generation
+        if record.op is Op.IMPORTED:
+            self._events.append(p.MoldImported(generation, _cpus(), _memory(record)))
+        elif record.op is Op.UNSAFE:
+            self._events.append(p.MoldUnsafe(generation, boot_report.read(mold.report_fd)))
+        elif record.op is Op.IMPORT_FAILED:
+            self._events.append(p.MoldImportFailed(generation, boot_report.read(mold.report_fd)))
+        elif record.op is Op.FORKED:
+            self._adopt(record.slot, record.a, record.b)
+        elif record.op is Op.FORK_FAILED and record.slot in self.workers:
+            self._events.append(p.ForkFailed(record.slot, record.a, os.strerror(record.b & 0xFFFF)))
+
+    def _reap_mold(self) -> None:
+        mold = self.mold
+        assert mold is not None
+        left = _wait(os.P_PIDFD, mold.pidfd)
+        if left is None:
+            return
+        self._watch.hear_out(mold.channel.fileno(), LAST_WORDS)
+        generation, report = self._pool().mold.generation, boot_report.read(mold.report_fd)
+        if report.step == "exec":
+            self._events.append(p.MoldImportFailed(generation, report))
+        self._watch.drop(mold.pidfd)
+        self._watch.drop(mold.channel.fileno())
+        mold.close()
+        self.mold = None
+        self._events.append(p.MoldExited(generation, left))
+
+    # ── workers ──
+
+    def _adopt(self, slot: int, ticket: int, pid: int) -> None:
+        """Take hold of a worker the mold has forked: only now is its pid known, and nobody else can reap it.
+
+        Only now is it listened to, too: it may be ready before the mold has said so, and READY waits in its channel.
+        The mold ran the app's code, with less rights than ours perhaps: a pid that it reports has to be our child's.
+        """
+        child = self.workers.get(slot)
+        if child is None or child.pid or self._pool().slots[slot].ticket != ticket:
+            return
+        try:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except (OSError, OverflowError):
+            self._events.append(p.ForkFailed(slot, ticket, f"process {pid} is no child of the parent's"))
+            return
+        try:
+            child.open_pidfd(pid)
+        except OSError as error:  # no descriptor left: a worker we cannot hold must not serve
+            os.kill(pid, signal.SIGKILL)
+            self._events.append(p.ForkFailed(slot, ticket, f"cannot open its pidfd: {error.strerror}"))
+            return
+        self._watch.add(child.pidfd, lambda: self._reap_worker(slot, ticket))
+        self._watch.add(child.channel.fileno(), lambda: self._on_worker(slot, ticket))
+        self._reception.adopted(slot)
+        self._events.append(p.Forked(slot, ticket, pid))
+
+    def _on_worker(self, slot: int, ticket: int) -> None:
+        """Hear one record: a worker that never stops talking does not keep the parent from the others."""
+        child = self.workers[slot]
+        try:
+            record, descriptors, is_open = messages.receive(child.channel)
+        except BlockingIOError:
+            return
+        for fd in descriptors:
+            os.close(fd)
+        if not is_open:
+            self._watch.drop(child.channel.fileno())  # its exit comes through the pidfd
+        elif record is not None and record.op is Op.READY:
+            if not self._pool().announced:
+                self.served = boot_report.read(child.report_fd)
+            self._events.append(p.WorkerReady(slot, ticket))
+        elif record is not None and record.op is Op.DRAINING:
+            self._events.append(p.WorkerDraining(slot, ticket, record.a / 1000))
+
+    def _reap_worker(self, slot: int, ticket: int) -> None:
+        child = self.workers[slot]
+        left = _wait(os.P_PIDFD, child.pidfd)
+        if left is not None:
+            self._watch.hear_out(child.channel.fileno(), LAST_WORDS)  # READY and the exit may have come in one poll
+            self._watch.drop(child.pidfd)
+            self._reception.gone(slot)  # before anybody is asked for in its place
+            self._events.append(p.WorkerExited(slot, ticket, left, boot_report.read(child.report_fd)))
+
+    def forget_worker(self, slot: int) -> None:
+        """Let go of the worker that was in ``slot``, reaped or never forked."""
+        self._reception.gone(slot)
+        child = self.workers.pop(slot, None)
+        if child is not None:
+            self._watch.drop(child.channel.fileno())
+            if child.pidfd >= 0:
+                self._watch.drop(child.pidfd)
+            child.close()
+
+    # ── strangers ──
+
+    def reap_strangers(self) -> None:
+        """Reap processes that landed here because we are the subreaper, without taking a worker's status.
+
+        While a fork is outstanding nobody is a stranger for certain, so nobody is reaped.
+        """
+        while not any(slot.pid == 0 for slot in self._pool().slots if slot.life in LIVING):
+            try:
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if found is None or any(found.si_pid == child.pid for child in self.all()):
+                return  # ours: its pidfd is readable
+            _wait(os.P_PID, found.si_pid)
+
+
+def _wait(kind: int, which: int) -> p.Exit | None:
+    """Reap one process; None when it has not exited."""
+    try:
+        found = os.waitid(kind, which, os.WEXITED | os.WNOHANG)
+    except ChildProcessError:
+        return p.Exit()
+    if found is None:
+        return None
+    if found.si_code == os.CLD_EXITED:
+        return p.Exit(code=found.si_status)
+    return p.Exit(signal=found.si_status)
+
+
+def _cpus() -> CpuFacts:
+    return CpuFacts(affinity=procfs.cpu_affinity(), quota=cgroup.cgroup_cpu_quota())
+
+
+def _memory(record: Record) -> MemoryFacts:
+    return MemoryFacts(
+        limit_bytes=cgroup.memory_limit_bytes(), mold_private_bytes=record.a, mold_resident_bytes=record.b
+    )
