@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from hybrid.ground.errors import UsageError
+from hybrid.shared.bind_grammar import check_shared_port
 from hybrid.shared.option_values import join_address, refuse
 from hybrid.shared.options import COMMAND, DEFAULT, Level, Option, Origin, Value, all_options
 from hybrid.shared.settings import Launch, Settings
@@ -36,6 +37,8 @@ def assemble(given: Values, directory: str, launch: Launch) -> tuple[Settings, t
             groups.setdefault(option.group, {})[option.field] = absolute(option, value, directory)
     bind, bind_origins = resolve_bind(given, launch.listen_fds)
     groups["bind"]["bind"] = tuple(_absolute_bind(each, directory) for each in bind)
+    if groups["bind"]["accept"] == "reuseport":
+        check_shared_port(bind)
     empty = Settings()
     settings = replace(
         empty, launch=launch, **{name: replace(getattr(empty, name), **fields) for name, fields in groups.items()}

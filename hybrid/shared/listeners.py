@@ -1,17 +1,9 @@
-"""From what ``--bind`` says to listening sockets.
-
-========================  ==========================================================================
-``HOST:PORT``             every distinct address the name resolves to, so ``localhost:8000`` answers on
-                          127.0.0.1 and ::1; one that this machine lacks is skipped if another is bound
-``[V6]:PORT``             that IPv6 address
-``:PORT``, ``*:PORT``     all interfaces: two sockets, 0.0.0.0 and [::]
-``unix:PATH``             a socket file; ``unix:@NAME`` is an abstract name, without a file
-``fd://N``                a listening socket that is already open
-========================  ==========================================================================
+"""From what ``--bind`` says (:mod:`hybrid.shared.bind_grammar`) to listening sockets.
 
 Port 0 picks a free one, the same for all addresses of one bind. An IPv6 socket takes IPv6 only: two sockets
 instead of one dual-stack socket, so that a peer's address is never ``::ffff:192.0.2.1`` and the result does not
-depend on a sysctl. SO_REUSEPORT is never set: with it a second server would silently share the port.
+depend on a sysctl. SO_REUSEPORT is set for ``--accept reuseport`` alone, and never by the first who binds: with it a
+second server would silently share the port.
 
 Runs in: parent, or the host of ``hybrid.serve(..., workers=0)``. Names are resolved here, once, before any worker.
 """
@@ -23,51 +15,18 @@ import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 from hybrid.ground.errors import ListenError, UsageError
 from hybrid.shared import socket_file
+from hybrid.shared.bind_grammar import GRAMMAR, Address, AddressKind, check_shared_port, parse, tcp_text
 from hybrid.shared.socket_file import SocketFile
 
-_GRAMMAR = "Write HOST:PORT, [V6]:PORT, :PORT, unix:PATH or fd://N."
 _PORT_ATTEMPTS = 16
 _NOT_ON_THIS_MACHINE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 _FAMILIES = frozenset({socket.AF_INET, socket.AF_INET6, socket.AF_UNIX})
 
 Target = tuple[socket.AddressFamily, str, int]
 """Family, numeric host, IPv6 scope."""
-
-
-class AddressKind(Enum):
-    """What an address names."""
-
-    TCP = "tcp"
-    UNIX = "unix"
-    FD = "fd"
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """What one ``--bind`` says, not yet resolved.
-
-    ``host`` is a name, an IPv4 or an IPv6 address without brackets; empty: all interfaces.
-    ``path`` begins with ``@`` for an abstract name.
-    """
-
-    kind: AddressKind
-    host: str = ""
-    port: int = 0
-    path: str = ""
-    fd: int = -1
-
-    @property
-    def text(self) -> str:
-        """The address in the grammar of ``--bind``."""
-        if self.kind is AddressKind.UNIX:
-            return f"unix:{self.path}"
-        if self.kind is AddressKind.FD:
-            return f"fd://{self.fd}"
-        return _tcp_text(self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,42 +57,31 @@ class Listener:
         self.socket.close()
 
 
-def parse(text: str) -> Address:
-    """Return what ``text`` names. Resolves and opens nothing.
-
-    Raises: UsageError: the text is none of the forms at the head of this module.
-    """
-    if text.startswith("unix:"):
-        return _parse_unix(text)
-    if not text.isprintable():
-        raise _refused(text, "it has a character that no address has", _GRAMMAR)
-    if text.startswith("fd://"):
-        number = text[len("fd://") :]
-        if not _is_number(number):
-            raise _refused(text, "no descriptor number", "Write fd://N with the number of an open listening socket.")
-        return Address(AddressKind.FD, fd=int(number))
-    return _parse_tcp(text)
-
-
-def open_listeners(binds: Sequence[str], backlog: int, uds_mode: int, inherited: Sequence[int] = ()) -> list[Listener]:
+def open_listeners(
+    binds: Sequence[str], backlog: int, uds_mode: int, inherited: Sequence[int] = (), *, share_port: bool = False
+) -> list[Listener]:
     """Open everything that ``binds`` names, in order, then adopt ``inherited`` descriptors (LISTEN_FDS).
 
     All or nothing: when one fails, those opened before are closed and their files removed; adopted descriptors
     stay open, as they were. A descriptor that a bind names as ``fd://N`` is not adopted again.
 
+    Args: share_port: more of our own may bind the same addresses, by :func:`another_listener`.
     Closes: nothing, on success; the listeners are the caller's.
-    Raises: UsageError: bad text, or nothing to listen on. ListenError: an address cannot be had.
+    Raises: UsageError: bad text, or nothing to listen on, or a port to be shared where there is none. ListenError: an
+        address cannot be had.
     """
+    if share_port:
+        check_shared_port((*binds, *(f"fd://{fd}" for fd in inherited)))
     addresses = [parse(text) for text in binds]
     named = {address.fd for address in addresses if address.kind is AddressKind.FD}
     addresses += [Address(AddressKind.FD, fd=fd) for fd in inherited if fd not in named]
     if not addresses:
-        raise UsageError(f"nothing to listen on: no --bind and no inherited socket. Add --bind. {_GRAMMAR}")
+        raise UsageError(f"nothing to listen on: no --bind and no inherited socket. Add --bind. {GRAMMAR}")
     opened: list[Listener] = []
     try:
         for address in addresses:
             _refuse_repeated(address, opened)
-            opened += _open(address, backlog, uds_mode)
+            opened += _open(address, backlog, uds_mode, share_port)
     except BaseException:
         for listener in reversed(opened):
             _abandon(listener)
@@ -141,62 +89,19 @@ def open_listeners(binds: Sequence[str], backlog: int, uds_mode: int, inherited:
     return opened
 
 
-def _parse_unix(text: str) -> Address:
-    path = text[len("unix:") :]
-    if not path.lstrip("@/") or "\0" in path:
-        raise _refused(text, "no path", "Write unix:/run/app.sock, or unix:@name for an abstract one.")
-    if path.startswith("//"):  # unix:///run/app.sock, as a URL would have it
-        path = "/" + path.lstrip("/")
-    if path.startswith("@") and len(os.fsencode(path)) > socket_file.MAX_PATH_BYTES + 1:
-        raise _refused(text, f"the name is longer than {socket_file.MAX_PATH_BYTES} bytes", "Use a shorter one.")
-    return Address(AddressKind.UNIX, path=path)
+def another_listener(listener: Listener, backlog: int) -> socket.socket:
+    """Return one more listening socket on the address of ``listener``, which was opened with ``share_port``.
 
-
-def _parse_tcp(text: str) -> Address:
-    host, colon, port = text.rpartition(":")
-    if "://" in text:
-        raise _refused(text, f"{text.partition('://')[0]}:// is not a kind of address here", _GRAMMAR)
-    if "/" in text:
-        raise _refused(text, "no port", f"For a unix socket write unix:{text}.")
-    if not colon:
-        if _is_number(text):
-            remedy = f"Write 127.0.0.1:{text} for this machine only, :{text} for all interfaces."
-            raise _refused(text, "no host", remedy)
-        raise _refused(text, "no port", f"Write {text}:8000." if text else _GRAMMAR)
-    if host.startswith("[") or text.endswith("]"):
-        if text.endswith("]"):
-            raise _refused(text, "no port", f"Write {text}:8000.")
-        if not host.endswith("]") or not _is_ipv6(host[1:-1]):
-            raise _refused(text, "what is in brackets is no IPv6 address", "Write [::1]:8000, or HOST:PORT.")
-        host = host[1:-1]
-    elif ":" in host:
-        remedy = f"Write [{host}]:{port}, or [{text}]:PORT if {port} belongs to the address."
-        raise _refused(text, "an IPv6 address needs brackets", remedy)
-    elif not host.isprintable() or " " in host:
-        raise _refused(text, "white space in the host", _GRAMMAR)
-    if not _is_number(port) or int(port) > 65535:
-        raise _refused(text, f"{port!r} is no port", "Use 0 to 65535; 0 picks a free one.")
-    return Address(AddressKind.TCP, host="" if host == "*" else host, port=int(port))
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) < 10
-
-
-def _is_ipv6(text: str) -> bool:
+    The kernel spreads what comes over all of them, by the client's address. Closes: nothing; it is the caller's.
+    Raises: ListenError: there is none to be had.
+    """
+    sock = listener.socket
+    where = sock.getsockname()
+    target = (sock.family, where[0].partition("%")[0], where[3] if len(where) == 4 else 0)
     try:
-        socket.inet_pton(socket.AF_INET6, text.partition("%")[0])
-    except (OSError, UnicodeError):
-        return False
-    return True
-
-
-def _refused(text: str, cause: str, remedy: str) -> UsageError:
-    return UsageError(f"cannot use --bind {text!r}: {cause}. {remedy}")
-
-
-def _tcp_text(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return _listen_tcp(_bind_tcp(target, where[1], share_port=True), backlog).socket
+    except OSError as error:
+        raise _explain(listener.address, where[1], error) from error
 
 
 def _refuse_repeated(address: Address, opened: list[Listener]) -> None:
@@ -212,7 +117,7 @@ def _abandon(listener: Listener) -> None:
         listener.close()
 
 
-def _open(address: Address, backlog: int, uds_mode: int) -> list[Listener]:
+def _open(address: Address, backlog: int, uds_mode: int, share_port: bool) -> list[Listener]:
     if address.kind is AddressKind.FD:
         return [_adopt(address.fd)]
     if address.kind is AddressKind.UNIX:
@@ -220,11 +125,11 @@ def _open(address: Address, backlog: int, uds_mode: int) -> list[Listener]:
     targets = _resolve(address)
     for attempt in range(_PORT_ATTEMPTS):
         try:
-            return _open_tcp(address, targets, backlog)
+            return _open_tcp(address, targets, backlog, share_port)
         except ListenError as error:
             # Port 0 on several addresses: the number that was free on the first can be taken on the next.
             taken = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
-            if not taken or address.port or len(targets) == 1 or attempt + 1 == _PORT_ATTEMPTS:
+            if not taken or address.port or attempt + 1 == _PORT_ATTEMPTS:
                 raise
     raise AssertionError("unreachable: the last attempt returns or raises")
 
@@ -251,16 +156,20 @@ def _resolve(address: Address) -> list[Target]:
     return targets
 
 
-def _open_tcp(address: Address, targets: list[Target], backlog: int) -> list[Listener]:
+def _open_tcp(address: Address, targets: list[Target], backlog: int, share_port: bool) -> list[Listener]:
     port = address.port
     opened: list[Listener] = []
     missing: ListenError | None = None
     try:
         for target in targets:
             try:
-                opened.append(_bind_tcp(target, port, backlog))
+                if share_port:
+                    # Who sets SO_REUSEPORT is let in by all who have set it: a bind without it finds out who is there.
+                    with _bind_tcp(target, port) as probe:
+                        port = probe.getsockname()[1]
+                opened.append(_listen_tcp(_bind_tcp(target, port, share_port), backlog))
             except OSError as error:
-                failure = _explain(_tcp_text(target[1], port), port, error)
+                failure = _explain(tcp_text(target[1], port), port, error)
                 failure.__cause__ = error
                 if error.errno not in _NOT_ON_THIS_MACHINE:
                     raise failure from error
@@ -276,20 +185,30 @@ def _open_tcp(address: Address, targets: list[Target], backlog: int) -> list[Lis
     return opened
 
 
-def _bind_tcp(target: Target, port: int, backlog: int) -> Listener:
+def _listen_tcp(sock: socket.socket, backlog: int) -> Listener:
+    try:
+        # Two sockets with SO_REUSEADDR may both bind while neither listens: EADDRINUSE then comes from here.
+        sock.listen(backlog)
+        return Listener(sock, _address_of(sock))
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _bind_tcp(target: Target, port: int, share_port: bool = False) -> socket.socket:
     family, host, scope = target
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a restart need not wait for TIME_WAIT
+        if share_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind((host, port, 0, scope))
         else:
             sock.bind((host, port))
-        # Two sockets with SO_REUSEADDR may both bind while neither listens: EADDRINUSE then comes from here.
-        sock.listen(backlog)
-        return Listener(sock, _address_of(sock))
+        return sock
     except BaseException:
         sock.close()
         raise
@@ -353,7 +272,7 @@ def _address_of(sock: socket.socket) -> str:
     host = where[0]
     if len(where) == 4 and where[3]:
         host = f"{host.partition('%')[0]}%{socket.if_indextoname(where[3])}"
-    return _tcp_text(host, where[1])
+    return tcp_text(host, where[1])
 
 
 def _explain(text: str, port: int, error: OSError) -> ListenError:

@@ -159,10 +159,10 @@ def _mode(text: str) -> int:
 
 
 def _bind(text: str) -> str:
-    from hybrid.shared import listeners  # here: what only reads other options need not load it
+    from hybrid.shared import bind_grammar  # here: what only reads other options need not load it
 
     try:
-        return listeners.parse(text).text
+        return bind_grammar.parse(text).text
     except UsageError as error:
         raise Rejected(str(error).removeprefix(f"cannot use --bind {text!r}: ")) from None
 

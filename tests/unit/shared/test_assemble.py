@@ -147,3 +147,11 @@ def test_path_that_must_exist_is_looked_at(flag: str, kind: str, tmp_path: Path)
     wrong = "file" if kind == "directory" else "."
     with pytest.raises(UsageError, match=f"is not a {kind}"):
         made({flag: Value(wrong, Origin(CLI, flag))}, str(tmp_path))
+
+
+@pytest.mark.parametrize("bind", ["unix:/run/app.sock", "fd://3"])
+def test_port_that_cannot_be_shared_is_refused_by_the_resolver(bind: str) -> None:
+    """``--accept reuseport`` on a unix socket: said before anything is started, with the way out."""
+    with pytest.raises(UsageError, match=r"together with --accept reuseport.*Bind HOST:PORT"):
+        assemble(given(accept=(CLI, "reuseport"), bind=(CLI, (bind,))), "/", Launch())
+    assemble(given(accept=(CLI, "shared"), bind=(CLI, (bind,))), "/", Launch())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hybrid.ground.errors import UsageError
-from hybrid.shared.listeners import Address, AddressKind, parse
+from hybrid.shared.bind_grammar import Address, AddressKind, parse
 
 TCP, UNIX, FD = AddressKind.TCP, AddressKind.UNIX, AddressKind.FD
 

@@ -16,7 +16,8 @@ import pytest
 
 from hybrid.ground.errors import ListenError, UsageError
 from hybrid.shared import listeners
-from hybrid.shared.listeners import Listener, open_listeners, parse
+from hybrid.shared.bind_grammar import parse
+from hybrid.shared.listeners import Listener, open_listeners
 from tests.support.forked import NOBODY, forked
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -142,11 +143,11 @@ def test_port_zero_tries_another_when_the_second_address_has_it_taken(
     resolve_to(monkeypatch, "127.0.0.1", "127.0.0.2")
     real, tries = listeners._bind_tcp, list[str]()
 
-    def collide_once(target: listeners.Target, port: int, backlog: int) -> Listener:
+    def collide_once(target: listeners.Target, port: int, share_port: bool) -> socket.socket:
         tries.append(target[1])
         if tries == ["127.0.0.1", "127.0.0.2"]:
             raise OSError(errno.EADDRINUSE, "taken")
-        return real(target, port, backlog)
+        return real(target, port, share_port)
 
     monkeypatch.setattr(listeners, "_bind_tcp", collide_once)
     before = open_descriptors()
