@@ -28,7 +28,7 @@ fi; \
 echo "Ctrl-C here stops the server."; echo
 endef
 
-.PHONY: serve test test-all lint format docs coverage bench clean
+.PHONY: serve test test-all lint format docs coverage bench accepting clean
 
 serve: $(VENV)/.installed ## set up, then run the echo service on all cores
 	@$(HOW_TO_TRY)
@@ -63,6 +63,9 @@ bench: $(VENV)/.installed-test ## the tables of docs/explanation/performance.md,
 	-$(BIN)/python -m tests.benchmarks.fetch
 	$(BIN)/python -m tests.benchmarks.pool
 
+accepting: $(VENV)/.installed-plot ## measure, and rewrite docs/explanation/accepting.md: tables, pictures, verdict
+	$(BIN)/python -m tests.docs.accepting
+
 clean:
 	rm -rf $(VENV) .venv-* build *.egg-info .coverage* .mypy_cache .ruff_cache .hypothesis
 
@@ -78,6 +81,10 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	@$(PIP) --config-settings editable_mode=compat --editable '.[test]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-plot: pyproject.toml | $(BIN)/python
+	@$(PIP) --config-settings editable_mode=compat --editable '.[test,plot]'
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-test
 
 $(VENV)/.installed-lint: pyproject.toml | $(BIN)/python
 	@$(PIP) --config-settings editable_mode=compat --editable '.[test,lint]'

@@ -1,56 +1,27 @@
-"""Shared pieces of the benchmarks: servers as pinned processes, their CPU from schedstat, ratios with an interval.
+"""Shared pieces of the benchmarks: servers as pinned processes, their CPU, ratios with an interval.
 
 A figure is *server* CPU (user and system, whole process tree) per unit of work. A wall-clock figure on a machine that
-does other things too says little; the kernel's run-time accounting (``/proc/PID/task/*/schedstat``, ns) says what the
-work cost. Candidates are measured in turn within every round, so that a slow minute of the machine hits all of them,
+does other things too says little; the kernel's run-time accounting says what the
+work cost (:mod:`hybrid.bench.measure`). Candidates are measured in turn within every round, so that a slow minute of the machine hits all of them,
 and are compared by the ratios of the rounds, never by two medians of different moments.
-Source: proc(5); the interval is the order statistics' of a median (binomial, p = 1/2).
 """
 
 from __future__ import annotations
 
-import math
-import os
 import signal
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+
+from hybrid.bench.figures import Ratio, ratio
+from hybrid.bench.measure import pin, tree_cpu_ns
+
+__all__ = ["CLIENT_CPU", "SERVER_CPU", "Bar", "Ratio", "Server", "compare", "pin", "ratio", "report", "tree_cpu_ns"]
 
 SERVER_CPU = 0
 CLIENT_CPU = 1
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-
-
-def pin(cpu: int) -> None:
-    """Run this process on one CPU only, where the machine has that many."""
-    allowed = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {allowed[min(cpu, len(allowed) - 1)]})
-
-
-def tree_cpu_ns(pid: int) -> int:
-    """Return the CPU time that a process, its threads and its children have used so far, in ns.
-
-    Living ones count by schedstat; ended and reaped children by the parent's cutime + cstime (10 ms steps).
-    """
-    total = sum(_ns(path) for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    total += (int(fields[13]) + int(fields[14])) * 1_000_000_000 // _TICKS_PER_S
-    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            total += sum(tree_cpu_ns(int(child)) for child in listing.read_text().split())
-        except OSError:  # it ended meanwhile, and is in cutime now or soon
-            continue
-    return total
-
-
-def _ns(path: Path) -> int:
-    try:
-        return int(path.read_text().split()[0])
-    except OSError:  # the thread ended
-        return 0
 
 
 class Server:
@@ -83,33 +54,6 @@ class Server:
         self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """The median of paired ratios, and its 95 % interval."""
-
-    median: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.median:5.2f} [{self.low:.2f}-{self.high:.2f}]"
-
-
-def ratio(values: Sequence[float]) -> Ratio:
-    """Return the median of ``values`` with the order statistics that cover it with at least 95 %."""
-    ordered = sorted(values)
-    count = len(ordered)
-    rank = 0  # the largest k with P(Binomial(n, 1/2) < k) <= 2.5 %
-    tail = 0.0
-    while rank < count // 2:
-        tail += math.comb(count, rank) / 2**count
-        if tail > 0.025:
-            break
-        rank += 1
-    low = max(rank - 1, 0)
-    return Ratio(statistics.median(ordered), ordered[low], ordered[count - 1 - low])
 
 
 @dataclass(frozen=True, slots=True)

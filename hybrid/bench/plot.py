@@ -1,0 +1,158 @@
+"""Pictures of a report, with matplotlib: an optional extra, asked for by name where it is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from hybrid.bench.figures import median
+from hybrid.bench.report import Report, RowFigures
+from hybrid.ground.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FORMATS = (".svg", ".png")
+EXTRA = "hybrid[plot]"
+_STYLE: Any = {
+    "font.size": 9,
+    "svg.fonttype": "none",  # text stays text: small, and found by a search
+    "svg.hashsalt": "hybrid",  # the same figures give the same file
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+_KIND_COLOUR = {"loop": "#2f6f9f", "blocking": "#b5651d"}
+_ROW_INCHES = 0.28
+
+
+def check(path: str) -> None:
+    """Raises: UsageError: ``path`` is no picture that can be written, or matplotlib is missing."""
+    if os.path.splitext(path)[1].lower() not in FORMATS:
+        raise UsageError(f"cannot use {path!r} for --plot: neither .svg nor .png. Give a name that ends with one.")
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+        raise UsageError(f"cannot use {path!r} for --plot: {folder} is no directory to write to. Give another one.")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UsageError(f"cannot use {path!r} for --plot: matplotlib is not installed. Run: pip install '{EXTRA}'")
+
+
+def save(reports: Sequence[Report], path: str) -> None:
+    """Write one picture of all that was measured: a column of panels for each number of workers."""
+    panels = [name for name in _DRAW if any(_has(report, name) for report in reports)]
+    rows = max((len(_rows(report, name)) for report in reports for name in panels), default=1)
+    height = max(2.0, rows * _ROW_INCHES + 0.9) * max(1, len(panels))
+    with _figure(7.5 * len(reports), height) as figure:
+        grid: Any = figure.subplots(max(1, len(panels)), len(reports), squeeze=False)
+        for column, report in enumerate(reports):
+            for line, name in enumerate(panels):
+                _draw(grid[line][column], report, name)
+        _write(figure, path)
+
+
+def save_panel(report: Report, name: str, path: str) -> None:
+    """Write one panel, ``load``, ``switches`` or ``held``, as a picture of its own."""
+    with _figure(7.5, max(2.0, len(_rows(report, name)) * _ROW_INCHES + 1.0)) as figure:
+        _draw(figure.subplots(), report, name)
+        _write(figure, path)
+
+
+@contextmanager
+def _figure(width: float, height: float) -> Iterator[Figure]:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        yield Figure(figsize=(width, height), layout="constrained")
+
+
+def _write(figure: Figure, path: str) -> None:
+    try:
+        figure.savefig(path, metadata={"Date": None} if path.lower().endswith(".svg") else None)
+    except OSError as error:
+        raise UsageError(f"cannot write {path!r}, from --plot: {error.strerror}. Give another file.") from error
+
+
+def _draw(axes: Axes, report: Report, name: str) -> None:
+    rows = _rows(report, name)
+    if not rows:
+        axes.set_axis_off()
+        return
+    _DRAW[name](axes, report, rows)
+    axes.set_yticks(range(len(rows)), [_label(row) for row in rows])
+    axes.invert_yaxis()
+
+
+def _label(row: RowFigures) -> str:
+    number = f"{row.design.number}  " if row.design.number else ""
+    return f"{number}{row.design.name}"
+
+
+def _has(report: Report, name: str) -> bool:
+    return bool(_rows(report, name))
+
+
+def _rows(report: Report, name: str) -> list[RowFigures]:
+    if name == "held":
+        return [row for row in report.rows if row.held and len(row.held.first.counts) > 1 and not row.held.bounded]
+    if name == "switches":
+        return [row for row in report.rows if row.light and not row.design.loses_count_of_switches]
+    return [row for row in report.rows if row.load]
+
+
+def _draw_load(axes: Axes, report: Report, rows: list[RowFigures]) -> None:
+    """CPU per connection on a logarithmic scale, for a fork costs a hundred times the rest; range of the rounds."""
+    loads = [row.load for row in rows if row.load]
+    heights = [load.median_cpu_us for load in loads]
+    errors = [
+        [load.median_cpu_us - min(load.cpu_us) for load in loads],
+        [max(load.cpu_us) - load.median_cpu_us for load in loads],
+    ]
+    axes.barh(range(len(rows)), heights, xerr=errors, color=_colours(rows), error_kw={"lw": 0.8, "ecolor": "#444444"})
+    axes.set_xscale("log")
+    for place, height in enumerate(heights):
+        at_the_axis = {"transform": axes.get_yaxis_transform(), "va": "center", "color": "white", "fontsize": 8}
+        axes.text(0.01, place, f"{height:.0f}", **at_the_axis)
+    title = f"Server CPU for each connection, {report.workers} workers (µs; line: range of the rounds)"
+    axes.set_title(title, loc="left")
+    _legend(axes, rows)
+
+
+def _draw_switches(axes: Axes, report: Report, rows: list[RowFigures]) -> None:
+    values = [median(row.light.switches) for row in rows if row.light]
+    axes.barh(range(len(rows)), values, color=_colours(rows))
+    axes.set_title(f"Context switches for each connection, light load, {report.workers} workers", loc="left")
+    _legend(axes, rows)
+
+
+def _draw_held(axes: Axes, report: Report, rows: list[RowFigures]) -> None:
+    """Each row's held connections, one part of the bar for each worker."""
+    shades = ["#1f4e79", "#4f86b5", "#8fb8d8", "#c9dff0"]
+    for place, row in enumerate(rows):
+        assert row.held is not None
+        left = 0
+        for worker, count in enumerate(row.held.first.counts):
+            axes.barh(place, count, left=left, color=shades[worker % len(shades)], edgecolor="white")
+            left += count
+    axes.set_title(f"{report.plan['connections']} held connections, one shade for each worker", loc="left")
+
+
+def _colours(rows: Sequence[RowFigures]) -> list[str]:
+    return [_KIND_COLOUR.get(row.design.kind, "#777777") for row in rows]
+
+
+def _legend(axes: Axes, rows: Sequence[RowFigures]) -> None:
+    from matplotlib.patches import Patch
+
+    kinds = dict.fromkeys(row.design.kind for row in rows)
+    if len(kinds) > 1:
+        patches = [Patch(color=_KIND_COLOUR.get(kind, "#777777"), label=f"{kind} handler") for kind in kinds]
+        axes.legend(handles=patches, loc="lower right", frameon=False)
+
+
+_DRAW = {"load": _draw_load, "switches": _draw_switches, "held": _draw_held}
