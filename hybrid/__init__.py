@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from hybrid.handlers.lifespan import Worker as Worker
     from hybrid.handlers.protocol import protocol as protocol
     from hybrid.in_loop import InLoopServer as InLoopServer
+    from hybrid.shared.status import WorkerLoad as WorkerLoad
     from hybrid.shared.status import WorkerStatus as WorkerStatus
+    from hybrid.shared.status import WorkerUse as WorkerUse
 
 __version__ = "0.1.0"
 
@@ -37,7 +39,9 @@ _HOMES = {
     "Worker": "hybrid.handlers.lifespan",
     "protocol": "hybrid.handlers.protocol",
     "InLoopServer": "hybrid.in_loop",
+    "WorkerLoad": "hybrid.shared.status",
     "WorkerStatus": "hybrid.shared.status",
+    "WorkerUse": "hybrid.shared.status",
 }
 
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604  # strings, all of them

@@ -25,12 +25,14 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 
 from hybrid.ground.errors import HybridError
+from hybrid.shared.robust_mutex import RobustMutex
 
 MAGIC = 0x31_44_52_42_59_48  # "HYBRD1"
-VERSION = 1
+VERSION = 2
 HEADER_BYTES = 4096
 CELLS_PER_LINE = 8
 LINES_PER_ROW = 8
@@ -47,6 +49,9 @@ NOT_ACCEPTING = 1 << 62
 It makes the cell larger than any count, so that nobody waits for such a slot to take the next connection.
 """
 COUNT_MASK = NOT_ACCEPTING - 1
+
+UNKNOWN = (1 << 64) - 1
+"""In a cell of line 4: nobody has measured this, or the system does not tell. Zero would be a figure."""
 
 
 class Header:
@@ -91,6 +96,22 @@ class Cell:
     """Connections at which the worker stops accepting."""
     PAUSES = 28
     """Times the worker left the accept queue to others: connection limit or descriptors short."""
+    # line 4: worker, flushed in one copy, so that its figures belong to the same instant; UNKNOWN where not known
+    MEASURED_NS = 32
+    """Monotonic clock when this line was written."""
+    LOOP_BUSY_NS = 33
+    """How long the loop had something to do, since the worker was born; the rest of the time it waited."""
+    ON_CPU_NS = 34
+    """How long the loop's thread ran."""
+    RUN_QUEUE_NS = 35
+    """How long the loop's thread was ready to run and had no CPU."""
+    LAG_NS = 36
+    """How late the loop's ticks came, added up."""
+    LAG_MAX_NS = 37
+    """How late the latest tick of the last 10 to 20 s came."""
+    ACCEPT_QUEUE = 38
+    """Connections that wait in the listeners' queues, as this worker saw it."""
+    ACCEPT_QUEUE_LIMIT = 39
 
 
 class Row:
@@ -115,7 +136,7 @@ class Row:
         return self[Cell.ACTIVE] & COUNT_MASK
 
     def reset(self) -> None:
-        """Zero every cell but the count of spawns; the slot accepts nothing.
+        """Zero every cell but the count of spawns; the slot accepts nothing, and nothing is measured.
 
         Runs in: parent, before a spawn and after a reap, when no worker writes here.
         """
@@ -124,6 +145,20 @@ class Row:
             self.cells[cell] = 0
         self[Cell.SPAWNS] = spawns
         self[Cell.ACTIVE] = NOT_ACCEPTING
+        self.store_line(Cell.MEASURED_NS, [UNKNOWN] * CELLS_PER_LINE)
+
+    def line(self, first: int) -> list[int]:
+        """Return the line that begins with cell ``first``, in one copy."""
+        values: list[int] = self.cells[first : first + CELLS_PER_LINE].tolist()
+        return values
+
+    def store_line(self, first: int, values: Sequence[int]) -> None:
+        """Store the line that begins with cell ``first`` in one copy of 64 aligned bytes.
+
+        Between two stores of ours the interpreter may turn to another thread, for as long as that likes: a reader
+        would take the difference of figures from different moments.
+        """
+        self.cells[first : first + CELLS_PER_LINE] = memoryview(array("Q", values))
 
 
 class Scoreboard:
@@ -211,6 +246,22 @@ class Scoreboard:
         first = HEADER_BYTES // 8 + Cell.ACTIVE
         last = first + max(1, self.slots_used) * CELLS_PER_ROW
         return self._cells[first:last:CELLS_PER_ROW]
+
+    def make_mutex(self) -> None:
+        """Make the mutex of ``--accept locked=robust``, unlocked. Runs in: parent, before any worker.
+
+        Raises: HybridError: this system has none of the kind.
+        """
+        try:
+            self.mutex().initialise()
+        except (OSError, AttributeError) as error:
+            raise HybridError(
+                f"cannot make a robust mutex for --accept locked=robust: {error}. Use --accept locked=fcntl."
+            ) from error
+
+    def mutex(self) -> RobustMutex:
+        """Return a handle of the mutex of ``--accept locked=robust``."""
+        return RobustMutex(memoryview(self._memory)[LOCK_OFFSET : LOCK_OFFSET + LOCK_BYTES])
 
     def close(self) -> None:
         """Unmap and close the descriptor. Rows and columns handed out must not be used afterwards."""

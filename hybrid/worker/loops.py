@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from types import ModuleType
 
 from hybrid.ground.errors import UsageError
+from hybrid.meters.libuv_idle import LibuvIdle
+from hybrid.meters.loop_use import IdleClock, TimedSelector
 
 LEFTOVERS_S = 1.0
 """For tasks that the app started and left running, once they are cancelled."""
@@ -16,16 +19,38 @@ def new_loop(name: str) -> asyncio.AbstractEventLoop:
     Runs in: worker, after the fork: a loop made before it would share its epoll with every sibling.
     Raises: UsageError: uvloop was asked for and is not installed.
     """
-    if name == "asyncio":
+    uvloop = _uvloop(name)
+    if uvloop is None:
         return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+def new_measured_loop(name: str) -> tuple[asyncio.AbstractEventLoop, IdleClock | None]:
+    """Return a new loop as :func:`new_loop` does, with a clock that runs while it waits; None: it cannot be had.
+
+    Runs in: worker, after the fork. Raises: UsageError, as :func:`new_loop`.
+    """
+    uvloop = _uvloop(name)
+    if uvloop is None:
+        selector = TimedSelector()
+        return asyncio.SelectorEventLoop(selector), selector
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop, LibuvIdle.of(loop, uvloop.loop)
+
+
+def _uvloop(name: str) -> ModuleType | None:
+    """Return the package that loops of kind ``name`` come from; None: asyncio."""
+    if name == "asyncio":
+        return None
     try:
         import uvloop
     except ImportError as error:
         if name == "uvloop":
             raise UsageError(f"--loop uvloop: {error}. Install uvloop, or use --loop asyncio.") from error
-        return asyncio.new_event_loop()
-    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-    return loop
+        return None
+    package: ModuleType = uvloop
+    return package
 
 
 def describe(loop: asyncio.AbstractEventLoop) -> str:

@@ -19,6 +19,7 @@ from hybrid.ground.clock import monotonic_ns
 from hybrid.ground.errors import ExitCode, HybridError
 from hybrid.handlers.exceptions import install_exception_handler
 from hybrid.handlers.lifespan import Worker
+from hybrid.meters.loop_use import IdleClock
 from hybrid.shared import boot_report, messages
 from hybrid.shared.boot_report import Report
 from hybrid.shared.loader import LoadedTarget, load
@@ -26,7 +27,8 @@ from hybrid.shared.messages import Op, Record
 from hybrid.shared.scoreboard import Cell, Row, Scoreboard
 from hybrid.shared.settings import Settings
 from hybrid.worker import logs, watchdog
-from hybrid.worker.loops import close_loop, new_loop
+from hybrid.worker.loops import close_loop, new_measured_loop
+from hybrid.worker.meter import Meter
 from hybrid.worker.service import Service, ServicePlan
 
 _log = logging.getLogger("hybrid.error")
@@ -67,10 +69,10 @@ def live(birth: Birth) -> int:
         app = birth.app or load(birth.settings.app.target, factory=birth.settings.app.factory)
     except HybridError as error:
         return _boot_failed(birth, "load", error)
-    loop = new_loop(birth.settings.worker.loop)
+    loop, idle = new_measured_loop(birth.settings.worker.loop)
     asyncio.set_event_loop(loop)
     try:
-        return loop.run_until_complete(WorkerProcess(birth, app, loop).run())
+        return loop.run_until_complete(WorkerProcess(birth, app, loop, idle).run())
     finally:
         close_loop(loop)
 
@@ -102,11 +104,14 @@ class WorkerProcess:
     Runs in: worker, in its loop. Closes: the service; descriptors go with the process.
     """
 
-    def __init__(self, birth: Birth, app: LoadedTarget, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, birth: Birth, app: LoadedTarget, loop: asyncio.AbstractEventLoop, idle: IdleClock | None
+    ) -> None:
         self._birth = birth
         self._app = app
         self._loop = loop
         self._row: Row = birth.scoreboard.row(birth.slot)
+        self._meter = Meter(self._row, idle, birth.listeners)
         self._service: Service
         self._ticking: asyncio.TimerHandle | None = None
 
@@ -126,6 +131,7 @@ class WorkerProcess:
         finally:
             if self._ticking is not None:
                 self._ticking.cancel()
+            self._meter.close()
         if left is not None and left.open:
             _log.info(
                 "drained: %d connections were open, %d were cancelled, %d cut", left.open, left.cancelled, left.aborted
@@ -145,8 +151,10 @@ class WorkerProcess:
 
     def _tick(self) -> None:
         self._row[Cell.HEARTBEAT_NS] = monotonic_ns()
+        self._meter.tick()
         self._service.flush()
         self._ticking = self._loop.call_later(TICK_S, self._tick)
+        self._meter.expect(TICK_S)
 
     # ── what moves it ──
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from hybrid.ground.errors import HybridError
-from hybrid.shared.scoreboard import NOT_ACCEPTING, Cell, Scoreboard
+from hybrid.shared.scoreboard import CELLS_PER_LINE, NOT_ACCEPTING, UNKNOWN, Cell, Scoreboard
 
 
 @pytest.fixture
@@ -42,6 +42,29 @@ def test_reset_keeps_the_count_of_spawns_only(board: Scoreboard) -> None:
     row[Cell.SPAWNS], row[Cell.ACCEPTED] = 3, 99
     row.reset()
     assert (row[Cell.SPAWNS], row[Cell.ACCEPTED], row.active) == (3, 0, 0)
+
+
+def test_slot_without_a_worker_has_measured_nothing(board: Scoreboard) -> None:
+    """Skipped, new or reset: unknown, where zero would be the figure of an idle worker."""
+    row = board.use_slot(1)
+    assert board.row(0).line(Cell.MEASURED_NS) == [UNKNOWN] * CELLS_PER_LINE
+    row.store_line(Cell.MEASURED_NS, [5] * CELLS_PER_LINE)
+    row.reset()
+    assert row.line(Cell.MEASURED_NS) == [UNKNOWN] * CELLS_PER_LINE
+
+
+def test_line_is_stored_as_its_cells(board: Scoreboard) -> None:
+    """The copy says the same as eight stores, and touches no neighbour."""
+    row = board.use_slot(0)
+    before = row.cells.tolist()
+    values = [3, 0, UNKNOWN, 1 << 63, 5, 6, 7, 8]
+    row.store_line(Cell.MEASURED_NS, values)
+    assert [row[Cell.MEASURED_NS + cell] for cell in range(CELLS_PER_LINE)] == values
+    assert row.line(Cell.MEASURED_NS) == values
+    after = row.cells.tolist()
+    first, last = Cell.MEASURED_NS, Cell.MEASURED_NS + CELLS_PER_LINE
+    assert (after[:first], after[last:]) == (before[:first], before[last:])
+    assert first % CELLS_PER_LINE == 0 and last - 1 == Cell.ACCEPT_QUEUE_LIMIT
 
 
 def test_garbage_in_the_header_does_not_mislead_the_maker(board: Scoreboard) -> None:
