@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from typing import Protocol
 
 from hybrid.shared.scoreboard import NOT_ACCEPTING, Cell, Row
@@ -12,7 +13,10 @@ _logger = logging.getLogger("hybrid.error")
 
 
 class Served(Protocol):
-    """An open connection of any kind, as the drain sees it. Every call is made in the worker's loop."""
+    """An open connection of any kind, as the drain sees it. Every call is made in the worker's loop.
+
+    ``start_draining`` may also come first thing after ``opened``: for what is taken while the worker drains already.
+    """
 
     def start_draining(self) -> None:
         """The worker drains: finish what is open, start nothing new. Called once."""
@@ -30,7 +34,8 @@ class Served(Protocol):
 class Door(Protocol):
     """Through which a connection came: the acceptor's side of an open connection.
 
-    Both calls are made by the connection itself, in the worker's loop, exactly once each, and never raise.
+    Each call is made by the connection itself, once at most, and never raises; in the worker's loop, unless the door
+    says that threads may use it.
     """
 
     def opened(self, connection: Served) -> None:
@@ -62,7 +67,7 @@ class Registry:
         """Connections lost to an exception in the handler, or in what makes its protocol."""
         self.pauses = 0
         self.limit = 0
-        self._row = row
+        self.row = row
         self._cells = row.cells  # one call less than Row.__setitem__ on every connection
         self._not_accepting = NOT_ACCEPTING
         self._waiters: list[asyncio.Future[None]] = []
@@ -103,6 +108,10 @@ class Registry:
         if self._waiters and not self.open:
             self._wake()
 
+    def fail(self) -> None:
+        """Count a connection that was lost to an exception."""
+        self.failed += 1
+
     def start_draining(self) -> None:
         """Tell every open connection that the worker drains."""
         for connection in tuple(self.open):
@@ -125,7 +134,7 @@ class Registry:
 
     def flush(self) -> None:
         """Write the counters into the scoreboard; a few times a second is enough."""
-        row = self._row
+        row = self.row
         row[Cell.ACCEPTED] = self.accepted
         row[Cell.CLOSED] = self.closed
         row[Cell.HANDLER_ERRORS] = self.failed
@@ -140,3 +149,51 @@ class Registry:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+
+class ThreadRegistry(Registry):
+    """The same for connections that come and go in threads of the worker.
+
+    Runs in: worker, in any thread, but for what waits and flushes, which is the loop's.
+    """
+
+    def __init__(self, row: Row, loop: asyncio.AbstractEventLoop) -> None:
+        self._lock = threading.Lock()
+        self._loop = loop
+        super().__init__(row)
+
+    def add(self, connection: Served) -> int:
+        """Count an opened connection; return how many are open."""
+        with self._lock:
+            return super().add(connection)
+
+    def remove(self, connection: Served) -> None:
+        """Count a closed connection. One that is not open changes nothing."""
+        with self._lock:
+            self.open.discard(connection)
+            self._cells[Cell.ACTIVE] = len(self.open) | self._not_accepting
+            empty = bool(self._waiters) and not self.open
+        if empty:
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def fail(self) -> None:
+        """Count a connection that was lost to an exception."""
+        with self._lock:
+            super().fail()
+
+    async def wait_empty(self) -> None:
+        """Return as soon as no connection is open; at once if none is."""
+        waiter = self._loop.create_future()
+        with self._lock:
+            if not self.open:
+                return
+            self._waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+    def _publish(self) -> None:
+        with self._lock:
+            super()._publish()

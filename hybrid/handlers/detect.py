@@ -15,6 +15,7 @@ from typing import Any
 
 from hybrid.ground.errors import LoadError
 from hybrid.handlers.protocol import ProtocolHandler
+from hybrid.handlers.threaded import is_request_handler, takes_datagrams
 from hybrid.shared.loader import is_async
 
 
@@ -25,6 +26,8 @@ class Kind(Enum):
     """``async def handle(conn)``."""
     PROTOCOL = "protocol"
     """A callable without arguments that returns an asyncio protocol."""
+    THREADED = "threaded"
+    """``def handle(sock)``, blocking; or a request handler class of socketserver's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ def detect(obj: object, interface: str, name: str) -> Handler:
     for kind in Kind:
         if interface not in ("auto", kind.value):
             continue
-        misfit = _stream_misfit(obj) if kind is Kind.STREAM else _protocol_misfit(obj, interface != "auto")
+        misfit = _misfit(kind, obj, interface != "auto")
         if not misfit:
             if isinstance(obj, ProtocolHandler):
                 return Handler(kind, obj.factory, name, obj.on_drain)
@@ -59,6 +62,30 @@ def detect(obj: object, interface: str, name: str) -> Handler:
         f"cannot serve {name!r}: {what}. {remedy}",
         detail="\n".join(f"not {kind.value}: {why}" for kind, why in misfits.items()),
     )
+
+
+def _misfit(kind: Kind, obj: object, told: bool) -> str:
+    """Say why ``obj`` is no handler of this kind; empty when it is one. ``told``: the user says that it is."""
+    if kind is Kind.STREAM:
+        return _stream_misfit(obj)
+    return _protocol_misfit(obj, told) if kind is Kind.PROTOCOL else _threaded_misfit(obj, told)
+
+
+def _threaded_misfit(obj: object, told: bool) -> str:
+    """Say why ``obj`` is no blocking handler; empty when it is one. ``told``: the user says that it is."""
+    if is_request_handler(obj):
+        return "its requests are datagrams, not connections" if takes_datagrams(obj) else ""
+    if not callable(obj) or isinstance(obj, type):
+        return f"it is {_what(obj)}; a blocking handler is def handle(sock), or a socketserver request handler class"
+    if is_async(obj):
+        return "it is async; a blocking handler is a plain function"
+    if inspect.isgeneratorfunction(obj) or inspect.isasyncgenfunction(obj):
+        return "it is a generator function; a blocking handler does its work when it is called"
+    if not _takes(obj, 1):
+        return f"its signature is {_signature(obj)}; a blocking handler takes one argument, the socket"
+    if not told and _takes(obj, 0):
+        return "it can also be called without arguments, as a factory is; --interface threaded says that it is none"
+    return ""
 
 
 def _stream_misfit(obj: object) -> str:
@@ -122,6 +149,10 @@ def _verdict(obj: object, interface: str) -> tuple[str, str]:
         )
     if inspect.isasyncgenfunction(obj):
         return "it is an async generator function: it has a yield", "Send to the connection, await conn.send(data)."
+    if interface == Kind.THREADED.value and isinstance(obj, type):
+        return _threaded_misfit(obj, told=True), "Name a function, def handle(sock), or a socketserver handler class."
+    if inspect.isgeneratorfunction(obj):
+        return "it is a generator function: it has a yield", "Send to the socket, sock.sendall(data)."
     if isinstance(obj, (type, partial)):
         misfit = _protocol_misfit(obj, told=False)
         if not misfit:
@@ -134,6 +165,10 @@ def _verdict(obj: object, interface: str) -> tuple[str, str]:
 
 def _verdict_on_function(obj: Callable[..., object], interface: str) -> tuple[str, str]:
     signature = _signature(obj)
+    if interface == Kind.THREADED.value:
+        if is_async(obj):
+            return "it is async, and --interface threaded needs a plain function", "Leave out --interface threaded."
+        return f"its signature is {signature}, and a blocking handler takes one argument", "Write def handle(sock)."
     if interface == Kind.PROTOCOL.value:
         if is_async(obj):
             return "it is async, and --interface protocol needs a plain callable", "Leave out --interface protocol."
@@ -158,12 +193,12 @@ def _verdict_on_function(obj: Callable[..., object], interface: str) -> tuple[st
             f"it is {_what(obj)} that takes no arguments",
             "If it makes a protocol for each connection, add --interface protocol; if it makes the handler, --factory.",
         )
-    if _takes(obj, 1):
-        return (
-            f"it is {_what(obj)}, and this version does not serve blocking handlers yet",
-            "Write async def handle(conn).",
-        )
-    return f"it is {_what(obj)} with signature {signature}", "Write async def handle(conn)."
+    if interface == Kind.STREAM.value and _takes(obj, 1):
+        return "it is a plain function, and --interface stream needs an async one", "Leave out --interface stream."
+    return (
+        f"it is {_what(obj)} with signature {signature}",
+        "Write async def handle(conn), or def handle(sock) for blocking code.",
+    )
 
 
 def _gateway(obj: object) -> str:

@@ -14,19 +14,26 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from hybrid.connection.registry import Door, Registry
+from hybrid.connection.registry import Door, Registry, ThreadRegistry
 from hybrid.ground.errors import BootError
-from hybrid.handlers import Handler, detect, protocol_factory
+from hybrid.handlers import Handler, Kind, detect, protocol_factory
 from hybrid.handlers.lifespan import Lifespan, Worker
+from hybrid.handlers.threaded import BlockingEndpoint
+from hybrid.shared import models
 from hybrid.shared.loader import LoadedTarget, load
 from hybrid.shared.machine import advance
 from hybrid.shared.scoreboard import Scoreboard
 from hybrid.shared.settings import Settings
-from hybrid.worker.acceptors import descriptors, make_acceptor
-from hybrid.worker.acceptors.acceptor import Entrance, Factory
+from hybrid.worker.acceptors import descriptors, make_acceptors
+from hybrid.worker.acceptors.acceptor import Factory, Site
 from hybrid.worker.acceptors.intake import Intake
 from hybrid.worker.drain import Drain, DrainReport
 from hybrid.worker.loops import describe
+
+AUTO_THREADS = 16
+"""What ``--threads auto`` means. An idle one costs some 30 kB; each serves one connection at a time."""
+AUTO_LIMITS = {"thread": 512, "fork": 128}
+"""What ``--limit-connections auto`` means where each connection takes a thread, or a process, of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,7 @@ class ServicePlan:
     """A name is loaded when its turn comes in the boot; empty: none."""
     accept: str
     backlog: int
+    threads: int | str
     limit_connections: int | str
     worker: Worker
 
@@ -51,6 +59,7 @@ class ServicePlan:
             lifespan=settings.app.lifespan,
             accept=settings.bind.accept,
             backlog=settings.bind.backlog,
+            threads=settings.worker.threads,
             limit_connections=settings.worker.limit_connections,
             worker=worker,
         )
@@ -98,13 +107,12 @@ class Service:
 
     def __init__(self, plan: ServicePlan, scoreboard: Scoreboard, slot: int) -> None:
         self.stage = Stage.NEW
-        self.registry = Registry(scoreboard.row(slot))
         self._plan = plan
+        self._scoreboard = scoreboard
+        self._slot = slot
         self._loop = asyncio.get_running_loop()
-        limit = plan.limit_connections
-        self._intake = Intake(
-            self.registry, scoreboard, descriptors.connection_limit() if limit == "auto" else int(limit)
-        )
+        self._intake: Intake | None = None
+        """None until the kind of the handler is known."""
         self._handler: Handler | None = None
         self._task: asyncio.Task[Any] | None = None
         self._leave: asyncio.Future[Drain] = self._loop.create_future()
@@ -123,17 +131,21 @@ class Service:
         self._task = asyncio.current_task()
         try:
             note_step("load")
-            self._handler = detect(await self._plan.app.complete(), self._plan.interface, self._plan.app.name)
+            handler = detect(await self._plan.app.complete(), self._plan.interface, self._plan.app.name)
+            accept = models.resolve(self._plan.accept, threaded=handler.kind is Kind.THREADED)
+            self._handler, self._intake = handler, self._make_intake(handler, accept)
             note_step("lifespan")
             async with self._lifespan(self._plan.lifespan) as state:
                 if self.stage is Stage.LEAVING:  # told to, and the lifespan swallowed the cancellation
                     return None
                 note_step("listen")
                 try:
-                    await self._accept(listeners, self._handler, state)
+                    self._check_descriptors()
+                    make_acceptors(accept, self._site(listeners, accept, handler, state), self._intake)
+                    await self._intake.start()
                     self._advance(StageEvent.BOOTED)
                     on_ready()
-                    return await self._until_left()
+                    return await self._until_left(self._intake)
                 finally:
                     await self._intake.leave()
         except asyncio.CancelledError:
@@ -144,40 +156,73 @@ class Service:
             for listener in listeners:
                 listener.close()
             self._advance(StageEvent.ENDED)
-            self.registry.flush()
+            self.flush()
 
     def _lifespan(self, lifespan: LoadedTarget | str) -> Lifespan:
         if isinstance(lifespan, LoadedTarget):
             return Lifespan(lifespan.obj, self._plan.worker, lifespan.name)
         return Lifespan(load(lifespan).obj if lifespan else None, self._plan.worker, lifespan)
 
-    async def _accept(self, listeners: Sequence[socket.socket], handler: Handler, state: Any) -> None:
+    def _make_intake(self, handler: Handler, accept: str) -> Intake:
+        row = self._scoreboard.row(self._slot)
+        registry = ThreadRegistry(row, self._loop) if handler.kind is Kind.THREADED else Registry(row)
+        limit = self._plan.limit_connections
+        most = descriptors.connection_limit()
+        if limit == "auto":
+            limit = min(most, AUTO_LIMITS.get(accept, most))
+        if handler.kind is Kind.THREADED and accept in ("passing", "threads=main"):
+            limit = min(int(limit), self._threads)  # the loop takes them for threads: no more than can be served
+        return Intake(registry, self._scoreboard, int(limit))
+
+    @property
+    def _threads(self) -> int:
+        """How many threads serve blocking handlers: more than the limit of connections would never be used."""
+        threads, limit = self._plan.threads, self._plan.limit_connections
+        count = AUTO_THREADS if threads == "auto" else int(threads)
+        return count if limit == "auto" else min(count, int(limit))
+
+    def _site(self, listeners: Sequence[socket.socket], accept: str, handler: Handler, state: Any) -> Site:
+        """Return what the acceptors get: this worker's listeners, and what makes of a connection what is served."""
+
+        def factory_for(door: Door) -> Factory:
+            return protocol_factory(handler, door, self._loop, state)
+
+        def endpoint_for(door: Door) -> BlockingEndpoint:
+            return BlockingEndpoint(handler.target, handler.name, door)
+
+        threaded = handler.kind is Kind.THREADED
+        own, foreign = tuple(listeners), {}
+        if accept == "reuseport":
+            each = len(self._plan.worker.addresses)
+            slots = {first // each: own[first : first + each] for first in range(0, len(own), each)}
+            own = slots.pop(self._slot)
+            foreign = slots
+        return Site(
+            own,
+            self._plan.backlog,
+            factory_for=None if threaded else factory_for,
+            endpoint_for=endpoint_for if threaded else None,
+            threads=self._threads,
+            foreign=foreign,
+        )
+
+    @staticmethod
+    def _check_descriptors() -> None:
         if descriptors.room() <= 0:
             raise BootError(
                 f"cannot accept connections: {descriptors.in_use()} of {descriptors.soft_limit()} descriptors are in "
                 "use before the first one. Raise RLIMIT_NOFILE (ulimit -n)."
             )
 
-        def factory_for(door: Door) -> Factory:
-            return protocol_factory(handler, door, self._loop, state)
-
-        for listener in listeners:
-            make_acceptor(self._plan.accept, Entrance(listener, self._plan.backlog, factory_for), self._intake)
-        await self._intake.start()
-
-    async def _until_left(self) -> DrainReport:
+    async def _until_left(self, intake: Intake) -> DrainReport:
         drain = await self._leave
         self._plan.worker.draining = True
         if self._last:
-            await self._intake.take_what_waits()
-        await self._intake.leave()
+            await intake.take_what_waits()
+        await intake.leave()
         return await drain.run()
 
     # ── while it runs ──
-
-    def look(self) -> None:
-        """Look at what no event tells: a worker is gone, or takes nothing any more."""
-        self._intake.beat()
 
     def leave(self, grace_s: float, *, abort: bool = False, last: bool = False) -> None:
         """End the service: connections get ``grace_s`` seconds; ``abort`` cuts them. Again: the sooner counts.
@@ -187,25 +232,33 @@ class Service:
         if self.stage is Stage.BOOTING and self._task is not None:
             self._advance(StageEvent.LEAVE)
             self._task.cancel()
-        elif self.stage is Stage.SERVING:
+        elif self.stage is Stage.SERVING and self._intake is not None:
             self._advance(StageEvent.LEAVE)
             self._last = last and not abort
-            self._drain = Drain(self.registry, grace_s, abort=abort)
+            self._drain = Drain(self._intake.registry, grace_s, abort=abort)
             self._leave.set_result(self._drain)
         elif self._drain is not None:
             self._drain.shorten(grace_s, abort)
 
     def park(self) -> None:
         """Accept no more; go on serving what is open."""
-        self._intake.park()
+        if self._intake is not None:
+            self._intake.park()
 
     def unpark(self) -> None:
         """Accept again."""
-        self._intake.unpark()
+        if self._intake is not None:
+            self._intake.unpark()
+
+    def look(self) -> None:
+        """Look at once at what the heartbeat looks at: another worker is gone, or takes nothing any more."""
+        if self._intake is not None and self.stage is Stage.SERVING:
+            self._intake.beat()
 
     def flush(self) -> None:
         """Write the counters into the scoreboard."""
-        self.registry.flush()
+        if self._intake is not None:
+            self._intake.registry.flush()
 
     @property
     def kind(self) -> str:
@@ -215,7 +268,8 @@ class Service:
     @property
     def description(self) -> str:
         """Loop and way of accepting, for the boot line."""
-        ways = dict.fromkeys(f"{acceptor.name} ({acceptor.mode})" for acceptor in self._intake.acceptors)
+        acceptors = self._intake.acceptors if self._intake is not None else []
+        ways = dict.fromkeys(f"{acceptor.name} ({acceptor.mode})" for acceptor in acceptors)
         return f"loop {describe(self._loop)}, accept {', '.join(ways)}"
 
     def _advance(self, event: StageEvent) -> None:

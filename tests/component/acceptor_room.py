@@ -11,17 +11,26 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
 
-from hybrid.connection.registry import Door, Registry
+from hybrid.connection.registry import Door, Registry, ThreadRegistry
+from hybrid.handlers.threaded import BlockingEndpoint, BlockingHandler
+from hybrid.shared.models import MODELS
 from hybrid.shared.scoreboard import Scoreboard
-from hybrid.worker.acceptors import make_acceptor
-from hybrid.worker.acceptors.acceptor import Entrance, Factory
+from hybrid.worker.acceptors import make_acceptors
+from hybrid.worker.acceptors.acceptor import Acceptor, Factory, Site, Stage
 from hybrid.worker.acceptors.intake import Intake
-from hybrid.worker.acceptors.shared import Shared
 from tests.support.eventually import eventually, eventually_async
 
 BACKLOG = 64
+THREADS = 12
 LOOPS = ("uvloop", "asyncio")
 FAMILIES = ("v4", "v6", "unix")
+ELSEWHERE = ("passing", "fork")
+"""Models that need processes: a parent that passes, children that do not inherit the clients of this very process."""
+PAIRS = [
+    *((name, "loop") for name, model in MODELS.items() if model.loop and name not in ELSEWHERE),
+    *((name, "threaded") for name, model in MODELS.items() if model.threaded and name not in ELSEWHERE),
+]
+"""Every other model, with each kind of handler that it serves. tests/process/test_models.py has all of them."""
 
 
 class Echo(asyncio.Protocol):
@@ -54,6 +63,12 @@ def echo_factory(door: Door) -> Factory:
     return lambda: Echo(door)
 
 
+def blocking_echo(sock: socket.socket) -> None:
+    """Send back what comes."""
+    while data := sock.recv(65536):
+        sock.sendall(data)
+
+
 _rooms: list[Room] = []
 """Those not left yet: uvloop spins for ever when a loop is closed with a server on it and warnings are errors."""
 
@@ -64,21 +79,67 @@ class Room:
     def __init__(self, family: str, directory: Path) -> None:
         _rooms.append(self)
         self.scoreboard = Scoreboard.create(4, 0)
+        self.scoreboard.make_mutex()
         self.row = self.scoreboard.use_slot(0)
-        self.registry = Registry(self.row)
         self.path = directory / "s"
         self.outside = listen(family, self.path)
         self._stack = ExitStack()
         self._stack.callback(self.outside.close)
+        self.registry = Registry(self.row)
         self.intake = Intake(self.registry, self.scoreboard, 1)
 
     def furnish(
-        self, name: str = "shared", limit: int = 1000, factory_for: Callable[[Door], Factory] = echo_factory
+        self,
+        name: str = "shared",
+        limit: int = 1000,
+        factory_for: Callable[[Door], Factory] = echo_factory,
+        handler: BlockingHandler | None = None,
     ) -> None:
-        """Make the intake and its acceptor."""
+        """Make the intake and its acceptor. ``handler``: a blocking one, instead of the factory."""
+        self.registry = ThreadRegistry(self.row, asyncio.get_running_loop()) if handler else Registry(self.row)
         self.intake = Intake(self.registry, self.scoreboard, limit)
-        entrance = Entrance(self.outside.dup(), BACKLOG, factory_for)
-        self.acceptor = cast(Shared, make_acceptor(name, entrance, self.intake))
+        self.accept_on(self.outside.dup(), name, factory_for, handler)
+
+    def furnish_pair(self, name: str, kind: str) -> None:
+        """Make an acceptor of this name that echoes, in the loop or blocking."""
+        self.furnish(name, handler=blocking_echo if kind == "threaded" else None)
+
+    def accept_on(
+        self,
+        listener: socket.socket,
+        name: str = "shared",
+        factory_for: Callable[[Door], Factory] = echo_factory,
+        handler: BlockingHandler | None = None,
+    ) -> None:
+        """Accept on one more listener."""
+
+        def endpoint_for(door: Door) -> BlockingEndpoint:
+            assert handler is not None
+            return BlockingEndpoint(handler, "echo", door)
+
+        site = Site(
+            (listener,),
+            BACKLOG,
+            factory_for=None if handler else factory_for,
+            endpoint_for=endpoint_for if handler else None,
+            threads=THREADS,
+        )
+        make_acceptors(name, site, self.intake)
+
+    @property
+    def acceptor(self) -> Acceptor:
+        """The first one."""
+        return self.intake.acceptors[0]
+
+    @property
+    def stage(self) -> Stage:
+        """Where the acceptor is in its life."""
+        stage: Stage = self.acceptor.stage  # type: ignore[attr-defined]  # every one has it; nobody but tests asks
+        return stage
+
+    async def away(self) -> None:
+        """Return when the acceptor has stopped accepting."""
+        await eventually_async(lambda: self.stage is Stage.AWAY)
 
     def connect(self) -> socket.socket:
         """Return a connected client; the kernel alone makes the connection, so the loop need not run."""

@@ -9,10 +9,8 @@ from pathlib import Path
 import pytest
 
 from hybrid.shared.scoreboard import NOT_ACCEPTING, Cell
-from hybrid.worker.acceptors import make_acceptor
-from hybrid.worker.acceptors.acceptor import Entrance
 from hybrid.worker.loops import new_loop
-from tests.component.acceptor_room import BACKLOG, LOOPS, Room, echo_factory, listen, run
+from tests.component.acceptor_room import LOOPS, Room, listen, run
 
 
 @pytest.fixture(params=LOOPS)
@@ -79,7 +77,7 @@ def test_two_listeners_share_one_count(loop: asyncio.AbstractEventLoop, room: Ro
     async def main() -> None:
         room.furnish(limit=2)
         other = listen("v6", tmp_path)
-        make_acceptor("shared", Entrance(other.dup(), BACKLOG, echo_factory), room.intake)
+        room.accept_on(other.dup())
         await room.intake.start()
         room.connect()
         await room.holds(1)

@@ -15,14 +15,10 @@ import pytest
 
 from hybrid.connection.registry import Door
 from hybrid.ground.errors import ListenError
-from hybrid.shared.scoreboard import NOT_ACCEPTING, Cell
-from hybrid.worker.acceptors import ACCEPTORS, make_acceptor, shared
-from hybrid.worker.acceptors.acceptor import Entrance, Factory, Stage
+from hybrid.worker.acceptors import shared
+from hybrid.worker.acceptors.acceptor import Factory, Stage
 from hybrid.worker.loops import new_loop
-from tests.component.acceptor_room import BACKLOG, FAMILIES, LOOPS, Echo, Room, Thief, echo_factory, run
-from tests.support.eventually import eventually_async
-
-EVERY_KIND = list(itertools.product(ACCEPTORS, FAMILIES))
+from tests.component.acceptor_room import BACKLOG, LOOPS, Echo, Room, Thief, run
 
 
 @pytest.fixture(params=LOOPS)
@@ -33,110 +29,6 @@ def loop(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoop:
 @pytest.fixture
 def room(tmp_path: Path) -> Room:
     return Room("v4", tmp_path)
-
-
-# ── the contract: every name, every loop, every family ──
-
-
-@pytest.mark.parametrize(("name", "family"), EVERY_KIND)
-def test_connections_are_served_and_counted(
-    loop: asyncio.AbstractEventLoop, name: str, family: str, tmp_path: Path
-) -> None:
-    """Every client is served, and the scoreboard knows at once how many there are."""
-
-    async def main() -> None:
-        room = Room(family, tmp_path)
-        room.furnish(name)
-        assert room.row[Cell.ACTIVE] == NOT_ACCEPTING
-        await room.intake.start()
-        clients = [room.connect() for _ in range(10)]
-        assert all([await room.served(client) for client in clients])
-        assert room.row[Cell.ACTIVE] == 10
-        for client in clients[:4]:
-            client.close()
-        await eventually_async(lambda: room.row[Cell.ACTIVE] == 6)
-        await room.leave()
-        assert (room.registry.accepted, room.registry.closed) == (10, 10)
-
-    run(loop, main())
-
-
-@pytest.mark.parametrize(("name", "family"), EVERY_KIND)
-def test_a_parked_worker_leaves_connections_in_the_queue(
-    loop: asyncio.AbstractEventLoop, name: str, family: str, tmp_path: Path
-) -> None:
-    """Parked, it takes nothing and serves what it holds; un-parked, it takes what waited. As often as wanted."""
-
-    async def main() -> None:
-        room = Room(family, tmp_path)
-        room.furnish(name)
-        await room.intake.start()
-        held = room.connect()
-        await room.holds(1)
-        for round_ in range(1, 4):
-            room.intake.park()
-            await _away(room)
-            late = room.connect()
-            assert await room.served(held)
-            assert room.waiting()
-            assert room.row[Cell.ACTIVE] == NOT_ACCEPTING | round_
-            room.intake.unpark()
-            assert await room.served(late)
-            assert room.row[Cell.ACTIVE] == round_ + 1
-        await room.leave()
-
-    run(loop, main())
-
-
-@pytest.mark.parametrize(("name", "family"), EVERY_KIND)
-def test_leaving_keeps_the_listener_alive(
-    loop: asyncio.AbstractEventLoop, name: str, family: str, tmp_path: Path
-) -> None:
-    """A worker that leaves closes only its own copy: others accept on, and a unix socket's file stays."""
-
-    async def main() -> None:
-        room = Room(family, tmp_path)
-        room.furnish(name)
-        await room.intake.start()
-        await room.served(room.connect())
-        await room.intake.leave()
-        await room.intake.leave()
-        assert room.acceptor.stage is Stage.GONE
-        late = room.connect()
-        accepted, _ = room.outside.accept()
-        accepted.sendall(b"x")
-        assert late.recv(1) == b"x"
-        accepted.close()
-        assert family != "unix" or room.path.is_socket()
-        await room.leave()
-
-    run(loop, main())
-
-
-@pytest.mark.parametrize(("name", "within_reach"), [(name, reach) for name in ACCEPTORS for reach in (True, False)])
-def test_leaving_serves_what_it_has_accepted(
-    loop: asyncio.AbstractEventLoop, name: str, within_reach: bool, room: Room, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of many connections that arrive while the worker leaves each is either served or still in the queue."""
-    if not within_reach:
-        monkeypatch.setattr(shared, "loop_epoll", lambda loop: None)
-
-    async def main() -> None:
-        room.furnish(name)
-        await room.intake.start()
-        clients = [room.connect() for _ in range(20)]
-        await room.intake.leave()
-        taken = room.registry.active
-        room.outside.setblocking(False)
-        left = 0
-        while room.waiting():
-            room.outside.accept()[0].close()
-            left += 1
-        assert taken + left == len(clients)
-        assert room.registry.accepted == taken
-        await room.leave()
-
-    run(loop, main())
 
 
 # ── exclusive or plain ──
@@ -180,12 +72,12 @@ def test_without_the_loops_epoll_it_is_plain_and_says_so(
 
     async def main() -> None:
         room.furnish()
-        make_acceptor("shared", Entrance(room.outside.dup(), BACKLOG, echo_factory), room.intake)
+        room.accept_on(room.outside.dup())
         await room.intake.start()
         assert room.acceptor.mode == "plain"
         assert await room.served(room.connect())
         room.intake.park()
-        await _away(room)
+        await room.away()
         late = room.connect()
         room.intake.unpark()
         room.intake.park()
@@ -229,7 +121,7 @@ def test_a_parked_worker_first_takes_what_it_was_woken_for(loop: asyncio.Abstrac
         client = room.connect()
         room.intake.park()
         assert await room.served(client)
-        assert room.acceptor.stage is Stage.AWAY
+        assert room.stage is Stage.AWAY
         room.connect()
         for _ in range(10):
             await asyncio.sleep(0)
@@ -328,7 +220,7 @@ def test_what_cannot_be_accepted_on_is_an_error(loop: asyncio.AbstractEventLoop,
     async def main() -> None:
         room.furnish()
         datagram = socket.socket(type=socket.SOCK_DGRAM)
-        make_acceptor("shared", Entrance(datagram, BACKLOG, echo_factory), room.intake)
+        room.accept_on(datagram)
         with pytest.raises(ListenError, match=r"cannot accept on .*Give a listening stream socket"):
             await room.intake.start()
         await room.leave()
@@ -337,13 +229,6 @@ def test_what_cannot_be_accepted_on_is_an_error(loop: asyncio.AbstractEventLoop,
 
 
 # ── looking ──
-
-
-async def _away(room: Room) -> None:
-    """Return when every server of the room has stopped accepting."""
-    for _ in range(10):
-        await asyncio.sleep(0)
-    assert room.acceptor.stage is Stage.AWAY
 
 
 def _backlog(listener: socket.socket) -> int:

@@ -20,8 +20,8 @@ from typing import Any, cast
 
 from hybrid.connection.registry import Door, Registry
 from hybrid.shared.scoreboard import NOT_ACCEPTING, Cell, Scoreboard
-from hybrid.worker.acceptors import make_acceptor
-from hybrid.worker.acceptors.acceptor import Entrance, Factory
+from hybrid.worker.acceptors import make_acceptors
+from hybrid.worker.acceptors.acceptor import Factory, Site
 from hybrid.worker.acceptors.intake import Intake
 from hybrid.worker.loops import new_loop
 from tests.support.eventually import eventually
@@ -82,12 +82,11 @@ class Worker:
         def factory_for(door: Door) -> Factory:
             return lambda: Hold(door)
 
-        entrance = Entrance(listener, self._plan.backlog, factory_for)
-        acceptor = make_acceptor(self._plan.accept, entrance, self._intake)
+        make_acceptors(self._plan.accept, Site((listener,), self._plan.backlog, factory_for), self._intake)
         await self._intake.start()
         loop = asyncio.get_running_loop()
         loop.add_reader(self._channel, self._on_command, loop)
-        self._say(mode=acceptor.mode)
+        self._say(mode=self._intake.acceptors[0].mode)
         await loop.create_future()
 
     def _on_command(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
 from hybrid.connection.registry import Door
+from hybrid.handlers.threaded import BlockingEndpoint
 
 Factory = Callable[[], asyncio.BaseProtocol]
 """Makes the protocol of one connection."""
@@ -31,6 +32,33 @@ class Entrance:
     listener: socket.socket
     backlog: int
     factory_for: Callable[[Door], Factory]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a worker accepts on, and what serves the connections: one of the two kinds.
+
+    ``listeners``: this worker's, or its pass channel (``passing``). ``foreign``: with ``reuseport``, those of the
+    other slots, by slot. ``factory_for``: as for an :class:`Entrance`; None for a blocking handler, for which
+    ``endpoint_for`` makes the endpoint that reports to the given door. ``threads``: how many serve blocking handlers.
+    """
+
+    listeners: tuple[socket.socket, ...]
+    backlog: int
+    factory_for: Callable[[Door], Factory] | None = None
+    endpoint_for: Callable[[Door], BlockingEndpoint] | None = None
+    threads: int = 1
+    foreign: dict[int, tuple[socket.socket, ...]] = field(default_factory=dict)
+
+    def entrance(self, listener: socket.socket) -> Entrance:
+        """Return one listener, with what serves it in the loop."""
+        assert self.factory_for is not None, "this handler is no loop's"
+        return Entrance(listener, self.backlog, self.factory_for)
+
+    def endpoint(self, door: Door) -> BlockingEndpoint:
+        """Return what serves blocking connections that report to ``door``."""
+        assert self.endpoint_for is not None, "this handler does not block"
+        return self.endpoint_for(door)
 
 
 class Stage(Enum):
@@ -75,7 +103,7 @@ STAGES: dict[tuple[Stage, StageEvent], Stage] = {
 
 
 class Acceptor(Door, Protocol):
-    """Takes connections off one listener, in one worker.
+    """Takes connections off the worker's listeners, or one of them.
 
     Runs in: worker, in its loop. Closes: its copy of the listener, on :meth:`leave`. None but :meth:`start` raises.
     """
@@ -111,6 +139,13 @@ class Acceptor(Door, Protocol):
 
     def waiting(self) -> bool:
         """Return whether a connection waits in the queue."""
+        ...
+
+    def hurry(self) -> bool:
+        """Take what waits in the queue though the worker is full: nobody else will. Return whether that was possible.
+
+        False: it is taken as fast as the loop can in any case.
+        """
         ...
 
     async def leave(self) -> None:

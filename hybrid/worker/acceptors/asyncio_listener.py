@@ -7,24 +7,10 @@ EMFILE it takes the listener out of its selector for a second, in which nobody m
 
 from __future__ import annotations
 
-import errno
 import socket
 from collections.abc import Callable
 
-_PASSING = {
-    errno.ECONNABORTED,
-    errno.EPERM,  # a firewall's rule
-    errno.EPROTO,
-    errno.ENOPROTOOPT,
-    errno.EOPNOTSUPP,
-    errno.ENETDOWN,
-    errno.ENETUNREACH,
-    errno.EHOSTDOWN,
-    errno.EHOSTUNREACH,
-    errno.ENONET,
-}
-"""Errors of one connection, not of the listener."""
-_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+from hybrid.worker.acceptors.raw_accept import EXHAUSTED, PASSING
 
 
 class AsyncioListener(socket.socket):
@@ -59,9 +45,9 @@ class AsyncioListener(socket.socket):
         try:
             accepted = super().accept()
         except OSError as error:
-            if error.errno in _EXHAUSTED:
+            if error.errno in EXHAUSTED:
                 self.on_exhausted()
-            elif error.errno not in _PASSING:
+            elif error.errno not in PASSING:
                 raise
             raise BlockingIOError from error
         self._enough = True

@@ -35,7 +35,7 @@ def guarded(factory: Factory, registry: Registry) -> Factory:
         except BaseException as error:  # noqa: BLE001  # handed on, out of libuv's callback
             # SystemExit and KeyboardInterrupt are for the loop, but only once the accept is over.
             asyncio.get_running_loop().call_soon(_raise, error)
-        registry.failed += 1
+        registry.fail()
         return Refused()
 
     return make_protocol

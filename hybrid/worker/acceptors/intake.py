@@ -54,7 +54,7 @@ class Intake:
         self.registry = registry
         self.acceptors: list[Acceptor] = []
         self.hold = Hold.PARKED
-        self._scoreboard = scoreboard
+        self.scoreboard = scoreboard
         self._slots_used = 0
         self._column = scoreboard.active_column()
         self._limit = registry.limit = limit
@@ -98,8 +98,12 @@ class Intake:
     async def take_what_waits(self) -> None:
         """Go on accepting until no connection waits: nobody else will. Bounded, should more and more come."""
         for _ in range(_LAST_TURNS):
-            if self.hold or not any(acceptor.waiting() for acceptor in self.acceptors):
+            waiting = [acceptor for acceptor in self.acceptors if acceptor.waiting()]
+            if not waiting or self.hold & ~Hold.FULL:
                 return
+            hurried = [acceptor.hurry() for acceptor in waiting]
+            if self.hold and not any(hurried):
+                return  # full, and nobody has a place for those who wait to wait
             await asyncio.sleep(0)
 
     async def leave(self) -> None:
@@ -120,19 +124,24 @@ class Intake:
             self._took(active)
         return active
 
+    @property
+    def is_check_due(self) -> bool:
+        """Whether as many connections came as may come between two counts of descriptors. Any thread may ask."""
+        return self.registry.accepted >= self._recheck_at
+
     def closed(self, connection: Served) -> None:
         """Count a closed connection, and take another if that is what was waited for."""
         self.registry.remove(connection)
         if self.hold:
-            self._gave()
+            self.gave()
 
     def failed(self, connection: Served) -> None:
         """Count a connection that its handler lost."""
-        self.registry.failed += 1
+        self.registry.fail()
 
     def fewest(self) -> int:
         """Return how many connections the worker with the fewest holds, of those that accept."""
-        scoreboard = self._scoreboard
+        scoreboard = self.scoreboard
         if scoreboard.slots_used != self._slots_used:  # a slot more than last time: its worker is to be filled first
             self._slots_used = scoreboard.slots_used
             self._column = scoreboard.active_column()
@@ -178,7 +187,8 @@ class Intake:
         if self.registry.accepted >= self._recheck_at:
             self.check()
 
-    def _gave(self) -> None:
+    def gave(self) -> None:
+        """Look whether the connection that was just closed is what a hold waits for. In the loop."""
         if self.hold & Hold.FULL and self.registry.active < self._low:
             self._resume(Hold.FULL)
         if self.hold & Hold.NO_DESCRIPTORS:

@@ -7,6 +7,7 @@ import logging
 
 from hybrid.ground.errors import ListenError
 from hybrid.worker.acceptors.loop_server import LoopServer
+from hybrid.worker.acceptors.raw_server import RawServer
 
 _logger = logging.getLogger("hybrid.error")
 
@@ -18,7 +19,7 @@ class Reopening:
     Runs in: worker, in its loop. Closes: nothing that the server does not. Never raises.
     """
 
-    def __init__(self, server: LoopServer) -> None:
+    def __init__(self, server: LoopServer | RawServer) -> None:
         self._server = server
         self._is_open = True
         self._wanted = True

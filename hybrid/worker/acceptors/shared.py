@@ -7,6 +7,9 @@ are spread evenly, and a worker that was just replaced is filled first.
 Where the loop's epoll cannot be reached, or with ``shared=plain``, it is the plain shared socket: everybody is
 woken, somebody is first.
 
+The models in which the main thread accepts for others (``threads=main``, ``thread``, ``fork``) wait in the same way;
+only what becomes of the accepted socket differs (:mod:`hybrid.worker.acceptors.receptions`).
+
 Source: W. R. Stevens, UNIX Network Programming, vol. 1, ch. 30, "TCP Preforked Server, No Locking Around accept".
 """
 
@@ -14,6 +17,8 @@ from __future__ import annotations
 
 import asyncio
 import select
+import socket
+from collections.abc import Callable
 
 from hybrid.connection.registry import Served
 from hybrid.shared.machine import advance
@@ -22,15 +27,15 @@ from hybrid.worker.acceptors.exclusive import EXCLUSIVE, PLAIN, Seat, loop_epoll
 from hybrid.worker.acceptors.guard import guarded
 from hybrid.worker.acceptors.intake import Intake
 from hybrid.worker.acceptors.loop_server import LoopServer
+from hybrid.worker.acceptors.raw_server import RawServer
+from hybrid.worker.acceptors.receptions import Reception
 from hybrid.worker.acceptors.reopening import Reopening
-
-SLACK = 0
-"""Connections above the fewest that a worker may hold and still take the next. 0 is exact."""
+from hybrid.worker.acceptors.thread_door import ThreadDoor
 
 
-def should_rotate(mine: int, least: int, slack: int = SLACK) -> bool:
+def should_rotate(mine: int, least: int) -> bool:
     """Return whether a worker with ``mine`` connections leaves the next one to others; ``least``: the fewest of all."""
-    return mine > least + slack
+    return mine > least
 
 
 class Shared:
@@ -39,25 +44,54 @@ class Shared:
     Runs in: worker, in its loop. Closes: its copy of the listener, on :meth:`leave`.
     """
 
-    name = "shared"
-
-    def __init__(self, entrance: Entrance, intake: Intake, *, plain: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        listener: socket.socket,
+        intake: Intake,
+        make_server: Callable[[Shared], LoopServer | RawServer],
+        *,
+        plain: bool = False,
+    ) -> None:
+        """``make_server``: makes what accepts, given the door of its connections. ``plain``: no exclusive wake-up."""
+        self.name = name
         self.closed = intake.closed  # hot: bound here, one call less per connection
         self.failed = intake.failed
         self.stage = Stage.NEW
-        self._listener = entrance.listener
+        self._listener = listener
         self._intake = intake
         self._plain = plain
-        self._server = LoopServer(entrance, guarded(entrance.factory_for(self), intake.registry), intake)
+        self._server = make_server(self)
         self._seat: Seat | Reopening | None = None
         self._rotating: Seat | None = None  # the seat, if it is an exclusive one
         self._queue = select.poll()
-        self._queue.register(entrance.listener.fileno(), select.POLLIN)
+        self._queue.register(listener.fileno(), select.POLLIN)
+
+    @classmethod
+    def for_loop(cls, name: str, entrance: Entrance, intake: Intake, *, plain: bool = False) -> Shared:
+        """Return one whose connections the loop serves: ``create_server`` accepts them."""
+
+        def make_server(door: Shared) -> LoopServer:
+            return LoopServer(entrance, guarded(entrance.factory_for(door), intake.registry), intake)
+
+        return cls(name, entrance.listener, intake, make_server, plain=plain)
+
+    @classmethod
+    def for_reception(
+        cls, name: str, listener: socket.socket, intake: Intake, make_reception: Callable[[ThreadDoor], Reception]
+    ) -> Shared:
+        """Return one whose accepted sockets go to a reception, which reports to the given door."""
+
+        def make_server(door: Shared) -> RawServer:
+            return RawServer(listener, make_reception(ThreadDoor(intake, door.opened)), intake)
+
+        return cls(name, listener, intake, make_server)
 
     @property
     def mode(self) -> str:
         """``exclusive``: one worker is woken per connection. ``plain``: everybody who sleeps."""
-        return "plain" if self._rotating is None else "exclusive"
+        wake = "plain" if self._rotating is None else "exclusive"
+        return f"{wake}, {self._server.description}" if isinstance(self._server, RawServer) else wake
 
     def opened(self, connection: Served) -> None:
         """Count the connection and let another worker take the next one, unless this one holds the fewest."""
@@ -91,6 +125,8 @@ class Shared:
 
     def beat(self) -> None:
         """Heal a wake-up that was lost with a worker that died between wake-up and accept."""
+        if isinstance(self._server, RawServer):
+            self._server.beat()
         if self._seat is None:
             return
         if self.stage is Stage.ACCEPTING:
@@ -101,6 +137,10 @@ class Shared:
     def waiting(self) -> bool:
         """Return whether a connection waits in the queue."""
         return bool(self._queue.poll(0))
+
+    def hurry(self) -> bool:
+        """Take what waits though the worker is full, if there is a place for it to wait in."""
+        return isinstance(self._server, RawServer) and self._server.take_all()
 
     async def leave(self) -> None:
         """Stop for good. When it returns, every accepted connection has been opened."""
@@ -113,6 +153,8 @@ class Shared:
             await self._seat.close()
             self._seat = self._rotating = None
         await self._server.close()
+        if isinstance(self._server, RawServer):
+            self._server.end()
         self._listener.close()
 
     async def _sit(self, fd: int) -> Seat | Reopening:

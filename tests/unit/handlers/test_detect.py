@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import http.server
+import socketserver
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -40,6 +42,23 @@ def wsgi(environ: object, start_response: object) -> None: ...
 
 
 def blocking(sock: object) -> None: ...
+
+
+def perhaps_a_factory(settings: object = None) -> None: ...
+
+
+def yields(sock: object) -> Iterator[bytes]:
+    yield b""
+
+
+class Blocking:
+    def __call__(self, sock: object) -> None: ...
+
+
+class Request(socketserver.BaseRequestHandler): ...
+
+
+class Packet(socketserver.DatagramRequestHandler): ...
 
 
 def make() -> asyncio.Protocol:
@@ -95,6 +114,7 @@ class Plain: ...
 
 
 STREAMS = [handle, with_option, anything, AsyncCallable(), partial(two, None), AsyncCallable().__call__]
+BLOCKING = [blocking, Blocking(), Blocking().__call__, Request, http.server.SimpleHTTPRequestHandler]
 PROTOCOLS = [Proto, Buffered, Duck, Server(), partial(NeedsArgument, 3), partial(NeedsArgument, limit=3)]
 
 
@@ -111,6 +131,20 @@ def test_stream_handlers_are_found(obj: object, interface: str) -> None:
 def test_protocols_are_found(obj: object, interface: str) -> None:
     """Protocol classes, by inheritance or by shape, and objects that make protocols."""
     assert detect(obj, interface, "h").kind is Kind.PROTOCOL
+
+
+@pytest.mark.parametrize("obj", BLOCKING)
+@pytest.mark.parametrize("interface", ["auto", "threaded"])
+def test_blocking_handlers_are_found(obj: object, interface: str) -> None:
+    """Plain functions of the socket, objects with such a call, socketserver's request handler classes."""
+    assert detect(obj, interface, "h").kind is Kind.THREADED
+
+
+def test_what_could_be_a_factory_is_a_blocking_handler_only_if_told() -> None:
+    """def create_app(settings=None) is not called with a socket unless the user says so."""
+    assert detect(perhaps_a_factory, "threaded", "h").kind is Kind.THREADED
+    with pytest.raises(LoadError):
+        detect(perhaps_a_factory, "auto", "h")
 
 
 @pytest.mark.parametrize("obj", [make, lambda: None, Plain, partial(make_with, 3)])
@@ -138,7 +172,15 @@ REFUSED: list[tuple[object, str, str]] = [
     (AsgiTwo, "auto", "looks like an ASGI application"),
     (wsgi, "auto", "looks like a WSGI application, and this version does not serve those yet"),
     (WsgiApp(), "auto", "looks like a WSGI application"),
-    (blocking, "auto", "this version does not serve blocking handlers yet"),
+    (perhaps_a_factory, "auto", "--interface threaded says that it is none"),
+    (yields, "auto", "generator function"),
+    (yields, "threaded", "generator function"),
+    (Packet, "auto", "its requests are datagrams"),
+    (Plain, "threaded", "def handle(sock)"),
+    (handle, "threaded", "Leave out --interface threaded"),
+    (two, "threaded", "Leave out --interface threaded"),
+    (wsgi, "threaded", "looks like a WSGI application"),
+    (blocking, "stream", "Leave out --interface stream"),
     (generator, "auto", "async generator function"),
     (make, "auto", "add --interface protocol"),
     (make_with, "protocol", "a protocol factory is called without arguments. Give its parameters defaults"),
@@ -162,7 +204,7 @@ def test_what_fits_no_kind_is_refused_with_every_kind_tried(obj: object, interfa
     assert says in f"{caught.value}\n{caught.value.detail}"
     assert str(caught.value).startswith("cannot serve 'h': ")
     tried = [line.partition(":")[0] for line in caught.value.detail.splitlines()]
-    assert tried == (["not stream", "not protocol"] if interface == "auto" else [f"not {interface}"])
+    assert tried == (["not stream", "not protocol", "not threaded"] if interface == "auto" else [f"not {interface}"])
 
 
 def test_called_coroutine_is_refused() -> None:

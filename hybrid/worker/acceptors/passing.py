@@ -1,0 +1,139 @@
+"""``--accept passing``: the parent accepts, and passes the descriptors to the worker with the fewest connections.
+
+The worker has no listener, only its end of a pass channel: each message there brings connections. It says back when it
+takes some (``+``) and when it does not (``-``). What it has not read yet the parent can read back, since it holds this
+end of the channel too: so nothing is lost with a worker, and nobody waits behind one that is stuck.
+
+Source: UNP ch. 30, "TCP Preforked Server, Descriptor Passing"; unix(7) SCM_RIGHTS; recvmsg(2) MSG_CMSG_CLOEXEC.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+from collections.abc import Callable
+
+from hybrid.connection.registry import Served
+from hybrid.shared import messages
+from hybrid.shared.machine import advance
+from hybrid.shared.scoreboard import Cell
+from hybrid.worker.acceptors.acceptor import STAGES, Stage, StageEvent
+from hybrid.worker.acceptors.intake import Hold, Intake
+from hybrid.worker.acceptors.receptions import Reception
+from hybrid.worker.acceptors.thread_door import ThreadDoor
+
+TAKES, TAKES_NONE = b"+", b"-"
+_AT_ONCE = 4
+"""Messages read in one turn of the loop: then others have theirs."""
+
+
+class Passing:
+    """Takes connections off the pass channel. See ``Acceptor`` for what each call promises.
+
+    Runs in: worker, in its loop. Closes: its end of the channel, on :meth:`leave`.
+    """
+
+    name = "passing"
+
+    def __init__(
+        self, channel: socket.socket, intake: Intake, make_reception: Callable[[Passing, ThreadDoor], Reception]
+    ) -> None:
+        self.stage = Stage.NEW
+        self.closed, self.failed = intake.closed, intake.failed
+        self._channel = channel
+        self._intake = intake
+        self._row = intake.registry.row
+        self._received = 0
+        self._loop = asyncio.get_running_loop()
+        self._reception = make_reception(self, ThreadDoor(intake, self.opened))
+        self._queue = select.poll()
+        self._queue.register(channel.fileno(), select.POLLIN)
+
+    @property
+    def mode(self) -> str:
+        """Who serves what the parent passes."""
+        return self._reception.description
+
+    def opened(self, connection: Served) -> None:
+        """Count a connection."""
+        self._intake.opened(connection)
+
+    async def start(self) -> None:
+        """Begin to accept. Raises: nothing: the channel is there."""
+        self._channel.setblocking(False)
+        self._loop.add_reader(self._channel.fileno(), self._on_readable)
+        self._advance(StageEvent.START)
+        self._say(TAKES)
+
+    def park(self, *, owes_nothing: bool = False) -> None:
+        """Ask for no more. What is in the channel already is taken, unless the parent takes it back first."""
+        if self.stage is Stage.ACCEPTING:
+            self._advance(StageEvent.PARK)
+            if self._intake.hold & Hold.NO_DESCRIPTORS:
+                self._loop.remove_reader(self._channel.fileno())  # the kernel closes what it has no number for
+            self._say(TAKES_NONE)
+            self._advance(StageEvent.SETTLED)
+
+    def unpark(self) -> None:
+        """Ask for more."""
+        if self.stage is Stage.AWAY:
+            self._advance(StageEvent.UNPARK)
+            self._loop.add_reader(self._channel.fileno(), self._on_readable)
+            self._say(TAKES)
+
+    def beat(self) -> None:
+        """Let the reception try again what failed."""
+        self._reception.beat()
+
+    def waiting(self) -> bool:
+        """Return whether something is in the channel."""
+        return bool(self._queue.poll(0))
+
+    def hurry(self) -> bool:
+        """Do nothing more: what was passed is taken at once, whatever the limit, for the parent has counted on it."""
+        return self.waiting()
+
+    async def leave(self) -> None:
+        """Stop for good. When it returns, every connection that was taken has been counted."""
+        if self.stage is Stage.GONE:
+            return
+        was_reading = self.stage is not Stage.NEW
+        self.park()
+        self._advance(StageEvent.LEAVE)
+        if was_reading:
+            self._loop.remove_reader(self._channel.fileno())
+            while not self._intake.hold & Hold.NO_DESCRIPTORS and self._take():
+                pass
+        await self._reception.settle()
+        self._reception.end()
+        self._channel.close()
+
+    def _on_readable(self) -> None:
+        for _ in range(_AT_ONCE):
+            if not self._take():
+                return
+
+    def _take(self) -> bool:
+        """Take one message; return whether there was one."""
+        try:
+            data, descriptors = messages.receive_bytes(self._channel, 16)
+        except OSError:  # empty, or out of descriptors: then the kernel has closed what it had no number for
+            return False
+        for fd in descriptors:
+            self._reception.take(socket.socket(fileno=fd))
+        if descriptors:
+            self._received += len(descriptors)
+            self._row[Cell.RECEIVED] = self._received
+        if not data:
+            self._loop.remove_reader(self._channel.fileno())  # the parent is gone; the life pipe says so
+        return bool(data)
+
+    def _say(self, word: bytes) -> None:
+        try:
+            messages.send_bytes(self._channel, word)
+        except OSError:
+            pass  # the parent is gone, or has not read so much that it will look at the cells instead
+
+    def _advance(self, event: StageEvent) -> None:
+        self.stage = advance(STAGES, self.stage, event)

@@ -1,0 +1,156 @@
+"""``--accept reuseport``: a listening socket for each worker; the kernel spreads connections over the sockets.
+
+The parent made the sockets and keeps them, so a queue outlives its worker. But a queue is its worker's alone, and the
+kernel goes on filling it while the worker is parked, full, or gone. So the workers look after each other: who finds,
+once a second or when the parent says that somebody left, a slot that accepts nothing, accepts on its sockets too, in
+the way of ``shared``, until the slot accepts again.
+
+Source: socket(7) SO_REUSEPORT; the kernel's choice is a hash of the connection's addresses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Iterable
+
+from hybrid.connection.registry import Served
+from hybrid.ground.errors import ListenError
+from hybrid.shared.scoreboard import NOT_ACCEPTING, Cell
+from hybrid.worker.acceptors.acceptor import Site, Stage
+from hybrid.worker.acceptors.intake import Intake
+from hybrid.worker.acceptors.raw_accept import any_readable
+from hybrid.worker.acceptors.shared import Shared
+
+_logger = logging.getLogger("hybrid.error")
+
+
+class Orphans:
+    """Which slots' sockets nobody accepts on now. Runs in: worker. Raises: nothing."""
+
+    def __init__(self, site: Site, intake: Intake) -> None:
+        self._foreign = site.foreign
+        self._scoreboard = intake.scoreboard
+
+    def slots(self) -> frozenset[int]:
+        """Return the slots that say they accept nothing, or never had a worker."""
+        used = self._scoreboard.slots_used
+        return frozenset(slot for slot in self._foreign if slot >= used or self._is_away(slot))
+
+    def sockets(self) -> frozenset[socket.socket]:
+        """Return their sockets."""
+        return frozenset(each for slot in self.slots() for each in self._foreign[slot])
+
+    def _is_away(self, slot: int) -> bool:
+        return bool(self._scoreboard.row(slot)[Cell.ACTIVE] & NOT_ACCEPTING)
+
+
+class Reuseport:
+    """Takes connections off the worker's own listeners, and off those that nobody else accepts on.
+
+    Made of one :class:`~hybrid.worker.acceptors.shared.Shared` for each. See ``Acceptor`` for what each call promises.
+    Runs in: worker, in its loop. Closes: its own listeners, on :meth:`leave`.
+    """
+
+    name = "reuseport"
+
+    def __init__(self, site: Site, intake: Intake) -> None:
+        self._site = site
+        self._intake = intake
+        self._orphans = Orphans(site, intake)
+        self._own = [self._acceptor(listener, plain=True) for listener in site.listeners]
+        self._adopted: dict[int, list[Shared]] = {}
+        self._following: asyncio.Task[None] | None = None
+        self._wanted: frozenset[int] = frozenset()
+        self.closed, self.failed = intake.closed, intake.failed
+
+    @property
+    def mode(self) -> str:
+        """``own``, as long as it serves no other slot's sockets."""
+        return "own" if not self._adopted else f"own and {len(self._adopted)} more"
+
+    @property
+    def stage(self) -> Stage:
+        """Where it is in its life."""
+        return self._own[0].stage
+
+    def opened(self, connection: Served) -> None:
+        """Count a connection."""
+        self._intake.opened(connection)
+
+    async def start(self) -> None:
+        """Begin to accept. Raises: ListenError: the loop does not take a listener."""
+        for acceptor in self._own:
+            await acceptor.start()
+
+    def park(self, *, owes_nothing: bool = False) -> None:
+        """Accept no more."""
+        for acceptor in self._everywhere():
+            acceptor.park(owes_nothing=owes_nothing)
+
+    def unpark(self) -> None:
+        """Accept again."""
+        for acceptor in self._everywhere():
+            acceptor.unpark()
+
+    def beat(self) -> None:
+        """Look after lost wake-ups, and after the sockets that nobody accepts on."""
+        for acceptor in self._everywhere():
+            acceptor.beat()
+        if self.stage is Stage.ACCEPTING:
+            self._want(self._orphans.slots())
+
+    def waiting(self) -> bool:
+        """Return whether a connection waits in a queue, of any slot."""
+        sockets = [*self._site.listeners, *(each for some in self._site.foreign.values() for each in some)]
+        return any_readable(sockets)
+
+    def hurry(self) -> bool:
+        """Accept wherever nobody else will, now that everybody leaves."""
+        self._want(frozenset(self._site.foreign))
+        return False
+
+    async def leave(self) -> None:
+        """Stop for good. When it returns, every accepted connection has been opened."""
+        for acceptor in self._own:
+            await acceptor.leave()
+        while self._adopted or self._following is not None:
+            self._want(frozenset())
+            if self._following is not None:
+                await self._following
+
+    # ── other slots' sockets ──
+
+    def _acceptor(self, listener: socket.socket, *, plain: bool) -> Shared:
+        return Shared.for_loop(self.name, self._site.entrance(listener), self._intake, plain=plain)
+
+    def _everywhere(self) -> Iterable[Shared]:
+        return [*self._own, *(each for acceptors in self._adopted.values() for each in acceptors)]
+
+    def _want(self, slots: frozenset[int]) -> None:
+        self._wanted = slots
+        if self._following is None and self._wanted != self._adopted.keys():
+            self._following = asyncio.get_running_loop().create_task(self._follow())
+
+    async def _follow(self) -> None:
+        """Adopt what is wanted, leave what is not, until that is one."""
+        try:
+            while self._wanted != self._adopted.keys():
+                for slot in self._adopted.keys() - self._wanted:
+                    for acceptor in self._adopted.pop(slot):
+                        await acceptor.leave()
+                for slot in self._wanted - self._adopted.keys():
+                    await self._adopt(slot)
+        except ListenError as error:
+            _logger.error("%s The next heartbeat tries again.", error)
+        finally:
+            self._following = None
+
+    async def _adopt(self, slot: int) -> None:
+        acceptors = [self._acceptor(each.dup(), plain=False) for each in self._site.foreign[slot]]
+        for acceptor in acceptors:
+            await acceptor.start()
+            if self.stage is not Stage.ACCEPTING:
+                acceptor.park()
+        self._adopted[slot] = acceptors

@@ -1,0 +1,238 @@
+"""The contract of every model, with real processes: what the pool promises, whoever accepts.
+
+One server for each model and kind of handler, two workers, for all tests that leave it as they found it.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from hybrid.ground.states import Life
+from hybrid.shared.models import MODELS
+from hybrid.shared.procfs import open_descriptors
+from tests.process.conftest import Serve
+from tests.support.clients import ask, crowd, hear, is_cut, say
+from tests.support.eventually import eventually
+from tests.support.parent_hand import Hand, is_away
+from tests.support.server import Server, running
+
+LOOP, THREADED = "tests.apps.knobs:knobs", "tests.apps.blocking:knobs"
+THREADS = "8"
+PAIRS = [
+    *((name, LOOP) for name, model in MODELS.items() if model.loop),
+    *((name, THREADED) for name, model in MODELS.items() if model.threaded),
+]
+OWN_QUEUES = ("reuseport",)
+"""Models in which a worker that does not run keeps those waiting who are in its queue."""
+
+
+def name_of(pair: tuple[str, str]) -> str:
+    return f"{pair[0]}-{'loop' if pair[1] == LOOP else 'threaded'}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A running server, and what it is."""
+
+    model: str
+    target: str
+    server: Server
+
+    def slot_of(self, client: socket.socket) -> int:
+        """Return the slot of the worker that serves this client."""
+        pid = int(ask(client, "pid parent" if self.model == "fork" else "pid"))
+        return next(worker.slot for worker in self.server.workers() if worker.pid == pid)
+
+    def settled(self) -> list[int]:
+        """Wait until both workers serve and nobody is connected; return their pids."""
+        eventually(lambda: sum(worker.active for worker in self.server.workers()) == 0, 10)
+        return self.server.wait_workers(2)
+
+
+@pytest.fixture(scope="module", params=PAIRS, ids=name_of)
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
+    model, target = request.param
+    arguments = ("--accept", model, "--workers", "2", "--bind", "127.0.0.1:0", "--threads", THREADS)
+    log = tmp_path_factory.mktemp("model") / "server.log"
+    with running(target, *arguments, "--graceful-timeout", "5", log=log) as server:
+        yield Case(model, target, server.wait_ready())
+
+
+def freeze(pid: int) -> None:
+    """Stop a process; return when every thread of it stands still."""
+    os.kill(pid, signal.SIGSTOP)
+    stats = [Path(f"/proc/{pid}/task/{task}/stat") for task in os.listdir(f"/proc/{pid}/task")]
+    eventually(lambda: all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in stats))
+
+
+@contextmanager
+def connected(server: Server, count: int) -> Iterator[list[socket.socket]]:
+    """Hold so many connections for the length of a block."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(server.connect()) for _ in range(count)]
+
+
+def test_clients_are_served_and_counted(case: Case) -> None:
+    """Everybody is served, the boot line says how, and the scoreboard counts who is there and who was."""
+    case.settled()
+    server = case.server
+    assert f"accept {case.model} (" in server.log
+    before = sum(worker.accepted for worker in server.workers())
+    with connected(server, 12) as clients:
+        for number, client in enumerate(clients):
+            assert ask(client, f"echo {number}") == str(number)
+        assert sum(worker.active for worker in server.workers()) == 12
+    eventually(lambda: sum(worker.active for worker in server.workers()) == 0)
+    eventually(lambda: sum(worker.accepted for worker in server.workers()) == before + 12)
+
+
+def test_handler_error_costs_its_connection(case: Case) -> None:
+    """The client is cut, the error is logged and counted, the next one is served."""
+    case.settled()
+    server = case.server
+    before = sum(worker.errors for worker in server.workers())
+    with server.connect() as client:
+        say(client, "fail by-design")
+        assert is_cut(client)
+    eventually(lambda: sum(worker.errors for worker in server.workers()) == before + 1)
+    assert "ZeroDivisionError: by-design" in server.log
+    with server.connect() as client:
+        assert ask(client, "echo on") == "on"
+
+
+def test_parked_worker_takes_nothing_until_it_is_unparked(case: Case) -> None:
+    """Parked, it serves whom it has, and newcomers are the other's; un-parked, it takes its part again."""
+    case.settled()
+    server = case.server
+    with Hand(server, 0) as hand:
+        with server.connect() as client:
+            held_by = case.slot_of(client)
+            hand.park()
+            assert ask(client, "echo held") == "held"
+            for _ in range(6):
+                with server.connect() as other:
+                    assert case.slot_of(other) == 1
+            assert ask(client, "echo held") == "held"
+            assert case.slot_of(client) == held_by
+        hand.unpark()
+        eventually(lambda: _one_more_is_of(case, 0), 10)
+
+
+def _one_more_is_of(case: Case, slot: int) -> bool:
+    with connected(case.server, 6) as clients:
+        return slot in [case.slot_of(client) for client in clients]
+
+
+def test_killed_worker_costs_only_whom_it_served(case: Case) -> None:
+    """SIGKILL under load: nobody is refused, nobody hangs, what the others serve goes on."""
+    first, second = case.settled()
+    with crowd(case.server) as people:
+        people.wait_more(20)
+        os.kill(first, signal.SIGKILL)
+        people.wait_more(60)
+        os.kill(second, signal.SIGKILL)
+        people.wait_more(60)
+    assert people.refused == []
+    if case.model != "fork":  # its children outlive their worker
+        assert set(people.lost) <= {first, second, 0}
+    assert len(people.lost) <= 8  # four clients at a time, twice
+    assert not {first, second} & set(case.settled())
+
+
+def test_worker_that_is_terminated_loses_nobody(case: Case) -> None:
+    """SIGTERM to one worker under load: it drains, another takes its place, everybody is served."""
+    for pid in case.settled():
+        with crowd(case.server) as people:
+            people.wait_more(20)
+            os.kill(pid, signal.SIGTERM)
+            people.wait_more(60)
+        assert (people.lost, people.refused) == ([], [])
+        eventually(lambda gone=pid: gone not in case.settled(), 15)  # type: ignore[misc]  # bound now
+
+
+def test_queue_behind_a_killed_worker_is_served(case: Case) -> None:
+    """A worker is frozen while clients come, then killed: those it had not begun to serve are all served."""
+    pids = case.settled()
+    freeze(pids[0])
+    with connected(case.server, 14) as clients:
+        for client in clients:
+            say(client, "echo here")
+        os.kill(pids[0], signal.SIGKILL)
+        assert [hear(client) for client in clients] == ["here"] * len(clients)
+    assert pids[0] not in case.settled()
+
+
+def test_stopped_worker_keeps_nobody_else_waiting(case: Case) -> None:
+    """SIGSTOP: the others serve; but one that holds the lock, or has a queue of its own, has to run again first."""
+    pids = case.settled()
+    freeze(pids[0])
+    try:
+        with connected(case.server, 8) as clients:
+            for client in clients:
+                say(client, "echo here")
+            if case.model.startswith("locked") or case.model in OWN_QUEUES:
+                os.kill(pids[0], signal.SIGCONT)
+            assert [hear(client) for client in clients] == ["here"] * len(clients)
+    finally:
+        os.kill(pids[0], signal.SIGCONT)
+    assert case.settled() == pids
+
+
+def test_worker_short_of_descriptors_leaves_clients_to_the_other(case: Case) -> None:
+    """One worker may open no more files: nobody is cut off, the other one serves, and it comes back."""
+    pids = case.settled()
+    before = resource.prlimit(pids[0], resource.RLIMIT_NOFILE)
+    in_use = len(open_descriptors(pids[0]))
+    resource.prlimit(pids[0], resource.RLIMIT_NOFILE, (in_use + 10, before[1]))
+    try:
+        with connected(case.server, 12) as clients:
+            for number, client in enumerate(clients):
+                assert ask(client, f"echo {number}") == str(number)
+    finally:
+        resource.prlimit(pids[0], resource.RLIMIT_NOFILE, before)
+    assert case.settled() == pids
+    eventually(lambda: not any(is_away(case.server, slot) for slot in (0, 1)), 10)
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=name_of)
+def test_stop_serves_who_is_there_and_who_waits(serve: Serve, pair: tuple[str, str]) -> None:
+    """SIGTERM with a limit reached: open connections go on, and the queue behind them is not cut off."""
+    model, target = pair
+    server = serve(target, "--accept", model, "--workers", "2", "--threads", "1", "--limit-connections", "1")
+    with connected(server, 2) as held:
+        for client in held:
+            assert ask(client, "echo first") == "first"
+        server.signal(signal.SIGTERM)
+        eventually(lambda: all(worker.life is Life.DRAINING for worker in server.workers()))
+        for client in held:
+            assert ask(client, "echo last") == "last"
+    assert server.wait() == 0, server.log
+    assert not server.everyone()
+    assert "error" not in server.log
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=name_of)
+def test_limit_is_kept_and_the_next_client_waits(tmp_path: Path, pair: tuple[str, str]) -> None:
+    """Two workers of one connection each: the third client is served when one of the others has left."""
+    model, target = pair
+    arguments = ("--accept", model, "--workers", "2", "--limit-connections", "1", "--bind", "127.0.0.1:0")
+    with running(target, *arguments, log=tmp_path / "log") as server:
+        server.wait_ready()
+        with connected(server, 3) as (first, second, third):
+            assert ask(first, "echo one") == "one"
+            assert ask(second, "echo two") == "two"
+            say(third, "echo three")
+            assert ask(first, "echo still") == "still"
+            assert sum(worker.active for worker in server.workers()) == 2
+            first.close()
+            assert hear(third) == "three"
+        assert server.stop() == 0

@@ -1,0 +1,94 @@
+"""The parent's hand, borrowed: send a worker records that nothing in this version makes the parent send.
+
+A copy of the parent's end of the worker's channel is taken out of the running parent, so what is tested is the real
+pool. Which of the parent's channels is whose, is found out by trying: who parks, it was.
+Source: pidfd_getfd(2); it needs the right to trace the process, as its own user has.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+
+from hybrid.shared import messages
+from hybrid.shared.messages import Op, Record
+from hybrid.shared.scoreboard import NOT_ACCEPTING, Cell
+from tests.support.eventually import eventually
+from tests.support.server import Server
+
+_PIDFD_GETFD = 438
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Hand:
+    """One worker's channel. Closes: the copy, on leaving ``with``."""
+
+    def __init__(self, server: Server, slot: int) -> None:
+        self._server = server
+        self._slot = slot
+        channels = _channels(server.pid)
+        self._channel = next(channel for channel in channels if self._is_ours(channel))
+        for channel in channels:
+            if channel is not self._channel:
+                channel.close()
+
+    def __enter__(self) -> Hand:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._channel.close()
+
+    def park(self) -> None:
+        """Have the worker accept no more; wait until it says so."""
+        messages.send(self._channel, Record(Op.PARK))
+        eventually(lambda: is_away(self._server, self._slot))
+
+    def unpark(self) -> None:
+        """Have it accept again."""
+        messages.send(self._channel, Record(Op.UNPARK))
+        eventually(lambda: not is_away(self._server, self._slot))
+
+    def _is_ours(self, channel: socket.socket) -> bool:
+        try:
+            messages.send(channel, Record(Op.PARK))
+        except OSError:
+            return False
+        try:
+            eventually(lambda: is_away(self._server, self._slot), 0.1)
+        except AssertionError:
+            messages.send(channel, Record(Op.UNPARK))  # another worker's, perhaps
+            return False
+        messages.send(channel, Record(Op.UNPARK))
+        eventually(lambda: not is_away(self._server, self._slot))
+        return True
+
+
+def is_away(server: Server, slot: int) -> bool:
+    """Return whether the worker says that it takes no connections."""
+    board = server._scoreboard()
+    try:
+        return bool(board.row(slot)[Cell.ACTIVE] & NOT_ACCEPTING)
+    finally:
+        board.close()
+
+
+def _channels(pid: int) -> list[socket.socket]:
+    """Return copies of the SEQPACKET sockets of a process."""
+    pidfd = os.pidfd_open(pid)
+    found = []
+    try:
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            if not os.readlink(f"/proc/{pid}/fd/{name}").startswith("socket:"):
+                continue
+            fd = _libc.syscall(_PIDFD_GETFD, pidfd, int(name), 0)
+            if fd < 0:
+                raise OSError(ctypes.get_errno(), "pidfd_getfd")
+            copy = socket.socket(fileno=fd)
+            if copy.family == socket.AF_UNIX and copy.type & socket.SOCK_SEQPACKET == socket.SOCK_SEQPACKET:
+                found.append(copy)
+            else:
+                copy.close()
+    finally:
+        os.close(pidfd)
+    return found
