@@ -77,16 +77,24 @@ class Engine:
             return
         flight = Flight(sock, special or self._request, begun_s, bool(special))
         self.flights[sock.fileno()] = flight
-        self.epoll.register(sock.fileno(), _READ if self._ask(flight) else select.EPOLLOUT)
+        events = _READ if self._ask(flight) else select.EPOLLOUT
+        if sock.fileno() >= 0:
+            self.epoll.register(sock.fileno(), events)
 
     def _ask(self, flight: Flight) -> bool:
-        """Send the request; return whether it is out. (On loopback a connection is there when connect returns.)"""
+        """Send the request; return whether it is out. (On loopback a connection is there when connect returns.)
+
+        An error is the connection's end, and counted here: who is told of it once is not told again by recv.
+        """
         try:
             flight.sock.send(flight.request)
         except BlockingIOError:
             return False
         except OSError as error:
-            return error.errno != errno.ENOTCONN  # any other one is read, and counted, when it is received
+            if error.errno != errno.ENOTCONN:
+                self.fail(error.errno or -1)
+                self.drop(flight)
+            return False
         return True
 
     def turn(self, wait_s: float) -> None:
@@ -100,9 +108,10 @@ class Engine:
             flight = self.flights.get(descriptor)
             if flight is None:
                 continue
-            if mask & select.EPOLLOUT and self._ask(flight):
-                self.epoll.modify(descriptor, _READ)
-            if mask & ~select.EPOLLOUT:
+            if mask & select.EPOLLOUT:
+                if self._ask(flight):
+                    self.epoll.modify(descriptor, _READ)
+            else:
                 self._receive(flight)
         self._expire()
 
@@ -120,7 +129,7 @@ class Engine:
             self.fail(error.errno or -1)
             self.drop(flight)
             return
-        wanted = self.job.reply.size_bytes if not flight.is_special else 1
+        wanted = 1 if flight.is_special else max(1, self.job.reply.size_bytes)
         if self.job.reply.ends == TO_CLOSE and flight.got_bytes >= wanted:
             self._finish(flight)
         else:

@@ -116,8 +116,8 @@ def _draw_load(axes: Axes, report: Report, rows: list[RowFigures]) -> None:
     axes.barh(range(len(rows)), heights, xerr=errors, color=_colours(rows), error_kw={"lw": 0.8, "ecolor": "#444444"})
     axes.set_xscale("log")
     for place, height in enumerate(heights):
-        at_the_axis = {"transform": axes.get_yaxis_transform(), "va": "center", "color": "white", "fontsize": 8}
-        axes.text(0.01, place, f"{height:.0f}", **at_the_axis)
+        across = axes.get_yaxis_transform()  # x from 0 to 1 over the whole width
+        axes.text(0.01, place, f"{height:.0f}", transform=across, va="center", color="white", fontsize=8)
     title = f"Server CPU for each connection, {report.workers} workers (µs; line: range of the rounds)"
     axes.set_title(title, loc="left")
     _legend(axes, rows)

@@ -193,7 +193,16 @@ def to_json(reports: Sequence[Report]) -> str:
                 if shown[name]:
                     shown[name] |= _variations(getattr(row, name))
         told.append(given)
-    return json.dumps({"version": VERSION, "reports": told}, indent=1)
+    return json.dumps(_brief({"version": VERSION, "reports": told}), indent=1)
+
+
+def _brief(told: Any) -> Any:
+    """Return the same with times to the microsecond: no clock here knows them better."""
+    if isinstance(told, dict):
+        return {name: _brief(value) for name, value in told.items()}
+    if isinstance(told, (list, tuple)):
+        return [_brief(value) for value in told]
+    return round(told, 6) if isinstance(told, float) else told
 
 
 def _derived(whole: Report, row: RowFigures, scenario: str) -> dict[str, Any]:

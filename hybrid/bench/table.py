@@ -142,13 +142,15 @@ def _faults(report: Report) -> Table:
         found = (row.kill, row.drain, row.blocked)
         if any(found):
             rows.append((*_design(row.design), *(cell for each in found for cell in _casualties(each))))
-    notes = (
+    notes = [
         f"At {STRIKE_PER_S:.0f} connections/s a worker, frozen 150 ms, is killed, or drained; at {BLOCKED_PER_S:.0f}/s "
         "a request blocks its worker for 0.5 s, every 0.6 s. Less where the server would not keep up: then / rate.",
         "lost: refused, reset, cut short or timed out. waited: served after more than 100 ms.",
-    )
+    ]
+    if any(each and each.behind for row in report.rows for each in (row.kill, row.drain, row.blocked)):
+        notes.append("!: the clients fell behind their schedule.")
     columns = (*_DESIGN, "kill: lost", "waited", "drain: lost", "waited", "blocked: lost", "waited")
-    return Table("A worker that goes, or stands still", columns, tuple(rows), notes)
+    return Table("A worker that goes, or stands still", columns, tuple(rows), tuple(notes))
 
 
 def _casualties(found: Casualties | None) -> tuple[str, str]:

@@ -1,9 +1,9 @@
 """Shared pieces of the benchmarks: servers as pinned processes, their CPU, ratios with an interval.
 
 A figure is *server* CPU (user and system, whole process tree) per unit of work. A wall-clock figure on a machine that
-does other things too says little; the kernel's run-time accounting says what the
-work cost (:mod:`hybrid.bench.measure`). Candidates are measured in turn within every round, so that a slow minute of the machine hits all of them,
-and are compared by the ratios of the rounds, never by two medians of different moments.
+does other things too says little; the kernel's run-time accounting says what the work cost
+(:mod:`hybrid.bench.measure`). Candidates are measured in turn within every round, so that a slow minute of the machine
+hits all of them, and are compared by the ratios of the rounds, never by two medians of different moments.
 """
 
 from __future__ import annotations

@@ -1,0 +1,132 @@
+"""``hybrid-bench`` on real servers: its JSON, its errors, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hybrid.bench.measure import tree
+from tests.support.eventually import eventually
+from tests.support.server import ROOT, is_alive
+
+COMMAND = [sys.executable, "-m", "hybrid.cli.bench"]
+SMALL = ("--rounds", "1", "--for-s", "0.1", "--connections", "20", "--rate", "500")
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return subprocess.run([*COMMAND, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=50)
+
+
+def test_comparison_measures_every_model_asked_for() -> None:
+    """CPU, distribution of a burst and of held connections, with the baseline, as JSON."""
+    done = bench("accept", "--models", "shared,shared=plain", "--workers", "2", *SMALL, "--json")
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    (report,) = json.loads(done.stdout)["reports"]
+    rows = {row["design"]["name"]: row for row in report["rows"]}
+    assert rows.keys() == {"one-loop", "shared", "shared=plain"}
+    for row in rows.values():
+        assert row["load"]["derived"]["cpu_us"] > 0 and row["load"]["latencies"]["count"] > 0
+        assert row["load"]["lost"] == row["light"]["lost"] == 0
+        assert sum(row["burst"]["counts"]) == 20 and sum(row["held"]["first"]["counts"]) == 20
+    assert sum(rows["shared"]["held"]["again"]["counts"]) >= 20
+    assert rows["shared"]["load"]["derived"]["against_reference"]["median"] > 0
+
+
+def test_users_handler_is_asked_and_misfits_are_reported() -> None:
+    """An echo does not close: the reply is what came back. A model of the other kind is named with the reason."""
+    done = bench(
+        *("accept", "--handler", "examples/echo.py:echo", "--models", "shared,fork", "--scenario", "light"),
+        *("--workers", "2", *SMALL, "--request", r"hello\n"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "examples/echo.py:echo: 1 rounds of 0.1 s" in done.stdout
+    assert "cannot serve a handler that runs in the event loop" in done.stdout
+    assert "from 1 round: measure at least 6" in done.stdout
+
+
+def test_steady_load_on_a_handler() -> None:
+    """Messages, percentiles, CPU, memory of a worker and of a connection."""
+    done = bench(
+        *("handler", "examples/echo.py:echo", "--workers", "1", "--connections", "8", "--idle", "50"),
+        *("--rounds", "2", "--for-s", "0.2", "--json"),
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    told = json.loads(done.stdout)
+    assert told["kind"] == "stream" and told["reply"] == {"ends": "bytes", "size_bytes": 6}
+    assert told["lost"] == 0 and told["latencies"]["count"] > 100
+    assert min(told["cpu_us"]) > 0 and told["worker_bytes"] > 1_000_000 and told["idle"] == 50
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["handler", "examples/fetch.py:fetch", "--request", r"1\n"], 2, "hybrid-bench accept --handler"),
+        (["handler", "examples/nobody.py:echo"], 4, "nobody.py does not exist"),
+        (["accept", "--handler", "examples/nobody.py:echo"], 4, "nobody.py does not exist"),
+        (["accept", "--rounds", "many"], 2, "--rounds"),
+    ],
+)
+def test_failure_is_one_line_and_a_code(arguments: list[str], code: int, words: str) -> None:
+    """No traceback; the codes are hybrid-serve's."""
+    done = bench(*arguments)
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    assert done.stderr.startswith("hybrid-bench: error: ") and words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def running_bench() -> tuple[subprocess.Popen[str], set[int]]:
+    """Start a long comparison; return it and every process of it, once workers are among them."""
+    arguments = ["accept", "--models", "shared", "--workers", "2", "--rounds", "100"]
+    process = subprocess.Popen([*COMMAND, *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    # Two clients, and twice a parent, a mold and their workers.
+    everyone = eventually(lambda: found if len(found := set(tree(process.pid))) >= 10 else set(), 20)
+    return process, everyone
+
+
+def end(process: subprocess.Popen[str], everyone: set[int]) -> str:
+    """Wait for the end; whatever the test found, leave nothing behind. Return what was said."""
+    try:
+        _, said = process.communicate(timeout=20)
+        eventually(lambda: not [pid for pid in everyone if is_alive(pid)], 10)
+        return said
+    finally:
+        for pid in everyone:
+            if is_alive(pid):
+                os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_bench_leaves_no_process_behind(number: signal.Signals) -> None:
+    """Servers, workers and clients end; the code is the shell's for the signal."""
+    process, everyone = running_bench()
+    process.send_signal(number)
+    said = end(process, everyone)
+    assert process.returncode == 128 + number and "nothing is left running" in said
+
+
+def test_killed_bench_leaves_no_process_behind() -> None:
+    """Nobody can clean up then but the kernel: it tells the servers, and the clients' input ends."""
+    process, everyone = running_bench()
+    process.kill()
+    end(process, everyone)
+
+
+def test_picture_is_written(tmp_path: Path) -> None:
+    """A file that is the picture asked for; without matplotlib, an error that says what to install."""
+    path = tmp_path / "picture.svg"
+    arguments = ["accept", "--models", "shared", "--scenario", "burst,load", "--workers", "2", *SMALL]
+    done = bench(*arguments, "--plot", str(path))
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        assert done.returncode == 2 and "pip install 'hybrid[plot]'" in done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    assert path.read_text(encoding="utf-8").lstrip().startswith("<?xml") and "one-loop" in path.read_text()
