@@ -7,6 +7,7 @@ import re
 import pytest
 
 import hybrid
+from hybrid.cli.bench_options import COMMANDS
 from hybrid.connection.connection import Connection
 from hybrid.ground.errors import ExitCode
 from hybrid.parent.main import INTENTS, UNUSED
@@ -74,6 +75,7 @@ def test_named_files_exist(page: Page) -> None:
 def test_named_options_exist(page: Page) -> None:
     """``--option`` in inline code is an option of ours."""
     known = {"--help", "--version", "-h", *(flag for each in all_options() for flag in (each.flag, *each.aliases))}
+    known |= {each.flag for _help, options in COMMANDS.values() for each in options}
     known |= {each.flag.replace("--", "--no-", 1) for each in all_options() if each.is_switch}
     named = {flag for code in page.inline_code if code.startswith("--") for flag in re.findall(r"--[a-z-]+", code)}
     assert named <= known
