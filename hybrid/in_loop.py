@@ -28,6 +28,7 @@ from hybrid.own_process import Interrupted, OwnSignals, own_loggers, own_process
 from hybrid.parent.house import asked_size, tell_ready_fd
 from hybrid.parent.pid_file import PidFile
 from hybrid.shared import listeners as sockets
+from hybrid.shared import models
 from hybrid.shared.keywords import speaking_keywords
 from hybrid.shared.loader import LoadedTarget, is_async, load
 from hybrid.shared.log_line import LogWriter
@@ -87,7 +88,8 @@ class InLoopServer:
     # ── the boot, in three steps ──
 
     def _load(self) -> None:
-        """Import what is served. Raises: UsageError: it was entered before; LoadError."""
+        """Import what is served. Raises: UsageError: it was entered before, or needs a pool; LoadError."""
+        models.check_pool(self._settings.bind.accept, 0)
         if self._app is not None:
             raise entered_twice()
         target, factory = self._settings.app.target, self._settings.app.factory
@@ -105,6 +107,8 @@ class InLoopServer:
         try:
             self._addresses = tuple(listener.address for listener in self._listeners)
             self._scoreboard = Scoreboard.create(1, monotonic_ns())
+            if bind.accept == "locked=robust":
+                self._scoreboard.make_mutex()
             row = self._scoreboard.use_slot(0)
             row[Cell.PID], row[Cell.LIFE] = os.getpid(), Life.STARTING
             plan = ServicePlan.of(self._settings, self._app, Worker(addresses=self._addresses))

@@ -12,6 +12,7 @@ from typing import Any
 
 from hybrid.ground.errors import UsageError
 from hybrid.shared.bind_grammar import check_shared_port
+from hybrid.shared import models
 from hybrid.shared.option_values import join_address, refuse
 from hybrid.shared.options import COMMAND, DEFAULT, Level, Option, Origin, Value, all_options
 from hybrid.shared.settings import Launch, Settings
@@ -37,7 +38,11 @@ def assemble(given: Values, directory: str, launch: Launch) -> tuple[Settings, t
             groups.setdefault(option.group, {})[option.field] = absolute(option, value, directory)
     bind, bind_origins = resolve_bind(given, launch.listen_fds)
     groups["bind"]["bind"] = tuple(_absolute_bind(each, directory) for each in bind)
-    if groups["bind"]["accept"] == "reuseport":
+    accept, interface = groups["bind"]["accept"], groups["app"]["interface"]
+    models.check_pool(accept, groups["worker"]["workers"])
+    if interface != "auto":  # else the worker looks at the object first
+        models.resolve(accept, threaded=interface == "threaded")
+    if accept == "reuseport":
         check_shared_port(bind)
     empty = Settings()
     settings = replace(

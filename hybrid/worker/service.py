@@ -170,8 +170,8 @@ class Service:
         most = descriptors.connection_limit()
         if limit == "auto":
             limit = min(most, AUTO_LIMITS.get(accept, most))
-        if handler.kind is Kind.THREADED and accept in ("passing", "threads=main"):
-            limit = min(int(limit), self._threads)  # the loop takes them for threads: no more than can be served
+        if handler.kind is Kind.THREADED and accept in ("passing", "threads=main", "reuseport"):
+            limit = min(int(limit), self._threads)  # what waits for a thread waits where another worker can take it
         return Intake(registry, self._scoreboard, int(limit))
 
     @property

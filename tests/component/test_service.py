@@ -37,6 +37,7 @@ class Room:
             lifespan=lifespan,
             accept="shared",
             backlog=64,
+            threads="auto",
             limit_connections="auto",
             worker=self.worker,
         )

@@ -139,13 +139,10 @@ class AcceptThreads:
 
     def _hand_over(self, sock: socket.socket) -> None:
         """Have the loop open a connection, and wait until it has. Runs in: the thread of the crew."""
-        is_open = threading.Event()
-        self._loop.call_soon_threadsafe(self._open, sock, is_open)
-        is_open.wait()
-
-    def _open(self, sock: socket.socket, is_open: threading.Event) -> None:
         assert self._reception is not None
-        self._reception.open(sock).add_done_callback(lambda _task: is_open.set())
+        is_open = threading.Event()
+        self._loop.call_soon_threadsafe(self._reception.take, sock, is_open.set)
+        is_open.wait()
 
     def _accept_now(self, listener: socket.socket) -> socket.socket | None:
         try:

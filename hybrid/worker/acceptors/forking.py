@@ -31,6 +31,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from hybrid.handlers.threaded import BlockingEndpoint
+from hybrid.worker.acceptors.receptions import nothing
 
 _logger = logging.getLogger("hybrid.error")
 _EVERY_SIGNAL = signal.valid_signals()
@@ -84,11 +85,12 @@ class ForkReception:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[ForkedConnection] = deque()
 
-    def take(self, sock: socket.socket) -> None:
+    def take(self, sock: socket.socket, counted: Callable[[], None] = nothing) -> None:
         """Count it, and fork its child."""
         sock.setblocking(True)
         connection = ForkedConnection(self, sock)
         self._endpoint.door.opened(connection)
+        counted()
         self._waiting.append(connection)
         self._fork_waiting()
 

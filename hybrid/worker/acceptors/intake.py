@@ -58,6 +58,7 @@ class Intake:
         self._slots_used = 0
         self._column = scoreboard.active_column()
         self._limit = registry.limit = limit
+        registry.flush()  # the parent that passes connections keeps the limit, too
         self._low = limit - min(16, limit // 32)  # below it a full worker takes connections again
         self._recheck_at = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -168,8 +169,10 @@ class Intake:
         )
 
     def beat(self) -> None:
-        """Look at what no event tells."""
+        """Look at what no event tells: descriptors, a limit that threads have reached, queues."""
         self.check()
+        if self.registry.active >= self._limit:
+            self._fill(self.registry.active)
         for acceptor in self.acceptors:
             acceptor.beat()
 
@@ -182,10 +185,13 @@ class Intake:
 
     def _took(self, active: int) -> None:
         if active >= self._limit:
-            self._stop(Hold.FULL, owes_nothing=True)
-            self.warn(f"connection limit reached: {active} are open; new connections wait for other workers")
+            self._fill(active, owes_nothing=True)
         if self.registry.accepted >= self._recheck_at:
             self.check()
+
+    def _fill(self, active: int, *, owes_nothing: bool = False) -> None:
+        self._stop(Hold.FULL, owes_nothing=owes_nothing)
+        self.warn(f"connection limit reached: {active} are open; new connections wait for other workers")
 
     def gave(self) -> None:
         """Look whether the connection that was just closed is what a hold waits for. In the loop."""

@@ -1,8 +1,9 @@
 """``--accept passing``: the parent accepts, and passes the descriptors to the worker with the fewest connections.
 
 The worker has no listener, only its end of a pass channel: each message there brings connections. It says back when it
-takes some (``+``) and when it does not (``-``). What it has not read yet the parent can read back, since it holds this
-end of the channel too: so nothing is lost with a worker, and nobody waits behind one that is stuck.
+takes some (``+``) and when it does not (``-``). What it has not read yet the parent reads back, since it holds this end
+of the channel too: so nothing is lost with a worker, nobody waits behind one that is stuck, and a worker that takes no
+more may simply stop reading.
 
 Source: UNP ch. 30, "TCP Preforked Server, Descriptor Passing"; unix(7) SCM_RIGHTS; recvmsg(2) MSG_CMSG_CLOEXEC.
 """
@@ -67,16 +68,15 @@ class Passing:
         self._say(TAKES)
 
     def park(self, *, owes_nothing: bool = False) -> None:
-        """Ask for no more. What is in the channel already is taken, unless the parent takes it back first."""
+        """Read no more, and say so: the parent takes back what is in the channel."""
         if self.stage is Stage.ACCEPTING:
             self._advance(StageEvent.PARK)
-            if self._intake.hold & Hold.NO_DESCRIPTORS:
-                self._loop.remove_reader(self._channel.fileno())  # the kernel closes what it has no number for
+            self._loop.remove_reader(self._channel.fileno())
             self._say(TAKES_NONE)
             self._advance(StageEvent.SETTLED)
 
     def unpark(self) -> None:
-        """Ask for more."""
+        """Read, and ask for more."""
         if self.stage is Stage.AWAY:
             self._advance(StageEvent.UNPARK)
             self._loop.add_reader(self._channel.fileno(), self._on_readable)
@@ -91,27 +91,25 @@ class Passing:
         return bool(self._queue.poll(0))
 
     def hurry(self) -> bool:
-        """Do nothing more: what was passed is taken at once, whatever the limit, for the parent has counted on it."""
-        return self.waiting()
+        """Take what is in the channel, whatever the limit: there is nobody else to pass it to. Return whether any was."""
+        taken = False
+        while not self._intake.hold & Hold.NO_DESCRIPTORS and self._take():  # the kernel closes what gets no number
+            taken = True
+        return taken
 
     async def leave(self) -> None:
         """Stop for good. When it returns, every connection that was taken has been counted."""
         if self.stage is Stage.GONE:
             return
-        was_reading = self.stage is not Stage.NEW
         self.park()
         self._advance(StageEvent.LEAVE)
-        if was_reading:
-            self._loop.remove_reader(self._channel.fileno())
-            while not self._intake.hold & Hold.NO_DESCRIPTORS and self._take():
-                pass
         await self._reception.settle()
         self._reception.end()
         self._channel.close()
 
     def _on_readable(self) -> None:
         for _ in range(_AT_ONCE):
-            if not self._take():
+            if self.stage is not Stage.ACCEPTING or not self._take():
                 return
 
     def _take(self) -> bool:
@@ -121,13 +119,15 @@ class Passing:
         except OSError:  # empty, or out of descriptors: then the kernel has closed what it had no number for
             return False
         for fd in descriptors:
-            self._reception.take(socket.socket(fileno=fd))
-        if descriptors:
-            self._received += len(descriptors)
-            self._row[Cell.RECEIVED] = self._received
+            self._reception.take(socket.socket(fileno=fd), self._count)
         if not data:
             self._loop.remove_reader(self._channel.fileno())  # the parent is gone; the life pipe says so
         return bool(data)
+
+    def _count(self) -> None:
+        """Tell the parent that one is not on its way any more: it is in ``ACTIVE`` now, so its load stays right."""
+        self._received += 1
+        self._row[Cell.RECEIVED] = self._received
 
     def _say(self, word: bytes) -> None:
         try:

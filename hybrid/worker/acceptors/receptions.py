@@ -15,6 +15,7 @@ import logging
 import socket
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from hybrid.handlers.threaded import BlockingConnection, BlockingEndpoint
@@ -24,14 +25,18 @@ from hybrid.worker.acceptors.crew import Crew
 _logger = logging.getLogger("hybrid.error")
 
 
+def nothing() -> None:
+    """Do nothing."""
+
+
 class Reception(Protocol):
     """Takes accepted sockets. Runs in: worker, in its loop. Closes: every socket that it is given. Never raises."""
 
     description: str
     """Who serves them, for the boot line."""
 
-    def take(self, sock: socket.socket) -> None:
-        """Have the connection served; it is counted when this returns, or a few turns of the loop later."""
+    def take(self, sock: socket.socket, counted: Callable[[], None] = nothing) -> None:
+        """Have the connection served, and call ``counted`` when it is counted, or lost: now or a few turns later."""
         ...
 
     def beat(self) -> None:
@@ -57,24 +62,21 @@ class LoopReception:
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[object]] = set()
 
-    def take(self, sock: socket.socket) -> None:
+    def take(self, sock: socket.socket, counted: Callable[[], None] = nothing) -> None:
         """Begin to open it."""
-        self.open(sock)
-
-    def open(self, sock: socket.socket) -> asyncio.Task[object]:
-        """Begin to open it; return the task that ends when it is open."""
         sock.setblocking(False)
-        task: asyncio.Task[object] = self._loop.create_task(self._connect(sock))
+        task: asyncio.Task[object] = self._loop.create_task(self._open(sock, counted))
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
-        return task
 
-    async def _connect(self, sock: socket.socket) -> None:
+    async def _open(self, sock: socket.socket, counted: Callable[[], None]) -> None:
         try:
             await self._loop.connect_accepted_socket(self._factory, sock)
         except OSError as error:
             sock.close()  # it was reset before it was served: nobody is there to be told
             _logger.debug("a connection ended before it was served: %s", error)
+        finally:
+            counted()
 
     def beat(self) -> None:
         """Do nothing."""
@@ -97,11 +99,12 @@ class CrewReception:
         self.description = crew.description
         crew.join()
 
-    def take(self, sock: socket.socket) -> None:
+    def take(self, sock: socket.socket, counted: Callable[[], None] = nothing) -> None:
         """Count it, and have a thread serve it when one is free."""
         sock.setblocking(True)
         connection = self._endpoint.connection(sock)
         self._endpoint.door.opened(connection)
+        counted()
         self._crew.give(connection)
 
     def beat(self) -> None:
@@ -129,11 +132,12 @@ class ThreadReception:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[BlockingConnection] = deque()
 
-    def take(self, sock: socket.socket) -> None:
+    def take(self, sock: socket.socket, counted: Callable[[], None] = nothing) -> None:
         """Count it, and start its thread."""
         sock.setblocking(True)
         connection = self._endpoint.connection(sock)
         self._endpoint.door.opened(connection)
+        counted()
         self._waiting.append(connection)
         self._start()
 

@@ -1,0 +1,212 @@
+"""Blocking handlers: how many at a time, what a drain does to them, and what a process for each client is good for."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from hybrid.ground.states import Life
+from hybrid.shared.procfs import open_descriptors
+from tests.process.conftest import Serve
+from tests.support.clients import ask, hear, is_cut, say
+from tests.support.eventually import eventually
+from tests.support.server import Server, children, is_alive
+
+KNOBS = "tests.apps.blocking:knobs"
+THREADED = ("threads", "threads=mutex", "threads=main", "locked=fcntl", "passing", "thread")
+
+
+def asked_one_by_one(server: Server, word: str, count: int) -> list[str]:
+    """Ask ``count`` clients who are there together; return their answers."""
+    with ExitStack() as stack:
+        return [ask(stack.enter_context(server.connect()), word) for _ in range(count)]
+
+
+def test_blocking_function_is_served_by_threads_of_its_own_accord(serve: Serve) -> None:
+    """def handle(sock): detected, and the boot line says kind, model and threads."""
+    server = serve(KNOBS, "--workers", "1")
+    assert "serves threaded handler knobs on" in server.log
+    assert "accept threads (16 threads)" in server.log
+    assert len(set(asked_one_by_one(server, "thread", 16))) == 16
+
+
+@pytest.mark.parametrize("model", ["threads", "threads=mutex", "threads=main", "locked=robust", "passing"])
+def test_as_many_at_a_time_as_there_are_threads(serve: Serve, model: str) -> None:
+    """Three threads: three clients together, each in its own thread; the fourth is served when one has left."""
+    server = serve(KNOBS, "--workers", "1", "--accept", model, "--threads", "3")
+    with ExitStack() as stack:
+        clients = [stack.enter_context(server.connect()) for _ in range(4)]
+        assert len({ask(client, "thread") for client in clients[:3]}) == 3
+        say(clients[3], "thread")
+        assert ask(clients[0], "echo still here") == "still here"
+        clients[0].close()
+        assert hear(clients[3]).isdigit()
+
+
+def test_thread_for_each_connection(serve: Serve) -> None:
+    """--accept thread: no fixed number, a new thread each, gone with its client."""
+    server = serve(KNOBS, "--workers", "1", "--accept", "thread")
+    (pid,) = server.ready_pids()
+    before = len(os.listdir(f"/proc/{pid}/task"))
+    assert len(set(asked_one_by_one(server, "thread", 20))) == 20
+    eventually(lambda: len(os.listdir(f"/proc/{pid}/task")) == before)
+
+
+def test_request_handler_classes_of_the_standard_library(serve: Serve) -> None:
+    """socketserver and http.server classes run as they are, on any model for blocking handlers."""
+    server = serve("tests.apps.blocking:Lines", "--workers", "2", "--accept", "locked=fcntl")
+    assert server.echoes(b"one line\n")
+    server = serve("tests.apps.blocking:Web", "--workers", "1")
+    with server.connect() as client:
+        client.sendall(b"GET /where HTTP/1.0\r\n\r\n")
+        said = b"".join(iter(lambda: client.recv(65536), b"")).decode()
+    assert said.startswith("HTTP/1.0 200 OK")
+    assert said.endswith(f"/where {server.ready_pids()[0]}\n")
+
+
+@pytest.mark.parametrize("model", THREADED)
+def test_drain_shows_a_blocking_handler_the_end_of_its_stream(serve: Serve, model: str) -> None:
+    """When the grace is over it reads the end, as if its peer had finished, and its last words are delivered."""
+    server = serve(KNOBS, "--workers", "1", "--accept", model, "--graceful-timeout", "0.2")
+    with server.connect() as client:
+        assert ask(client, "hold") == "holding"
+        server.signal(signal.SIGTERM)
+        assert hear(client) == "ended"
+        assert is_cut(client)
+    assert server.wait() == 0, server.log
+    assert "1 were cancelled, 0 cut" in server.log
+
+
+@pytest.mark.parametrize("model", THREADED)
+def test_handler_that_does_not_read_is_cut_and_left_behind(serve: Serve, model: str) -> None:
+    """A thread cannot be cancelled: its connection is cut, and the worker leaves without it, in time and with 0."""
+    server = serve(KNOBS, "--workers", "1", "--accept", model, "--graceful-timeout", "0.2")
+    with server.connect() as client:
+        assert ask(client, "stubborn") == "holding"
+        server.signal(signal.SIGTERM)
+        assert is_cut(client)
+    assert server.wait() == 0, server.log
+    assert "1 were cancelled, 1 cut" in server.log
+    assert "SIGKILL" not in server.log
+
+
+@pytest.mark.parametrize("model", [*THREADED, "fork"])
+def test_who_waits_for_a_thread_is_served_before_the_stop(serve: Serve, model: str) -> None:
+    """SIGTERM with every thread busy and a client in the queue behind: it is served when a thread is free."""
+    limits = ("--threads", "1", "--limit-connections", "1")
+    server = serve(KNOBS, "--workers", "1", "--accept", model, *limits)
+    with server.connect() as first, server.connect() as second:
+        assert ask(first, "echo first") == "first"
+        say(second, "echo second")
+        server.signal(signal.SIGTERM)
+        eventually(lambda: server.workers()[0].life is Life.DRAINING)
+        assert ask(first, "echo still") == "still"
+        first.close()
+        assert hear(second) == "second"
+    assert server.wait() == 0, server.log
+
+
+def test_exit_in_a_handler_costs_its_connection(serve: Serve) -> None:
+    """sys.exit() in a thread of the crew ends a connection, not the thread, not the worker."""
+    server = serve(KNOBS, "--workers", "1", "--threads", "1")
+    (pid,) = server.ready_pids()
+    for _ in range(3):
+        with server.connect() as client:
+            say(client, "raise-exit 3")
+            assert is_cut(client)
+    with server.connect() as client:
+        assert ask(client, "pid") == str(pid)
+    assert "sys.exit" in server.log
+
+
+# ── a process for each client ──
+
+
+def fork_server(serve: Serve, *arguments: str) -> Server:
+    return serve(KNOBS, "--accept", "fork", *arguments)
+
+
+def test_child_that_crashes_harms_nobody(serve: Serve) -> None:
+    """A segmentation fault in one client's process: logged and counted, the worker and the others live."""
+    server = fork_server(serve, "--workers", "1")
+    (pid,) = server.ready_pids()
+    with server.connect() as bystander:
+        child = int(ask(bystander, "pid"))
+        assert ask(bystander, "pid parent") == str(pid)
+        assert child != pid
+        with server.connect() as client:
+            say(client, "segfault")
+            assert is_cut(client)
+        eventually(lambda: "died of SIGSEGV" in server.log)
+        assert ask(bystander, "echo unharmed") == "unharmed"
+    eventually(lambda: server.workers()[0].errors == 1)
+    assert server.ready_pids() == [pid]
+
+
+def test_children_are_reaped(serve: Serve) -> None:
+    """No zombie is left of the children that have served."""
+    server = fork_server(serve, "--workers", "1")
+    (pid,) = server.ready_pids()
+    asked_one_by_one(server, "pid", 10)
+    eventually(lambda: server.workers()[0].active == 0)
+    lists = [Path(f"/proc/{pid}/task/{task}/children") for task in os.listdir(f"/proc/{pid}/task")]
+    assert [each.read_text() for each in lists] == [""] * len(lists)
+
+
+def test_child_holds_nothing_that_others_wait_for(serve: Serve) -> None:
+    """It has its connection, not the listener, and not the other clients' connections."""
+    server = fork_server(serve, "--workers", "1")
+    with server.connect() as first, server.connect() as second:
+        pids = [int(ask(client, "pid")) for client in (first, second)]
+        sockets = [{what for _fd, what in open_descriptors(pid) if what.startswith("socket:")} for pid in pids]
+        assert [len(each - sockets[1 - index]) for index, each in enumerate(sockets)] == [1, 1]
+        of_the_pool = {what for _fd, what in open_descriptors(server.pid)}  # the listener, the worker's channel
+        assert not sockets[0] & of_the_pool
+        first.close()
+        eventually(lambda: not is_alive(pids[0]))
+        assert ask(second, "echo here") == "here"
+
+
+def test_children_of_a_killed_worker_finish(serve: Serve) -> None:
+    """SIGKILL of a worker does not reach the clients whose children serve them."""
+    server = fork_server(serve, "--workers", "1")
+    (pid,) = server.ready_pids()
+    with server.connect() as client:
+        child = int(ask(client, "pid"))
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: pid not in server.ready_pids() and server.ready_pids())
+        assert ask(client, "echo unharmed") == "unharmed"
+        assert ask(client, "pid parent") == str(server.pid)
+    eventually(lambda: child not in children(server.pid) and not is_alive(child))
+
+
+def test_drain_terminates_and_then_kills_children(serve: Serve) -> None:
+    """When the grace is over a child gets SIGTERM, whose default ends it; nobody is left behind."""
+    server = fork_server(serve, "--workers", "1", "--graceful-timeout", "0.2")
+    with server.connect() as client:
+        assert ask(client, "stubborn") == "holding"
+        server.signal(signal.SIGTERM)
+        assert is_cut(client)
+    assert server.wait() == 0, server.log
+    assert not server.everyone()
+    assert re.search(r"drained: 1 connections were open, 1 were cancelled, 0 cut", server.log)
+
+
+def test_orphaned_child_ends_with_the_pool(serve: Serve) -> None:
+    """Worker and parent are killed: the child's own watchdog ends it when the grace has passed."""
+    server = fork_server(serve, "--workers", "1", "--graceful-timeout", "0")
+    (pid,) = server.ready_pids()
+    client: socket.socket
+    with server.connect() as client:
+        child = int(ask(client, "pid"))
+        os.kill(pid, signal.SIGKILL)
+        os.kill(server.pid, signal.SIGKILL)
+        assert ask(client, "echo still") == "still"
+        eventually(lambda: not is_alive(child), 15)
+        assert is_cut(client)
