@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from hybrid.parent import pool as p
 from hybrid.parent.draft import LIVING
-from hybrid.parent.reception import Reception
+from hybrid.parent.porter import Porter
 from hybrid.parent.sizing import CpuFacts, MemoryFacts
 from hybrid.parent.spawn import Child
 from hybrid.parent.watch import Watch
@@ -34,7 +34,7 @@ class Children:
     Runs in: parent. Closes: each child's descriptors, when it is forgotten.
     """
 
-    def __init__(self, watch: Watch, events: deque[p.Event], pool: Callable[[], p.Pool], reception: Reception) -> None:
+    def __init__(self, watch: Watch, events: deque[p.Event], pool: Callable[[], p.Pool], porter: Porter) -> None:
         self.mold: Child | None = None
         self.workers: dict[int, Child] = {}
         self.served = Report()
@@ -42,7 +42,7 @@ class Children:
         self._watch = watch
         self._events = events
         self._pool = pool
-        self._reception = reception
+        self._porter = porter
 
     def all(self) -> list[Child]:
         """Return every child that has not been reaped."""
@@ -124,7 +124,7 @@ class Children:
             return
         self._watch.add(child.pidfd, lambda: self._reap_worker(slot, ticket))
         self._watch.add(child.channel.fileno(), lambda: self._on_worker(slot, ticket))
-        self._reception.adopted(slot)
+        self._porter.adopted(slot)
         self._events.append(p.Forked(slot, ticket, pid))
 
     def _on_worker(self, slot: int, ticket: int) -> None:
@@ -151,12 +151,12 @@ class Children:
         if left is not None:
             self._watch.hear_out(child.channel.fileno(), LAST_WORDS)  # READY and the exit may have come in one poll
             self._watch.drop(child.pidfd)
-            self._reception.gone(slot)  # before anybody is asked for in its place
+            self._porter.gone(slot)  # before anybody is asked for in its place
             self._events.append(p.WorkerExited(slot, ticket, left, boot_report.read(child.report_fd)))
 
     def forget_worker(self, slot: int) -> None:
         """Let go of the worker that was in ``slot``, reaped or never forked."""
-        self._reception.gone(slot)
+        self._porter.gone(slot)
         child = self.workers.pop(slot, None)
         if child is not None:
             self._watch.drop(child.channel.fileno())

@@ -68,13 +68,16 @@ class House:
             pid_file = PidFile(process.pid_file)
             pid_file.write()
             self._undo.callback(pid_file.remove)
-        self.listeners = sockets.open_listeners(bind.bind, bind.backlog, bind.uds_mode, self.settings.launch.listen_fds)
+        inherited, is_shared = self.settings.launch.listen_fds, bind.accept == "reuseport"
+        self.listeners = sockets.open_listeners(bind.bind, bind.backlog, bind.uds_mode, inherited, share_port=is_shared)
         self._undo.callback(self.close_listeners)
         self.life_read, self._life_write = os.pipe2(os.O_CLOEXEC)
         self._undo.callback(os.close, self.life_read)
         self._undo.callback(os.close, self._life_write)
         self.scoreboard = Scoreboard.create(MOST_WORKERS, monotonic_ns())
         self._undo.callback(self.scoreboard.close)
+        if bind.accept == "locked=robust":
+            self.scoreboard.make_mutex()
 
     def close(self) -> None:
         """Undo everything, the last first."""

@@ -4,7 +4,7 @@ What it never does: import the app or asyncio, wait for a lock or a slow disk, p
 Whatever the kernel refuses becomes an event for :mod:`hybrid.parent.core`, which decides.
 
 What the children say is heard in :mod:`hybrid.parent.children`; what the parent does about connections, in
-:mod:`hybrid.parent.reception`.
+:mod:`hybrid.parent.porter`.
 
 Source: poll(2), signal(7).
 """
@@ -23,7 +23,8 @@ from hybrid.parent import core
 from hybrid.parent import pool as p
 from hybrid.parent.children import Children
 from hybrid.parent.house import House
-from hybrid.parent.reception import Reception
+from hybrid.parent.passing import Passing
+from hybrid.parent.porter import PerSlot, Porter
 from hybrid.parent.spawn import Child, Heirloom, ask_for_worker, send_listeners, start_mold
 from hybrid.parent.watch import Watch, patience_ms
 from hybrid.shared import messages
@@ -51,8 +52,8 @@ class Parent:
         self._pool = pool
         self._watch = Watch()
         self._events: deque[p.Event] = deque([p.Started()])
-        self._reception = Reception(house)
-        self._children = Children(self._watch, self._events, lambda: self._pool, self._reception)
+        self._porter = _porter_for(house, self._watch)
+        self._children = Children(self._watch, self._events, lambda: self._pool, self._porter)
         self._exit_code: ExitCode | None = None
         self._actions: dict[type, Callable[..., None]] = {
             p.StartMold: self._start_mold,
@@ -81,16 +82,17 @@ class Parent:
             if self._events:
                 self._decide()
                 if self._exit_code is not None:
+                    self._porter.close()
                     return self._exit_code
                 self._children.reap_strangers()
                 due = core.next_deadline(self._pool)
             # A connection that is passed on is none of the core's business, so it costs no step of it.
-            self._watch.wait(patience_ms(_sooner(due, self._reception.deadline), monotonic()))
+            self._watch.wait(patience_ms(_sooner(due, self._porter.deadline), monotonic()))
             now = monotonic()
             if due is not None and due <= now:
                 self._events.append(p.TimePassed())
-            if self._reception.deadline is not None and self._reception.deadline <= now:
-                self._reception.time_passed()
+            if self._porter.deadline is not None and self._porter.deadline <= now:
+                self._porter.time_passed()
 
     def _decide(self) -> None:
         while self._events and self._exit_code is None:
@@ -143,7 +145,7 @@ class Parent:
             return
         self._children.watch_mold(mold)
         try:
-            send_listeners(mold, self._reception.for_new_mold())
+            send_listeners(mold, self._porter.for_new_mold())
         except OSError:
             mold.kill(signal.SIGKILL)  # it died already; or has not got all, and must not fork
 
@@ -168,7 +170,7 @@ class Parent:
             if mold is None:
                 raise OSError(0, "the mold is gone")
             self._complete(mold)
-            ends = self._reception.ends_for(action.slot)
+            ends = self._porter.ends_for(action.slot)
             child = ask_for_worker(mold, action.slot, action.ticket, action.generation, ends)
         except (OSError, HybridError) as error:
             reason = getattr(error, "strerror", None) or str(error)
@@ -178,7 +180,7 @@ class Parent:
 
     def _complete(self, mold: Child) -> None:
         """Give the mold the listening sockets that it lacks. Raises: OSError, HybridError: it must not fork."""
-        missing = self._reception.before_spawn(len(self._pool.slots))
+        missing = self._porter.before_spawn(len(self._pool.slots))
         try:
             send_listeners(mold, missing)
         except OSError:
@@ -213,7 +215,7 @@ class Parent:
         self._house.tell_failure(action.code, action.message, action.detail)
 
     def _stop_listening(self, action: p.StopListening) -> None:
-        self._reception.stop_listening()
+        self._porter.stop_listening()
 
     def _reopen_logs(self, action: p.ReopenLogs) -> None:
         fd = self._house.reopen_log()
@@ -228,6 +230,16 @@ class Parent:
 
     def _quit(self, action: p.Quit) -> None:
         self._exit_code = action.code
+
+
+def _porter_for(house: House, watch: Watch) -> Porter:
+    """Return the parent's part in the way of accepting that was asked for."""
+    bind = house.settings.bind
+    if bind.accept == "passing":
+        return Passing(house, watch)
+    if bind.accept == "reuseport":
+        return PerSlot(house, bind.backlog)
+    return Porter(house)
 
 
 def _sooner(one: float | None, other: float | None) -> float | None:

@@ -14,6 +14,7 @@ from typing import Any
 from hybrid.cli import reference
 from hybrid.connection.phases import PHASES
 from hybrid.ground.states import LIFE
+from hybrid.parent import dispatch
 from hybrid.shared.machine import mermaid
 from hybrid.worker import service
 from hybrid.worker.acceptors import acceptor
@@ -25,6 +26,7 @@ DIAGRAMS: dict[str, Mapping[tuple[Any, Any], Enum]] = {
     "worker": LIFE,
     "service": service.STAGES,
     "acceptor": acceptor.STAGES,
+    "taker": dispatch.STAGES,
     "connection": PHASES,
 }
 """Tables of states, by the name that pages use."""

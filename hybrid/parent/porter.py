@@ -1,0 +1,125 @@
+"""What the parent itself does about connections, which depends on ``--accept``. For most ways of accepting: nothing.
+
+==============  =====================================================================================================
+``Porter``      workers inherit the listening sockets and accept; the parent keeps its copies, so that no queue is
+                lost with a worker
+``PerSlot``     ``reuseport``: the same, with one socket for each slot
+``Passing``     the parent accepts, and passes each connection on: :mod:`hybrid.parent.passing`
+==============  =====================================================================================================
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from typing import Protocol
+
+from hybrid.ground.errors import HybridError
+from hybrid.shared.listeners import Listener, another_listener
+from hybrid.shared.log_line import LogWriter
+from hybrid.shared.scoreboard import Scoreboard
+
+
+class Premises(Protocol):
+    """What a porter needs of the :class:`~hybrid.parent.house.House`."""
+
+    log: LogWriter
+    listeners: list[Listener]
+    scoreboard: Scoreboard
+
+    def close_listeners(self) -> None:
+        """Close them, and remove their socket files."""
+
+
+class Porter:
+    """The parent's part in accepting.
+
+    Runs in: parent; nothing here waits. Closes: the listening sockets, on :meth:`stop_listening`.
+    """
+
+    def __init__(self, house: Premises) -> None:
+        self._house = house
+
+    # ── before a worker is there ──
+
+    def for_new_mold(self) -> list[socket.socket]:
+        """Return the listening sockets that a mold gets as soon as it is started."""
+        return [listener.socket for listener in self._house.listeners]
+
+    def before_spawn(self, slots: int) -> list[socket.socket]:
+        """Make ready for ``slots`` workers; return the listening sockets that the mold has not been given yet.
+
+        Raises: HybridError: that cannot be; nobody is spawned then.
+        """
+        return []
+
+    def ends_for(self, slot: int) -> tuple[int, ...]:
+        """Return the descriptors that the worker of ``slot`` is to have besides its channel. Raises: OSError."""
+        return ()
+
+    # ── while there are workers ──
+
+    def adopted(self, slot: int) -> None:
+        """Take note that the worker in ``slot`` exists."""
+
+    def gone(self, slot: int) -> None:
+        """Take note that it is gone, or never came to be; nobody has been asked for in its place. May come twice."""
+
+    @property
+    def deadline(self) -> float | None:
+        """When :meth:`time_passed` is due. Monotonic seconds."""
+        return None
+
+    def time_passed(self) -> None:
+        """Do what was due at :attr:`deadline`."""
+
+    # ── at the end ──
+
+    def stop_listening(self) -> None:
+        """Close the listening sockets: who comes from now on is refused, once the workers have left, too."""
+        self._house.close_listeners()
+
+    def close(self) -> None:
+        """Close what is left. Nobody takes any more: every child is gone."""
+
+
+class PerSlot(Porter):
+    """One listening socket for each slot and address, all of them kept: a worker's death loses no queue.
+
+    The house has those of slot 0. Closes: the others, on :meth:`stop_listening`.
+    """
+
+    def __init__(self, house: Premises, backlog: int) -> None:
+        super().__init__(house)
+        self._backlog = backlog
+        self._more: list[socket.socket] = []
+        """Of slot 1, all addresses in order; then of slot 2 …"""
+
+    def for_new_mold(self) -> list[socket.socket]:
+        """Return all that are open: a mold that replaces another forks for every slot."""
+        return [*super().for_new_mold(), *self._more]
+
+    def before_spawn(self, slots: int) -> list[socket.socket]:
+        """Open the sockets of all slots, as soon as their number is known, before any of them has a worker."""
+        if self._more or slots == 1:
+            return []
+        opened: list[socket.socket] = []
+        try:
+            for _slot in range(1, slots):
+                for first in self._house.listeners:
+                    opened.append(another_listener(first, self._backlog))
+        except HybridError:
+            _close(opened)
+            raise
+        self._more = opened
+        return opened
+
+    def stop_listening(self) -> None:
+        """Close all of them."""
+        super().stop_listening()
+        _close(self._more)
+
+
+def _close(opened: Sequence[socket.socket]) -> None:
+    for each in opened:
+        each.close()
