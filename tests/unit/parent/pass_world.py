@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hybrid.parent.dispatch import Stage
-from hybrid.parent.passing import Passing
+from hybrid.parent.passing import HANDFUL, Passing
 from hybrid.parent.watch import Watch
 from hybrid.shared import messages
 from hybrid.shared.listeners import Listener, open_listeners
@@ -115,15 +115,22 @@ class PassWorld:
         self.lobby.scoreboard.row(slot).reset()
         return worker
 
-    def comes(self, count: int = 1, address: int = 0) -> list[socket.socket]:
-        """Let clients connect, and the parent do what it does about them."""
+    def comes(self, count: int = 1, address: int = 0, *, seen: bool = True) -> None:
+        """Let clients connect, and the parent do what it does about them, if it has ``seen`` them."""
         where = self.lobby.listeners[address].socket.getsockname()
         new = [socket.create_connection(where) for _ in range(count)]
         for client in new:
             client.sendall(client.getsockname()[1].to_bytes(4, "big"))
         self.clients += new
-        self.turns()
-        return new
+        if seen:
+            self.turns()
+
+    def fills(self) -> None:
+        """Let clients come until every channel is full and some wait in the kernel's queue."""
+        while self.listens():
+            self.comes(HANDFUL)
+            assert len(self.clients) < 3000
+        self.comes(HANDFUL)
 
     def turns(self, count: int = 200) -> None:
         """Let the parent's loop turn, until it would wait."""
