@@ -16,7 +16,7 @@ from hybrid.bench.designs import BLOCKING, LOOP, Design, chosen, designs, unfit
 from hybrid.bench.handlers import BUILT_IN
 from hybrid.bench.jobs import TO_CLOSE, Mode, Reply
 from hybrid.bench.load import Clients
-from hybrid.bench.probe import probe
+from hybrid.bench.probe import learn
 from hybrid.bench.scenarios import (
     LIGHT_PER_S,
     Ask,
@@ -139,7 +139,8 @@ def survey(plan: Plan) -> tuple[dict[str, str], Reply]:
         place = Place.of(plan, stack)
         server = stack.enter_context(BenchServer((plan.handler, "--workers", "1"), place.environ, place.cwd))
         server.wait_ready()
-        reply = plan.reply or probe(server.port, plan.request.encode("latin-1"))
+        answer = learn(server, plan.request)  # also to learn that it answers at all
+        reply = plan.reply or answer
         return {BLOCKING if server.kind in BLOCKING_KINDS else LOOP: plan.handler}, reply
 
 

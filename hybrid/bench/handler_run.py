@@ -14,7 +14,7 @@ from hybrid.bench.figures import Latencies, latencies, median
 from hybrid.bench.handlers import BUILT_IN
 from hybrid.bench.jobs import TO_CLOSE, Job, Mode, Outcome, Reply
 from hybrid.bench.load import Clients, Honesty, honesty
-from hybrid.bench.probe import probe
+from hybrid.bench.probe import learn
 from hybrid.bench.report import machine
 from hybrid.bench.server import BenchServer
 from hybrid.ground.errors import UsageError
@@ -69,6 +69,11 @@ class HandlerReport:
     connection_bytes: float
     """By which the workers grew, for each of them."""
 
+    @property
+    def serves_at_a_time(self) -> int:
+        """Connections that the workers serve at a time, as far as the idle ones have shown; 0: more than were tried."""
+        return self.idle if self.idle < self.plan.idle else 0
+
     def to_json(self) -> dict[str, Any]:
         """Return the report as what JSON can hold."""
         return asdict(self)
@@ -93,7 +98,8 @@ def run(plan: Plan, watch: Watch) -> HandlerReport:
         place = Place.of(AcceptPlan(handler=plan.target), stack)
         server = stack.enter_context(BenchServer(_arguments(plan), place.environ, place.cwd)).wait_ready()
         resolve(plan.accept, threaded=server.kind in BLOCKING_KINDS)
-        reply = plan.reply or probe(server.port, plan.request.encode("latin-1"))
+        found = learn(server, plan.request)  # also to learn that it answers at all
+        reply = plan.reply or found
         if reply.ends == TO_CLOSE:
             raise UsageError(
                 f"cannot put steady load on {plan.target}: it closes the connection after its answer to "

@@ -6,6 +6,7 @@ import socket
 
 from hybrid.bench.engine import HOST
 from hybrid.bench.jobs import ONE_LINE, TO_CLOSE, Reply
+from hybrid.bench.server import BenchServer
 from hybrid.ground.errors import HybridError
 
 QUIET_S = 0.4
@@ -23,6 +24,15 @@ def parse_reply(text: str) -> Reply | None:
     if text.isascii() and text.isdigit() and 0 < int(text) < 1 << 40:
         return Reply("bytes", int(text))
     raise ValueError(text)
+
+
+def learn(server: BenchServer, request: str) -> Reply:
+    """Ask a server's handler once. Raises: HybridError: as :func:`probe`, with the last error in the server's log."""
+    try:
+        return probe(server.port, request.encode("latin-1"))
+    except HybridError as error:
+        said = server.last_error()
+        raise HybridError(f"{error} The server's log: {said}" if said else str(error)) from error
 
 
 def probe(port: int, request: bytes) -> Reply:

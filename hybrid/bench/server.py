@@ -31,6 +31,7 @@ _PATIENCE_S = 10.0
 _POLL_S = 0.005
 _TETHERED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tethered.py")
 _KIND = re.compile(r" serves (\w+) ")
+_ERROR = re.compile(r"\[[^\]]+\] error +(.*)")
 _REFUSAL = re.compile(r"error:? +(.*)")
 _OURS = ("HYBRID_", "LISTEN_", "PORT", "WEB_CONCURRENCY")
 
@@ -119,6 +120,11 @@ class BenchServer:
     def log(self) -> str:
         """Return what the server has written so far."""
         return os.pread(self._log.fileno(), 1 << 20, 0).decode(errors="replace")
+
+    def last_error(self) -> str:
+        """Return the last error that the server has logged, without its time; nothing if there was none."""
+        found = _ERROR.findall(self.log())
+        return str(found[-1]) if found else ""
 
     def _refusal(self) -> str:
         found = _REFUSAL.search(self.log())

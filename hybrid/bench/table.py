@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from hybrid.bench.handler_run import HandlerReport
 
 NOTHING = "–"
+GROWTH_BYTES = 1 << 18
+"""Growth of the workers below which it may as well be something else's."""
 _DESIGN = ("#", "accept", "handler")
 
 
@@ -192,14 +194,21 @@ def handler_table(found: HandlerReport) -> Table:
         ("memory of a worker (PSS)", f"{found.worker_bytes / 2**20:.1f} MB"),
     ]
     if found.idle:
-        rows.append((f"memory of a connection ({found.idle} idle)", f"{found.connection_bytes / 1024:.1f} kB"))
+        rows.append((f"memory of a connection ({found.idle} idle)", _connection_memory(found)))
     title = f"{plan.target} ({found.kind}), {found.workers} workers, {plan.connections} connections, {pace}"
     notes = [f"{plan.rounds} rounds of {plan.for_s:g} s; a reply is {_reply_words(found)}."]
-    if found.idle < plan.idle:
+    if found.serves_at_a_time:
         notes.append(f"Of {plan.idle} idle connections the workers took {found.idle}: one for each thread.")
     if not plan.per_s:
         notes.append("The server sets the pace: --rate shows what clients wait who come whether or not it has time.")
     return Table(title, ("", ""), tuple(rows), tuple(notes))
+
+
+def _connection_memory(found: HandlerReport) -> str:
+    """Return the figure, if the workers grew by more than they do by themselves."""
+    if found.connection_bytes * found.idle < GROWTH_BYTES:
+        return "too little to tell; hold more with --idle"
+    return f"{found.connection_bytes / 1024:.1f} kB"
 
 
 def _reply_words(found: HandlerReport) -> str:

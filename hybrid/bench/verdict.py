@@ -129,7 +129,7 @@ def _recommendation(report: Report, best: RowFigures, default: RowFigures | None
             reasons.append(f"{default.design.name} {fault(default, None)}")
     if kind == LOOP and best.held and not fault(best, default):
         reasons.append(f"held connections are spread with a CV of {best.held.first.variation:.3f}")
-    if best is default:
+    if best is default and scenario_of(best):
         reasons.append("nothing as sound was cheaper by more than a tenth, for certain")
     return f"{what}: {', '.join(reasons)}."
 
@@ -159,6 +159,8 @@ def _caveats(report: Report) -> list[str]:
 def handler_verdict(found: HandlerReport) -> str:
     """Return the paragraph on a handler under steady load."""
     per_s = median(found.per_s)
+    if not found.latencies.count:
+        return f"No message was answered; {found.lost} were lost. Try a longer --timeout, or fewer --connections."
     sentences = [
         f"{per_s:,.0f} messages/s at {median(found.cpu_us):.1f} µs of CPU each: one CPU all to itself would serve "
         f"{1e6 / median(found.cpu_us):,.0f}."
@@ -175,4 +177,10 @@ def handler_verdict(found: HandlerReport) -> str:
         sentences.append(f"{found.plan.per_s:,.0f} messages/s were asked for: more than this server keeps up with.")
     if found.lost:
         sentences.append(f"{found.lost} messages were lost.")
+    most = found.serves_at_a_time
+    if most and found.plan.connections > most:
+        sentences.append(
+            f"Of {found.plan.connections} connections the workers serve {most} at a time, one for each thread, and the "
+            "others wait: use more --threads, or fewer --connections."
+        )
     return " ".join(sentences)

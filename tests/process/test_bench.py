@@ -68,6 +68,11 @@ def test_steady_load_on_a_handler() -> None:
     ("arguments", "code", "words"),
     [
         (["handler", "examples/fetch.py:fetch", "--request", r"1\n"], 2, "hybrid-bench accept --handler"),
+        (
+            ["handler", "examples/keyvalue.py:serve", "--request", r"get a\n"],
+            1,
+            "log: handler serve failed",
+        ),
         (["handler", "examples/nobody.py:echo"], 4, "nobody.py does not exist"),
         (["accept", "--handler", "examples/nobody.py:echo"], 4, "nobody.py does not exist"),
         (["accept", "--rounds", "many"], 2, "--rounds"),

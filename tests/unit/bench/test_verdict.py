@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hybrid.bench.designs import BLOCKING, LOOP
+from hybrid.bench.figures import latencies
+from hybrid.bench.handler_run import HandlerReport, Plan
+from hybrid.bench.jobs import Reply
 from hybrid.bench.load import Honesty
 from hybrid.bench.report import RowFigures
-from hybrid.bench.verdict import choice, fault, verdict
+from hybrid.bench.table import handler_table, plain
+from hybrid.bench.verdict import choice, fault, handler_verdict, verdict
 from tests.unit.bench.reports import EVEN, LOPSIDED, casualties, design, held, load, report, row
 
 
@@ -90,3 +96,40 @@ def test_nothing_measured_is_said() -> None:
     refused = RowFigures(design(LOOP, "shared"), problem="no such way of accepting")
     text = verdict(report([refused]))
     assert "nothing was measured" in text and "1 way of accepting could not be measured" in text
+
+
+def steady(plan: Plan, **more: Any) -> HandlerReport:
+    """Return what became of a plan."""
+    given: dict[str, Any] = {
+        "reply": Reply("bytes", 6),
+        "per_s": (20_000.0, 21_000.0, 19_000.0),
+        "cpu_us": (20.0, 20.0, 20.0),
+        "latencies": latencies([0.001] * 100),
+        "lost": 0,
+        "honesty": Honesty(),
+        "idle": plan.idle,
+        **more,
+    }
+    return HandlerReport(plan, "stream", 2, machine={}, worker_bytes=1, connection_bytes=2600.0, **given)
+
+
+def test_steady_load_says_what_one_cpu_would_do() -> None:
+    """From the CPU of a message, not from what this machine happened to give."""
+    text = handler_verdict(steady(Plan("app:handle")))
+    assert text == "20,000 messages/s at 20.0 µs of CPU each: one CPU all to itself would serve 50,000."
+
+
+def test_steady_load_confesses_and_advises() -> None:
+    """Bottleneck, a rate out of reach, losses, connections that wait for a thread."""
+    plan = Plan("app:handle", per_s=100_000, connections=64)
+    text = handler_verdict(steady(plan, honesty=Honesty(busiest=0.97), lost=3, idle=16))
+    for words in ("97% busy", "100,000 messages/s were asked for", "3 messages were lost", "serve 16 at a time"):
+        assert words in text
+    assert handler_verdict(steady(plan, latencies=latencies([]))).startswith("No message was answered")
+
+
+def test_memory_of_a_connection_is_not_told_from_too_few() -> None:
+    """Workers grow and shrink by themselves."""
+    plan = Plan("app:handle")
+    assert "2.5 kB" in plain(handler_table(steady(plan)))
+    assert "too little to tell" in plain(handler_table(steady(plan, idle=16)))
