@@ -83,6 +83,8 @@ def _threaded_misfit(obj: object, told: bool) -> str:
         return "it is a generator function; a blocking handler does its work when it is called"
     if not _takes(obj, 1):
         return f"its signature is {_signature(obj)}; a blocking handler takes one argument, the socket"
+    if not told and getattr(obj, "__name__", "") == "<lambda>":
+        return "a lambda may return anything, a coroutine too; --interface threaded says that it does not"
     if not told and _takes(obj, 0):
         return "it can also be called without arguments, as a factory is; --interface threaded says that it is none"
     return ""

@@ -9,6 +9,7 @@ Source: UNP ch. 30, the prethreaded and the concurrent servers; socketserver.Bas
 
 from __future__ import annotations
 
+import inspect
 import socket
 import struct
 from collections.abc import Callable
@@ -46,7 +47,11 @@ class BlockingEndpoint:
         Raises: nothing but SystemExit and the like, which end the thread or the child.
         """
         try:
-            self.handle(sock)
+            result = self.handle(sock)
+            if inspect.iscoroutine(result):
+                result.close()
+                raise TypeError(f"{self.name} returned a coroutine. Write async def {self.name}(conn), and leave out "
+                                "--interface threaded.")  # fmt: skip
         except Exception as error:  # noqa: BLE001  (the user's code)
             if is_disconnect(error):
                 log_disconnect(self.name, _peer(sock), error)
@@ -87,7 +92,7 @@ class BlockingConnection:
         self._shut(socket.SHUT_RD)
 
     def abort(self) -> None:
-        """Cut the connection: whoever blocks on it is woken, the peer sees a reset."""
+        """Cut the connection: whoever blocks on it is woken and raises; what is unsent is lost."""
         try:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _CUT)
         except OSError:

@@ -14,6 +14,7 @@ import signal
 import socket
 import traceback
 from dataclasses import dataclass
+from functools import partial
 
 from hybrid.ground.clock import monotonic_ns
 from hybrid.ground.errors import ExitCode, HybridError
@@ -23,10 +24,12 @@ from hybrid.meters.loop_use import IdleClock
 from hybrid.shared import boot_report, messages
 from hybrid.shared.boot_report import Report
 from hybrid.shared.loader import LoadedTarget, load
+from hybrid.shared.log_line import LogWriter
 from hybrid.shared.messages import Op, Record
 from hybrid.shared.scoreboard import Cell, Row, Scoreboard
 from hybrid.shared.settings import Settings
 from hybrid.worker import logs, watchdog
+from hybrid.worker.acceptors import forking
 from hybrid.worker.loops import close_loop, new_measured_loop
 from hybrid.worker.meter import Meter
 from hybrid.worker.service import Service, ServicePlan
@@ -66,6 +69,7 @@ def live(birth: Birth) -> int:
         log = logs.install(birth.settings.log, who, birth.log_fd)
         # Before the app is imported: an import can hang, too.
         watchdog.start(birth.life_fd, birth.settings.timeout.grace_s, log)
+        forking.in_child[:] = [partial(_let_go, birth, log)]
         app = birth.app or load(birth.settings.app.target, factory=birth.settings.app.factory)
     except HybridError as error:
         return _boot_failed(birth, "load", error)
@@ -79,6 +83,14 @@ def live(birth: Birth) -> int:
 
 def _ignore(number: int, frame: object) -> None:
     """Do nothing: Ctrl-C reaches the whole group, and only the parent decides. Not SIG_IGN: subprocesses inherit it."""
+
+
+def _let_go(birth: Birth, log: LogWriter) -> None:
+    """Keep nothing of the worker's that outlives it. Runs in: a child that serves one connection (``accept fork``)."""
+    birth.channel.close()
+    for listener in birth.listeners:
+        listener.close()
+    watchdog.start(birth.life_fd, birth.settings.timeout.grace_s, log)
 
 
 def _set_title(title: str) -> None:

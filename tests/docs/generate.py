@@ -16,6 +16,7 @@ from hybrid.connection.phases import PHASES
 from hybrid.ground.states import LIFE
 from hybrid.parent import dispatch
 from hybrid.shared.machine import mermaid
+from hybrid.shared.models import MODELS
 from hybrid.worker import service
 from hybrid.worker.acceptors import acceptor
 from tests.docs.pages import ROOT, pages
@@ -31,6 +32,7 @@ DIAGRAMS: dict[str, Mapping[tuple[Any, Any], Enum]] = {
 }
 """Tables of states, by the name that pages use."""
 
+_MODELS = re.compile(r"(?P<open><!-- models -->\n).*?(?P<close><!-- end -->)", re.DOTALL)
 _SECTION = re.compile(r"(?P<open><!-- diagram: (?P<name>[\w-]+) -->\n).*?(?P<close><!-- end -->)", re.DOTALL)
 
 
@@ -44,6 +46,23 @@ def with_diagrams(text: str) -> str:
     return _SECTION.sub(section, text)
 
 
+def models_table() -> str:
+    """Return the table of the ways of accepting, as the page about them has it."""
+    rows = [
+        "| `--accept` | the textbook's term | loop | blocking | without a pool (`--workers 0`) |",
+        "|---|---|---|---|---|",
+    ]
+    for name, model in MODELS.items():
+        marks = ("yes" if fits else "–" for fits in (model.loop, model.threaded, not model.needs_pool))
+        rows.append(f"| `{name}` | {model.term} | {' | '.join(marks)} |")
+    return "\n".join(rows) + "\n"
+
+
+def with_models(text: str) -> str:
+    """Return a page's text with the table of the ways of accepting as the code has it."""
+    return _MODELS.sub(lambda match: f"{match['open']}{models_table()}{match['close']}", text)
+
+
 def diagrams_in(text: str) -> list[str]:
     """Return the names of the diagrams that a page has."""
     return [match["name"] for match in _SECTION.finditer(text)]
@@ -51,7 +70,7 @@ def diagrams_in(text: str) -> list[str]:
 
 def main() -> None:
     """Write every page that is not up to date."""
-    wanted = {page.path: with_diagrams(page.text) for page in pages()}
+    wanted = {page.path: with_models(with_diagrams(page.text)) for page in pages()}
     wanted[OPTIONS_PAGE] = reference.page()
     for path, text in wanted.items():
         file = ROOT / path

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import smtplib
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +43,14 @@ def talk_to_keyvalue(server: Server) -> None:
             assert until_eof(client).startswith(b"blue\n-\nsay: ")
 
 
+def talk_to_blocking(server: Server) -> None:
+    """Be greeted, by name."""
+    with server.connect() as client:
+        client.sendall("Ada\nJosé\n".encode())
+        client.shutdown(socket.SHUT_WR)
+        assert until_eof(client).decode() == "Who are you?\nHello, Ada!\nHello, José!\n"
+
+
 def talk_to_smtp(server: Server) -> None:
     """Deliver a mail."""
     host, _, port = server.address.rpartition(":")
@@ -66,6 +75,7 @@ CONVERSATIONS: dict[str, Conversation] = {
     "echo.py": talk_to_echo,
     "fetch.py": talk_to_fetch,
     "keyvalue.py": talk_to_keyvalue,
+    "blocking.py": talk_to_blocking,
     "smtp.py": talk_to_smtp,
     "aiohttp_server.py": talk_to_aiohttp,
 }

@@ -103,7 +103,7 @@ def test_every_page_can_be_reached() -> None:
 @each_page
 def test_diagrams_are_the_tables_of_the_code(page: Page) -> None:
     """A state diagram is what ``make docs`` writes."""
-    assert page.text == generate.with_diagrams(page.text), "run: make docs"
+    assert page.text == generate.with_models(generate.with_diagrams(page.text)), "run: make docs"
 
 
 def test_every_table_of_states_is_drawn() -> None:

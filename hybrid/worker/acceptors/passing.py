@@ -93,7 +93,8 @@ class Passing:
     def hurry(self) -> bool:
         """Take what is in the channel, whatever the limit: there is nobody else to pass it to. Return whether any was."""
         taken = False
-        while not self._intake.hold & Hold.NO_DESCRIPTORS and self._take():  # the kernel closes what gets no number
+        # The kernel closes what it has no number for.
+        while not self._intake.hold & Hold.NO_DESCRIPTORS and self._take():
             taken = True
         return taken
 

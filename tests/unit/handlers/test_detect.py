@@ -173,6 +173,7 @@ REFUSED: list[tuple[object, str, str]] = [
     (wsgi, "auto", "looks like a WSGI application, and this version does not serve those yet"),
     (WsgiApp(), "auto", "looks like a WSGI application"),
     (perhaps_a_factory, "auto", "--interface threaded says that it is none"),
+    (lambda sock: None, "auto", "a lambda may return anything"),
     (yields, "auto", "generator function"),
     (yields, "threaded", "generator function"),
     (Packet, "auto", "its requests are datagrams"),
