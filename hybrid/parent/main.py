@@ -26,7 +26,7 @@ from hybrid.parent.house import House
 from hybrid.parent.passing import Passing
 from hybrid.parent.porter import PerSlot, Porter
 from hybrid.parent.spawn import Child, Heirloom, ask_for_worker, send_listeners, start_mold
-from hybrid.parent.watch import Watch, patience_ms
+from hybrid.parent.watch import Watch, patience_ms, sooner
 from hybrid.shared import messages
 from hybrid.shared.messages import Op, Record
 from hybrid.shared.scoreboard import Cell
@@ -87,7 +87,7 @@ class Parent:
                 self._children.reap_strangers()
                 due = core.next_deadline(self._pool)
             # A connection that is passed on is none of the core's business, so it costs no step of it.
-            self._watch.wait(patience_ms(_sooner(due, self._porter.deadline), monotonic()))
+            self._watch.wait(patience_ms(sooner(due, self._porter.deadline), monotonic()))
             now = monotonic()
             if due is not None and due <= now:
                 self._events.append(p.TimePassed())
@@ -240,11 +240,6 @@ def _porter_for(house: House, watch: Watch) -> Porter:
     if bind.accept == "reuseport":
         return PerSlot(house, bind.backlog)
     return Porter(house)
-
-
-def _sooner(one: float | None, other: float | None) -> float | None:
-    """Return the earlier of two deadlines."""
-    return other if one is None else one if other is None else min(one, other)
 
 
 def run(house: House) -> ExitCode:

@@ -60,3 +60,8 @@ def has_news(fd: int) -> bool:
 def patience_ms(deadline: float | None, now: float) -> float | None:
     """Return how long poll(2) may wait for ``deadline``: a little longer, or a part of it if it is far away."""
     return None if deadline is None else min(max(0.0, (deadline - now) * 1000 + 1), LONGEST_POLL_MS)
+
+
+def sooner(one: float | None, other: float | None) -> float | None:
+    """Return the earlier of two deadlines, of which either may be none."""
+    return other if one is None else one if other is None else min(one, other)

@@ -9,7 +9,7 @@ from itertools import count
 import pytest
 
 from hybrid.parent.children import LAST_WORDS
-from hybrid.parent.watch import LONGEST_POLL_MS, Watch, patience_ms
+from hybrid.parent.watch import LONGEST_POLL_MS, Watch, patience_ms, sooner
 from hybrid.shared import messages
 from hybrid.shared.messages import Op, Record
 
@@ -27,6 +27,14 @@ def test_patience_is_what_poll_takes(deadline: float | None, expected: float | N
         with open("/dev/zero", "rb") as ready:
             poll.register(ready, select.POLLIN)
             assert poll.poll(patience)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"), [(None, None, None), (1.0, None, 1.0), (None, 2.0, 2.0), (3.0, 2.0, 2.0)]
+)
+def test_sooner_of_two_deadlines(one: float | None, other: float | None, expected: float | None) -> None:
+    """None is never."""
+    assert sooner(one, other) == expected
 
 
 def test_process_that_is_gone_is_heard_to_its_last_word() -> None:
