@@ -12,7 +12,7 @@ import pytest
 from hybrid.parent.dispatch import STALL_S, Stage
 from hybrid.parent.passing import HANDFUL, PAUSE_S
 from hybrid.shared import messages
-from tests.unit.parent.pass_world import PassWorld, passing
+from tests.unit.parent.pass_world import PassWorld, passing, sockets
 
 
 @pytest.fixture
@@ -38,9 +38,9 @@ def test_connections_are_spread_evenly(world: PassWorld) -> None:
 def test_burst_is_passed_in_few_messages(world: PassWorld) -> None:
     """A handful is one message for each worker; what is passed is no longer the parent's."""
     workers = world.hires(2)
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(sockets())
     world.comes(HANDFUL)
-    assert len(os.listdir("/proc/self/fd")) == before + HANDFUL  # the clients
+    assert len(sockets()) == before + HANDFUL  # the clients
     assert [worker.takes(1) for worker in workers] == [HANDFUL // 2] * 2
     assert not world.porter._dispatch.changed  # what is settled is not settled again for each connection
     assert world.everybody_is_served()
@@ -72,16 +72,16 @@ def test_mold_gets_no_listener(world: PassWorld) -> None:
 
 
 def test_descriptors_are_never_inherited(world: PassWorld) -> None:
-    """Listeners, both ends of each channel, and what was accepted: the mold is started by exec while they are open."""
-    before = set(os.listdir("/proc/self/fd"))
-    world.hires(1, b"+", b"-")
-    world.comes()
-    world.workers[0].says(b"+")
+    """Listeners, both ends of a channel, accepted or read back: the mold is started by exec while they are open."""
+    world.hires()
+    world.fills()
+    world.workers[0].says(b"-")
     world.turns()
-    world.workers[0].end.set_inheritable(False)
-    new = set(os.listdir("/proc/self/fd")) - before
-    assert len(new) > 3
-    assert not any(os.get_inheritable(int(fd)) for fd in new if os.path.exists(f"/proc/self/fd/{fd}"))
+    world.hires()
+    channels = [end for each in world.porter._channels.values() for end in (each.ours, each.theirs)]
+    fds = [*world.porter._held, *world.listener_fds, *(end.fileno() for end in channels)]
+    assert len(world.porter._held) == HANDFUL and len(channels) == 4
+    assert not any(os.get_inheritable(fd) for fd in fds)
 
 
 # ── channels that are full ───────────────────────────────────────────────────────────────────────────────────
@@ -170,20 +170,20 @@ def test_dead_workers_leave_no_descriptor(world: PassWorld) -> None:
     """A channel in which nothing is left is closed at once, whether somebody takes or nobody does."""
     world.hires()
     world.dies(0)
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(sockets())
     for _ in range(5):
         world.hires(1, b"-")
         world.dies(0)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(sockets()) == before
 
 
 def test_fork_that_failed_leaves_no_descriptor(world: PassWorld) -> None:
     """A channel was made, and nobody came: it is closed; told twice, it is closed once."""
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(sockets())
     world.porter.ends_for(3)
     world.porter.gone(3)
     world.porter.gone(3)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(sockets()) == before
 
 
 def test_worker_that_takes_none_any_more_gives_back_what_it_has_not_taken(world: PassWorld) -> None:
