@@ -173,6 +173,16 @@ class Dispatch:
 
     # ── what is on its way ──
 
+    def messages(self, slot: int, share: list[int]) -> list[list[int]]:
+        """Return ``share`` as what goes into one message each.
+
+        A worker takes a message whole. So one that could reach its limit by them, or has not told it yet, is sent
+        them one by one: it stops reading when it is full, and what is left can be taken back.
+        """
+        taker = self.takers[slot]
+        room = taker.cells[Cell.LIMIT] - taker.cells[Cell.ACTIVE] - (taker.sent - taker.received)
+        return [share] if len(share) <= room else [[each] for each in share]
+
     def sent(self, slot: int, count: int, now: float) -> None:
         """Take note that the worker was sent ``count`` connections."""
         taker = self.takers[slot]

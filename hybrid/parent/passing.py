@@ -236,12 +236,20 @@ class Passing(Porter):
         while connections and (shares := line.share(connections)):
             connections = []
             for slot, share in shares.items():
-                if self._send(slot, share):
-                    self._dispatch.sent(slot, len(share), now)
-                else:
+                if refused := self._send_all(slot, share, now):
                     line.leave_out(slot)
-                    connections += share
+                    connections += refused
         self._held += connections
+
+    def _send_all(self, slot: int, share: list[int], now: float) -> list[int]:
+        """Send a worker its share; return what its channel did not take."""
+        dispatch, refused = self._dispatch, list[int]()
+        for message in dispatch.messages(slot, share):
+            if not refused and self._send(slot, message):
+                dispatch.sent(slot, len(message), now)
+            else:
+                refused += message
+        return refused
 
     def _send(self, slot: int, connections: list[int]) -> bool:
         """Return whether the worker's channel took the connections."""

@@ -49,7 +49,7 @@ class FakeWorker:
         self.row = scoreboard.row(slot)
         self.end = socket.socket(fileno=os.dup(end))
         self.held: list[socket.socket] = []
-        self.row[Cell.ACTIVE] = 0
+        self.row[Cell.ACTIVE], self.row[Cell.LIMIT] = 0, 1 << 20
 
     def says(self, *words: bytes) -> None:
         for word in words:

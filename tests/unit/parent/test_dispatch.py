@@ -169,6 +169,29 @@ def test_worker_that_is_about_to_say_no_is_the_last_to_be_asked() -> None:
     assert shop.gives(2) == [1, 1]
 
 
+@pytest.mark.parametrize(
+    ("limit", "active", "on_way", "expected"),
+    [
+        (100, 0, 0, [[7, 8, 9]]),
+        (100, 97, 0, [[7, 8, 9]]),
+        (100, 98, 0, [[7], [8], [9]]),
+        (100, 90, 8, [[7], [8], [9]]),
+        (100, 90, 7, [[7, 8, 9]]),
+        (0, 0, 0, [[7], [8], [9]]),
+        (100, NOT_ACCEPTING, 0, [[7], [8], [9]]),
+        (2**64 - 1, 0, 0, [[7, 8, 9]]),
+    ],
+)
+def test_limit_can_be_reached_in_no_message_of_many(
+    limit: int, active: int, on_way: int, expected: list[list[int]]
+) -> None:
+    """A worker takes a message whole: where that could be one too many, or nothing is known, each has its own."""
+    shop = Shop(active)
+    shop.rows[0][Cell.LIMIT] = limit
+    shop.dispatch.takers[0].sent = on_way
+    assert shop.dispatch.messages(0, [7, 8, 9]) == expected
+
+
 def test_worker_that_refused_is_left_out() -> None:
     """The rest of the handful goes to the others; to nobody, if there are none."""
     shop = Shop(0, 0, 0)

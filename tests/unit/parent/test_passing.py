@@ -12,6 +12,7 @@ import pytest
 from hybrid.parent.dispatch import STALL_S, Stage
 from hybrid.parent.passing import HANDFUL, PAUSE_S
 from hybrid.shared import messages
+from hybrid.shared.scoreboard import Cell
 from tests.unit.parent.pass_world import PassWorld, passing, sockets
 
 
@@ -43,6 +44,30 @@ def test_burst_is_passed_in_few_messages(world: PassWorld) -> None:
     assert len(sockets()) == before + HANDFUL  # the clients
     assert [worker.takes(1) for worker in workers] == [HANDFUL // 2] * 2
     assert not world.porter._dispatch.changed  # what is settled is not settled again for each connection
+    assert world.everybody_is_served()
+
+
+def test_worker_near_its_limit_can_stop_after_any_connection(world: PassWorld) -> None:
+    """Each has a message of its own: what it does not take any more goes to the other one."""
+    near, other = world.hires(2)
+    near.row[Cell.LIMIT] = 2
+    world.comes(HANDFUL)
+    assert [near.takes(1), near.takes(1)] == [1, 1]
+    near.says(b"-")
+    world.turns()
+    assert other.takes() == HANDFUL - 2
+    assert world.everybody_is_served()
+
+
+def test_channel_that_is_full_in_the_middle_of_a_share(world: PassWorld) -> None:
+    """What was sent is sent, the rest goes to the next one."""
+    near, other = world.hires(2)
+    near.row[Cell.LIMIT] = 2
+    while world.stage(near.slot) is not Stage.FULL:
+        world.comes(HANDFUL)
+        other.takes()
+    near.takes()
+    other.takes()
     assert world.everybody_is_served()
 
 
