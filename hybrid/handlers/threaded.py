@@ -48,10 +48,12 @@ class BlockingEndpoint:
         """
         try:
             result = self.handle(sock)
-            if inspect.iscoroutine(result):
+            if result is not None and inspect.iscoroutine(result):
                 result.close()
-                raise TypeError(f"{self.name} returned a coroutine. Write async def {self.name}(conn), and leave out "
-                                "--interface threaded.")  # fmt: skip
+                raise TypeError(
+                    f"{self.name} returned a coroutine. Write async def {self.name}(conn), and leave out "
+                    "--interface threaded."
+                )
         except Exception as error:  # noqa: BLE001  (the user's code)
             if is_disconnect(error):
                 log_disconnect(self.name, _peer(sock), error)
@@ -59,7 +61,10 @@ class BlockingEndpoint:
             log_failure(self.name, _peer(sock), error)
             return False
         finally:
-            close(sock)
+            try:
+                sock.close()
+            except OSError:
+                pass  # ECONNRESET: the peer left first
         return True
 
 
@@ -77,12 +82,12 @@ class BlockingConnection:
 
     def serve(self) -> None:
         """Run the handler to its end. Runs in: worker, in a thread of its own while it lasts."""
-        door = self._endpoint.door
+        endpoint = self._endpoint
         try:
-            if not self._endpoint.run(self.sock):
-                door.failed(self)
+            if not endpoint.run(self.sock):
+                endpoint.door.failed(self)
         finally:
-            door.closed(self)
+            endpoint.door.closed(self)
 
     def start_draining(self) -> None:
         """Do nothing: nobody can be told."""
@@ -104,14 +109,6 @@ class BlockingConnection:
             self.sock.shutdown(how)
         except OSError:
             pass  # closed already, or never connected for good
-
-
-def close(sock: socket.socket) -> None:
-    """Close a connection in an orderly way; one that the handler has detached is not ours any more."""
-    try:
-        sock.close()
-    except OSError:
-        pass  # ECONNRESET: the peer left first
 
 
 def is_request_handler(obj: object) -> bool:

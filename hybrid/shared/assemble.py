@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from hybrid.ground.errors import UsageError
-from hybrid.shared.bind_grammar import check_shared_port
 from hybrid.shared import models
+from hybrid.shared.bind_grammar import check_shared_port
 from hybrid.shared.option_values import join_address, refuse
 from hybrid.shared.options import COMMAND, DEFAULT, Level, Option, Origin, Value, all_options
 from hybrid.shared.settings import Launch, Settings

@@ -17,7 +17,7 @@ from hybrid.worker.acceptors.receptions import CrewReception, LoopReception, Rec
 from hybrid.worker.acceptors.reuseport import Orphans, Reuseport
 from hybrid.worker.acceptors.shared import Shared
 from hybrid.worker.acceptors.thread_door import ThreadDoor
-from hybrid.worker.acceptors.turns import Anybody, FileLock, Mutex, Robust, Turn
+from hybrid.worker.acceptors.turns import FileLock, Mutex, Robust, Turn
 
 __all__ = ["make_acceptors"]
 
@@ -39,8 +39,8 @@ def _shared(name: str, site: Site, intake: Intake) -> list[Acceptor]:
 
 
 def _threads(name: str, site: Site, intake: Intake) -> list[Acceptor]:
-    turns: dict[str, Callable[[], Turn]] = {
-        "threads": Anybody,
+    turns: dict[str, Callable[[], Turn | None]] = {
+        "threads": lambda: None,
         "threads=mutex": Mutex,
         "locked=fcntl": lambda: FileLock(intake.scoreboard),
         "locked=robust": lambda: Robust(intake.scoreboard),
@@ -51,7 +51,7 @@ def _threads(name: str, site: Site, intake: Intake) -> list[Acceptor]:
 def _reuseport(name: str, site: Site, intake: Intake) -> list[Acceptor]:
     if site.endpoint_for is None:
         return [Reuseport(site, intake)]
-    return [AcceptThreads(name, site, intake, Anybody(), Orphans(site, intake).sockets)]
+    return [AcceptThreads(name, site, intake, None, Orphans(site, intake).sockets)]
 
 
 def _passing(name: str, site: Site, intake: Intake) -> list[Acceptor]:
@@ -83,7 +83,7 @@ def _main_thread(name: str, site: Site, intake: Intake) -> list[Acceptor]:
 
 def _started_crew(site: Site, intake: Intake) -> Crew:
     """Return threads that accept nothing themselves, resting."""
-    crew = Crew(site.threads, Anybody(), lambda _sock: None, intake.exhausted)
+    crew = Crew(site.threads, None, lambda _sock: None, intake.exhausted)
     crew.start()
     return crew
 

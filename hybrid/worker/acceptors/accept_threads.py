@@ -18,12 +18,13 @@ from collections.abc import Callable
 
 from hybrid.connection.registry import Served
 from hybrid.handlers.threaded import BlockingConnection
+from hybrid.shared.accept4 import EXHAUSTED
 from hybrid.shared.machine import advance
 from hybrid.worker.acceptors.acceptor import STAGES, Site, Stage, StageEvent
 from hybrid.worker.acceptors.crew import Crew, Job
 from hybrid.worker.acceptors.guard import guarded
 from hybrid.worker.acceptors.intake import Intake
-from hybrid.worker.acceptors.raw_accept import EXHAUSTED, accept, any_readable
+from hybrid.worker.acceptors.raw_accept import RawListener, any_readable
 from hybrid.worker.acceptors.receptions import LoopReception
 from hybrid.worker.acceptors.thread_door import ThreadDoor
 from hybrid.worker.acceptors.turns import Turn
@@ -38,7 +39,9 @@ class AcceptThreads:
     Runs in: worker, in its loop; its crew in threads. Closes: the listeners, on :meth:`leave`.
     """
 
-    def __init__(self, name: str, site: Site, intake: Intake, turn: Turn, orphans: Orphans | None = None) -> None:
+    def __init__(
+        self, name: str, site: Site, intake: Intake, turn: Turn | None, orphans: Orphans | None = None
+    ) -> None:
         self.name = name
         self.stage = Stage.NEW
         self._listeners = site.listeners
@@ -146,7 +149,7 @@ class AcceptThreads:
 
     def _accept_now(self, listener: socket.socket) -> socket.socket | None:
         try:
-            return accept(listener)
+            return RawListener(listener).accept()
         except OSError as error:
             if error.errno not in EXHAUSTED:
                 raise

@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
-from hybrid.worker.acceptors.raw_accept import EXHAUSTED, PASSING
+from hybrid.shared.accept4 import EXHAUSTED, OF_ONE_CONNECTION
 
 
 class AsyncioListener(socket.socket):
@@ -47,7 +47,7 @@ class AsyncioListener(socket.socket):
         except OSError as error:
             if error.errno in EXHAUSTED:
                 self.on_exhausted()
-            elif error.errno not in PASSING:
+            elif error.errno not in OF_ONE_CONNECTION:
                 raise
             raise BlockingIOError from error
         self._enough = True

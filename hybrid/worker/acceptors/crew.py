@@ -5,9 +5,9 @@ for itself, it waits for its turn, takes a connection, gives up the turn, and se
 
 ::
 
-    RESTING ──open──► TURNING ──has the lock──► WATCHING ──took one──► SERVING ──► RESTING
-                          ▲      the crew is shut: RESTING │
-                          └────────────────────────────────┘
+    RESTING ──open──► TURNING ──has the lock──► WATCHING ──took one──► SERVING ──► TURNING …
+       ▲                                            │                    │
+       └───────────────── the crew is shut ─────────┴────────────────────┘
 
 The loop opens and shuts the crew, gives, and ends it; it never waits for a thread but in :meth:`Crew.settled`, and
 threads never touch the loop but by ``call_soon_threadsafe``. A thread that waits for its turn holds nothing and has
@@ -29,7 +29,7 @@ from enum import IntEnum
 from typing import Protocol
 
 from hybrid.ground.errors import BootError
-from hybrid.worker.acceptors.raw_accept import EXHAUSTED
+from hybrid.shared.accept4 import EXHAUSTED
 from hybrid.worker.acceptors.turns import Turn
 from hybrid.worker.acceptors.watch import Watch
 
@@ -42,6 +42,9 @@ class Job(Protocol):
     """What a thread serves: a connection that has been counted."""
 
     def serve(self) -> None: ...
+
+
+Admit = Callable[[socket.socket], "Job | None"]
 
 
 class Duty(IntEnum):
@@ -74,13 +77,17 @@ class Crew:
     Runs in: worker; every call but ``Job.serve`` and ``admit`` in its loop.
     Closes: what it waits on, on :meth:`end`, and every connection, by serving it.
 
-    Args: count: threads; turn: the lock around accept; admit: makes a job of a connection that a thread took, and has
-    counted it when it returns (None: somebody else serves it); on_exhausted: called in the loop when a thread found
-    no descriptor.
+    Args: count: threads; turn: the lock around accept, if any; admit: makes a job of a connection that a thread took,
+    and has counted it when it returns (None: somebody else serves it); on_exhausted: called in the loop when a thread
+    found no descriptor.
     """
 
     def __init__(
-        self, count: int, turn: Turn, admit: Callable[[socket.socket], Job | None], on_exhausted: Callable[[], None]
+        self,
+        count: int,
+        turn: Turn | None,
+        admit: Callable[[socket.socket], Job | None],
+        on_exhausted: Callable[[], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._count = count
@@ -93,7 +100,7 @@ class Crew:
         self._duties = [Duty.RESTING] * count
         self._settling: list[asyncio.Future[None]] = []
         self._bell = os.eventfd(1, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._watches = [Watch(self._bell) for _ in range(1 if turn.exclusive else count)]
+        self._watches = [Watch(self._bell) for _ in range(count if turn is None else 1)]
         self._living = 0
         self._givers = 0
 
@@ -161,8 +168,7 @@ class Crew:
         """Return when no thread can have a connection that is not counted. The crew is shut."""
         waiter = self._loop.create_future()
         self._settling.append(waiter)
-        if Duty.WATCHING not in self._duties:
-            self._tell_settled()
+        self._look_settled()
         await waiter
 
     def end(self) -> None:
@@ -187,67 +193,76 @@ class Crew:
 
     def _work(self, number: int) -> None:
         """Be one thread, until the crew has ended."""
+        watch = self._watches[number % len(self._watches)]
         try:
-            while (job := self._next(number)) is not None:
-                self._serve(job)
+            while (job := self._next(number, watch)) is not None:
+                try:
+                    job.serve()
+                except SystemExit:
+                    _logger.error("a blocking handler called sys.exit: it ended its connection, not the worker")
+                except BaseException:
+                    _logger.exception("a blocking handler raised what no handler should; its thread goes on")
         finally:
             self._gone(number)
 
-    def _serve(self, job: Job) -> None:
-        try:
-            job.serve()
-        except SystemExit:
-            _logger.error("a blocking handler called sys.exit: it ended its connection, not the worker")
-        except BaseException:
-            _logger.exception("a blocking handler raised what no handler should; its thread goes on")
-
-    def _next(self, number: int) -> Job | None:
+    def _next(self, number: int, watch: Watch) -> Job | None:
         """Return what this thread serves next; None: nothing more will come."""
-        # hot: without a lock while the crew is open. One thread's duty is written by that thread alone, and every
-        # store is seen in order, so that either the loop sees WATCHING or the thread sees that the crew is shut.
+        # hot: without a lock while the crew is open, and in one function. One thread's duty is written by that thread
+        # alone, and every store is seen in order: either the loop sees WATCHING, or the thread that the crew is shut.
+        duties = self._duties
         while True:
-            self._turn_to(number, Duty.RESTING)
             if self._given or self._mode is not Mode.OPEN:
-                with self._changed:
-                    while not self._given and self._mode is Mode.SHUT:
-                        self._changed.wait()
-                    if self._given:
-                        self._turn_to(number, Duty.SERVING)
-                        return self._given.popleft()
-                    if self._mode is Mode.ENDED:
-                        return None
+                job = self._rest(number)
+                if job is not None or self._is_over():
+                    return job
+                continue
             try:
-                job = self._accept(number)
+                if self._turn is None:
+                    duties[number] = Duty.WATCHING
+                    sock = watch.take(self._is_open) if self._is_open() else None
+                else:
+                    sock = self._take_turn(number, watch, self._turn)
             except OSError as error:
                 self._failed(number, error)
                 continue
+            job = None if sock is None else self._admit(sock)
+            duties[number] = Duty.SERVING
+            if self._settling:
+                self._look_settled()
             if job is not None:
                 return job
 
-    def _accept(self, number: int) -> Job | None:
-        """Wait for the turn, take a connection and have it counted. Raises: OSError: there is no descriptor for it."""
-        watch = self._watches[number % len(self._watches)]
-        self._turn_to(number, Duty.TURNING)
-        with self._turn:
-            self._turn_to(number, Duty.WATCHING)
-            sock = watch.take(self._is_open) if self._mode is Mode.OPEN else None
-        job = None if sock is None else self._admit(sock)
-        self._turn_to(number, Duty.RESTING if job is None else Duty.SERVING)
-        return job
+    def _rest(self, number: int) -> Job | None:
+        """Wait for something to do while the crew is shut; return what was given, if that was it."""
+        self._turn_to(number, Duty.RESTING)
+        with self._changed:
+            while not self._given and self._mode is Mode.SHUT:
+                self._changed.wait()
+            return self._given.popleft() if self._given else None
+
+    def _take_turn(self, number: int, watch: Watch, turn: Turn) -> socket.socket | None:
+        self._duties[number] = Duty.TURNING
+        with turn:
+            self._duties[number] = Duty.WATCHING
+            return watch.take(self._is_open) if self._is_open() else None
 
     def _is_open(self) -> bool:
         return self._mode is Mode.OPEN
 
+    def _is_over(self) -> bool:
+        return self._mode is Mode.ENDED and not self._given
+
     def _turn_to(self, number: int, duty: Duty) -> None:
         self._duties[number] = duty
-        if self._settling and Duty.WATCHING not in self._duties:
-            self._tell_settled()
+        if self._settling:
+            self._look_settled()
 
-    def _tell_settled(self) -> None:
-        """Wake who waits for the threads to have settled. Any thread; twice is as good as once."""
-        waiters, self._settling = self._settling, []
-        for waiter in waiters:
-            self._loop.call_soon_threadsafe(_set, waiter)
+    def _look_settled(self) -> None:
+        """Wake who waits for the threads to have settled, if they have. Any thread; twice is as good as once."""
+        if Duty.WATCHING not in self._duties:
+            waiters, self._settling = self._settling, []
+            for waiter in waiters:
+                self._loop.call_soon_threadsafe(_set, waiter)
 
     def _failed(self, number: int, error: OSError) -> None:
         """Leave the queue to others until the loop has looked: no descriptors, or a listener that is broken."""

@@ -91,7 +91,7 @@ class Passing:
         return bool(self._queue.poll(0))
 
     def hurry(self) -> bool:
-        """Take what is in the channel, whatever the limit: there is nobody else to pass it to. Return whether any was."""
+        """Take what is in the channel, whatever the limit: there is nobody else for it. Return whether any was."""
         taken = False
         # The kernel closes what it has no number for.
         while not self._intake.hold & Hold.NO_DESCRIPTORS and self._take():

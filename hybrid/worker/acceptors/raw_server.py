@@ -10,8 +10,9 @@ import asyncio
 import socket
 
 from hybrid.ground.errors import ListenError
+from hybrid.shared.accept4 import EXHAUSTED
 from hybrid.worker.acceptors.intake import Intake
-from hybrid.worker.acceptors.raw_accept import EXHAUSTED, accept
+from hybrid.worker.acceptors.raw_accept import RawListener
 from hybrid.worker.acceptors.receptions import Reception
 
 
@@ -23,6 +24,7 @@ class RawServer:
 
     def __init__(self, listener: socket.socket, reception: Reception, intake: Intake) -> None:
         self._listener = listener
+        self._raw = RawListener(listener)
         self._reception = reception
         self._intake = intake
         self._is_open = False
@@ -72,7 +74,7 @@ class RawServer:
         if not self._is_open:
             return False
         try:
-            sock = accept(self._listener)
+            sock = self._raw.accept()
         except OSError as error:
             if error.errno not in EXHAUSTED:
                 raise

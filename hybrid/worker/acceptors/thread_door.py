@@ -17,28 +17,28 @@ class ThreadDoor:
 
     def __init__(self, intake: Intake, opened: Callable[[Served], object] | None = None) -> None:
         self._intake = intake
+        self._registry = intake.registry
         self._loop = asyncio.get_running_loop()
-        self._open = opened or self._open_in_thread
+        self._open = opened
 
     def opened(self, connection: Served) -> None:
         """Count the connection."""
-        self._open(connection)
+        if self._open is not None:
+            self._open(connection)
+            return
+        self._registry.add(connection)
+        if self._intake.is_check_due:
+            self._in_loop(self._intake.check)
 
     def closed(self, connection: Served) -> None:
         """Count a closed connection, and take another if that is what was waited for."""
-        self._intake.registry.remove(connection)
+        self._registry.remove(connection)
         if self._intake.hold:
             self._in_loop(self._intake.gave)
 
     def failed(self, connection: Served) -> None:
         """Count a connection that its handler lost."""
-        self._intake.registry.fail()
-
-    def _open_in_thread(self, connection: Served) -> None:
-        intake = self._intake
-        intake.registry.add(connection)
-        if intake.is_check_due:
-            self._in_loop(intake.check)
+        self._registry.fail()
 
     def _in_loop(self, callback: Callable[[], None]) -> None:
         try:

@@ -1,9 +1,9 @@
 """Whose turn it is to accept: the locks around accept.
 
-A turn is a context manager that a thread holds while it waits for a connection and takes it.
+A turn is a context manager that a thread holds while it waits for a connection and takes it. Without one the kernel's
+wait queue is the lock.
 
 ==================  =====================================================================================
-:class:`Anybody`    no lock: the kernel's wait queue is one already
 :class:`Mutex`      one thread of this worker at a time
 :class:`FileLock`   one thread of all workers, by a POSIX record lock on the scoreboard's file
 :class:`Robust`     one thread of all workers, by a robust mutex in the scoreboard's memory
@@ -24,44 +24,19 @@ import errno
 import fcntl
 import threading
 import time
+from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Protocol
 
 from hybrid.shared.scoreboard import Scoreboard
 
 _AGAIN_S = 0.01
 
-
-class Turn(Protocol):
-    """A lock around accept. ``exclusive``: one thread of this worker holds it at a time."""
-
-    exclusive: bool
-
-    def __enter__(self) -> object: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
-    ) -> None: ...
-
-
-class Anybody:
-    """No lock. Several threads may hold it."""
-
-    exclusive = False
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
-    ) -> None:
-        return None
+Turn = AbstractContextManager[None]
+"""A lock around accept."""
 
 
 class Mutex:
     """One thread of this worker."""
-
-    exclusive = True
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -113,8 +88,6 @@ class FileLock(Mutex):
 
 class Robust:
     """One thread of all workers that share the scoreboard."""
-
-    exclusive = True
 
     def __init__(self, scoreboard: Scoreboard) -> None:
         self._mutex = scoreboard.mutex()

@@ -1,28 +1,42 @@
-"""What one thread waits on to accept: an epoll of its own with the listeners in it, and a way to call it off.
+"""What one thread waits on to accept: an epoll of its own, and a way to call it back.
 
 A thread could simply block in accept(2), as the textbook's do. But then nobody can call it back: closing or shutting
 down the socket ends it for every process, and a receive timeout would wake each idle thread several times a second.
-So a thread first tries to accept, which is all it needs while connections wait; only when none does, it sleeps in an
-epoll of its own. EPOLLEXCLUSIVE makes that as good as a blocking accept: one sleeper is woken, the one that waits
-longest, since each goes to the tail of the wait queue after it was woken.
+So a thread first tries to accept, which is all it needs while connections wait; only when none does, it enters the
+listeners into its epoll, sleeps in it, and takes them out again. EPOLLEXCLUSIVE makes that as good as a blocking
+accept: one sleeper is woken, the one that waits longest, since each enters at the tail of the wait queue. (Entries
+that stay while their thread is busy would be walked over for each connection of everybody else.)
 
 Source: accept(2), epoll_ctl(2) EPOLLEXCLUSIVE, eventfd(2).
 """
 
 from __future__ import annotations
 
+import ctypes
+import platform
 import select
 import socket
+import struct
 from collections.abc import Callable
 
 from hybrid.worker.acceptors.exclusive import EXCLUSIVE
-from hybrid.worker.acceptors.raw_accept import accept
+from hybrid.worker.acceptors.raw_accept import RawListener
+
+_ADD, _DELETE = 1, 2
+_EVENT = "=Iq" if platform.machine() == "x86_64" else "@Iq"  # struct epoll_event is packed there alone
+# hot: PyDLL keeps the interpreter's lock, which select.epoll lets go of for a call that does not wait; with other
+# threads about, getting it back does.
+_epoll_ctl = ctypes.PyDLL(None).epoll_ctl
+
+_PATIENCE = 8
+"""Connections that are slept for, after accept alone has found nothing."""
 
 
 class Watch:
     """The listeners that one thread sleeps on.
 
-    Runs in: worker; :meth:`take` in the thread, one at a time, everything else in the loop.
+    Runs in: worker; :meth:`take` in the thread, one at a time, everything else in the loop. What both do to the epoll
+    may cross: an entry that is there already, or is not there any more, is no error.
     Closes: its epoll, on :meth:`close`.
     """
 
@@ -30,56 +44,74 @@ class Watch:
         """``bell_fd``: readable while nobody is to wait here."""
         self._epoll = select.epoll()
         self._epoll.register(bell_fd, select.EPOLLIN)
-        self._listeners: dict[int, socket.socket] = {}
-        self._recent: list[socket.socket] = []
+        self._bell_fd = bell_fd
+        self._fd = self._epoll.fileno()
+        self._listeners: dict[int, RawListener] = {}
+        self._entries: dict[int, bytes] = {}
+        """Each listener's struct epoll_event."""
+        self._recent: list[RawListener] = []
         """Where the last connection came from: tried before sleeping."""
+        self._patience = 0
+        """Connections to go until that is tried again."""
 
     def add(self, listener: socket.socket) -> None:
-        """Wait for connections on ``listener`` too."""
-        self._listeners[listener.fileno()] = listener
-        self._epoll.register(listener.fileno(), EXCLUSIVE)
+        """Wait for connections on ``listener`` too; a thread that sleeps is woken by them as well."""
+        fd = listener.fileno()
+        self._listeners = {**self._listeners, fd: RawListener(listener)}
+        self._entries = {**self._entries, fd: struct.pack(_EVENT, EXCLUSIVE, fd)}
+        _epoll_ctl(self._fd, _ADD, fd, self._entries[fd])
 
     def remove(self, listener: socket.socket) -> None:
         """Wait on it no longer. A thread that was woken for a connection on it still takes that one."""
-        if self._listeners.pop(listener.fileno(), None) is not None:
-            self._epoll.unregister(listener.fileno())
-            self._recent = []
+        fd = listener.fileno()
+        self._listeners = {other: each for other, each in self._listeners.items() if other != fd}
+        self._entries = {other: each for other, each in self._entries.items() if other != fd}
+        self._recent = []
+        _epoll_ctl(self._fd, _DELETE, fd, None)
 
     def renew(self) -> None:
-        """See what waits in the queues: heals a wake-up that was lost with somebody who died of it."""
-        for fd in tuple(self._listeners):
-            self._rotate(fd)
+        """Have a sleeper look at the queues: heals a wake-up that was lost with somebody who died of it."""
+        for fd, entry in self._entries.items():
+            if _epoll_ctl(self._fd, _DELETE, fd, None) == 0:  # somebody sleeps
+                _epoll_ctl(self._fd, _ADD, fd, entry)
 
     def take(self, is_wanted: Callable[[], bool]) -> socket.socket | None:
         """Return the next connection, or None once it is not wanted any more and none is left that woke us.
 
-        Raises: OSError: no descriptor or memory for it (see ``raw_accept``).
+        Raises: OSError: no descriptor or memory for it, or the listener is broken.
         """
-        ready = self._recent
-        has_slept = False
+        # hot: while connections wait, accept alone finds one each time. Where they come one by one it would find
+        # nothing each time, so after a failure it is left out for a few connections.
+        ready: list[RawListener] = []
+        if self._patience:
+            self._patience -= 1
+        else:
+            ready = self._recent
         while True:
             for listener in ready:
-                sock = accept(listener)
+                sock = listener.accept()
                 if sock is not None:
-                    self._recent = [listener]
-                    if has_slept:
-                        self._rotate(listener.fileno())
                     return sock
             if not is_wanted():
                 return None
-            ready = [self._listeners[fd] for fd, _mask in self._epoll.poll() if fd in self._listeners]
-            has_slept = True
+            if ready:
+                self._patience = _PATIENCE
+            self._recent = ready = self._sleep()
 
     def close(self) -> None:
         """Let go of the epoll; nobody waits here any more."""
         self._epoll.close()
 
-    def _rotate(self, fd: int) -> None:
-        """Go to the tail of the wait queue: the next connection is somebody else's, if somebody else waits."""
-        try:
-            self._epoll.unregister(fd)
-            self._epoll.register(fd, EXCLUSIVE)
-            if fd not in self._listeners:
-                self._epoll.unregister(fd)
-        except (OSError, ValueError):
-            pass  # the loop removed it, or rotated it itself, meanwhile
+    def _sleep(self) -> list[RawListener]:
+        """Wait until a listener has a connection, or the bell rings; return those that have."""
+        entries = self._entries
+        for fd, entry in entries.items():
+            _epoll_ctl(self._fd, _ADD, fd, entry)
+        events = self._epoll.poll()
+        for fd in entries:
+            _epoll_ctl(self._fd, _DELETE, fd, None)
+        listeners = self._listeners
+        for fd, _mask in events:
+            if fd not in listeners and fd != self._bell_fd:
+                _epoll_ctl(self._fd, _DELETE, fd, None)  # removed while we were on our way in
+        return [listeners[fd] for fd, _mask in events if fd in listeners]
