@@ -31,8 +31,7 @@ OF_ONE_CONNECTION = frozenset(
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """No descriptor or memory for another connection, which stays in the queue."""
 
-# PyDLL keeps the interpreter's lock: the call does not wait, and to get the lock back among other threads may.
-_accept4 = ctypes.PyDLL(None, use_errno=True).accept4
+_accept4 = ctypes.CDLL(None, use_errno=True).accept4
 NON_BLOCKING = int(socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
 BLOCKING = int(socket.SOCK_CLOEXEC)
 """What the connection is, not the call: the listener is non-blocking in any case."""

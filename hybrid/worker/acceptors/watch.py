@@ -12,24 +12,12 @@ Source: accept(2), epoll_ctl(2) EPOLLEXCLUSIVE, eventfd(2).
 
 from __future__ import annotations
 
-import ctypes
-import platform
 import select
 import socket
-import struct
 from collections.abc import Callable
 
 from hybrid.worker.acceptors.exclusive import EXCLUSIVE
 from hybrid.worker.acceptors.raw_accept import RawListener
-
-_ADD, _DELETE = 1, 2
-_EVENT = "=Iq" if platform.machine() == "x86_64" else "@Iq"  # struct epoll_event is packed there alone
-# hot: PyDLL keeps the interpreter's lock, which select.epoll lets go of for a call that does not wait; with other
-# threads about, getting it back does.
-_epoll_ctl = ctypes.PyDLL(None).epoll_ctl
-
-_PATIENCE = 8
-"""Connections that are slept for, after accept alone has found nothing."""
 
 
 class Watch:
@@ -45,48 +33,36 @@ class Watch:
         self._epoll = select.epoll()
         self._epoll.register(bell_fd, select.EPOLLIN)
         self._bell_fd = bell_fd
-        self._fd = self._epoll.fileno()
         self._listeners: dict[int, RawListener] = {}
-        self._entries: dict[int, bytes] = {}
-        """Each listener's struct epoll_event."""
+        """Never changed, only replaced: the thread goes through it."""
         self._recent: list[RawListener] = []
         """Where the last connection came from: tried before sleeping."""
-        self._patience = 0
-        """Connections to go until that is tried again."""
 
     def add(self, listener: socket.socket) -> None:
         """Wait for connections on ``listener`` too; a thread that sleeps is woken by them as well."""
         fd = listener.fileno()
         self._listeners = {**self._listeners, fd: RawListener(listener)}
-        self._entries = {**self._entries, fd: struct.pack(_EVENT, EXCLUSIVE, fd)}
-        _epoll_ctl(self._fd, _ADD, fd, self._entries[fd])
+        self._enter(fd)
 
     def remove(self, listener: socket.socket) -> None:
         """Wait on it no longer. A thread that was woken for a connection on it still takes that one."""
         fd = listener.fileno()
         self._listeners = {other: each for other, each in self._listeners.items() if other != fd}
-        self._entries = {other: each for other, each in self._entries.items() if other != fd}
         self._recent = []
-        _epoll_ctl(self._fd, _DELETE, fd, None)
+        self._exit(fd)
 
     def renew(self) -> None:
         """Have a sleeper look at the queues: heals a wake-up that was lost with somebody who died of it."""
-        for fd, entry in self._entries.items():
-            if _epoll_ctl(self._fd, _DELETE, fd, None) == 0:  # somebody sleeps
-                _epoll_ctl(self._fd, _ADD, fd, entry)
+        for fd in self._listeners:
+            if self._exit(fd):  # somebody sleeps
+                self._enter(fd)
 
     def take(self, is_wanted: Callable[[], bool]) -> socket.socket | None:
         """Return the next connection, or None once it is not wanted any more and none is left that woke us.
 
         Raises: OSError: no descriptor or memory for it, or the listener is broken.
         """
-        # hot: while connections wait, accept alone finds one each time. Where they come one by one it would find
-        # nothing each time, so after a failure it is left out for a few connections.
-        ready: list[RawListener] = []
-        if self._patience:
-            self._patience -= 1
-        else:
-            ready = self._recent
+        ready = self._recent
         while True:
             for listener in ready:
                 sock = listener.accept()
@@ -94,8 +70,6 @@ class Watch:
                     return sock
             if not is_wanted():
                 return None
-            if ready:
-                self._patience = _PATIENCE
             self._recent = ready = self._sleep()
 
     def close(self) -> None:
@@ -104,14 +78,26 @@ class Watch:
 
     def _sleep(self) -> list[RawListener]:
         """Wait until a listener has a connection, or the bell rings; return those that have."""
-        entries = self._entries
-        for fd, entry in entries.items():
-            _epoll_ctl(self._fd, _ADD, fd, entry)
-        events = self._epoll.poll()
-        for fd in entries:
-            _epoll_ctl(self._fd, _DELETE, fd, None)
         listeners = self._listeners
+        for fd in listeners:
+            self._enter(fd)
+        events = self._epoll.poll()
+        for fd in listeners:
+            self._exit(fd)
         for fd, _mask in events:
             if fd not in listeners and fd != self._bell_fd:
-                _epoll_ctl(self._fd, _DELETE, fd, None)  # removed while we were on our way in
+                self._exit(fd)  # added or removed while we were on our way in
         return [listeners[fd] for fd, _mask in events if fd in listeners]
+
+    def _enter(self, fd: int) -> None:
+        try:
+            self._epoll.register(fd, EXCLUSIVE)
+        except OSError:
+            pass  # it is there already
+
+    def _exit(self, fd: int) -> bool:
+        try:
+            self._epoll.unregister(fd)
+        except OSError:
+            return False  # it is not there
+        return True
