@@ -191,16 +191,20 @@ def test_worker_short_of_descriptors_leaves_clients_to_the_other(case: Case) -> 
     """One worker may open no more files: nobody is cut off, the other one serves, and it comes back."""
     pids = case.settled()
     before = resource.prlimit(pids[0], resource.RLIMIT_NOFILE)
-    in_use = len(open_descriptors(pids[0]))
-    resource.prlimit(pids[0], resource.RLIMIT_NOFILE, (in_use + 10, before[1]))
     try:
-        with connected(case.server, 12) as clients:
-            for number, client in enumerate(clients):
-                assert ask(client, f"echo {number}") == str(number)
+        with Hand(case.server, 0) as hand:
+            resource.prlimit(pids[0], resource.RLIMIT_NOFILE, (len(open_descriptors(pids[0])) + 4, before[1]))
+            hand.look()  # as it does by itself each second, and more often when many come
+            eventually(lambda: is_away(case.server, 0))
+            with connected(case.server, 8) as clients:
+                for number, client in enumerate(clients):
+                    assert ask(client, f"echo {number}") == str(number)
+                    assert case.slot_of(client) == 1
     finally:
         resource.prlimit(pids[0], resource.RLIMIT_NOFILE, before)
     assert case.settled() == pids
     eventually(lambda: not any(is_away(case.server, slot) for slot in (0, 1)), 10)
+    assert "descriptors run short" in case.server.log
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=name_of)
@@ -227,9 +231,11 @@ def test_limit_is_kept_and_the_next_client_waits(tmp_path: Path, pair: tuple[str
     arguments = ("--accept", model, "--workers", "2", "--limit-connections", "1", "--bind", "127.0.0.1:0")
     with running(target, *arguments, log=tmp_path / "log") as server:
         server.wait_ready()
-        with connected(server, 3) as (first, second, third):
+        with ExitStack() as stack:
+            first, second = (stack.enter_context(server.connect()) for _ in range(2))
             assert ask(first, "echo one") == "one"
             assert ask(second, "echo two") == "two"
+            third = stack.enter_context(server.connect())
             say(third, "echo three")
             assert ask(first, "echo still") == "still"
             assert sum(worker.active for worker in server.workers()) == 2

@@ -28,9 +28,11 @@ class Hand:
         self._server = server
         self._slot = slot
         channels = _channels(server.pid)
-        self._channel = next(channel for channel in channels if self._is_ours(channel))
-        for channel in channels:
-            if channel is not self._channel:
+        try:
+            self._channel = next(channel for channel in channels if self._is_ours(channel))
+            channels.remove(self._channel)
+        finally:
+            for channel in channels:
                 channel.close()
 
     def __enter__(self) -> Hand:
@@ -48,6 +50,10 @@ class Hand:
         """Have it accept again."""
         messages.send(self._channel, Record(Op.UNPARK))
         eventually(lambda: not is_away(self._server, self._slot))
+
+    def look(self) -> None:
+        """Have the worker look at what its heartbeat looks at."""
+        messages.send(self._channel, Record(Op.LOOK))
 
     def _is_ours(self, channel: socket.socket) -> bool:
         try:

@@ -45,7 +45,9 @@ class Passing:
         self._channel = channel
         self._intake = intake
         self._row = intake.registry.row
+        self._taken = 0
         self._received = 0
+        """Of those taken, how many are counted: the loop opens a connection a few turns after it was taken."""
         self._loop = asyncio.get_running_loop()
         self._reception = make_reception(self, ThreadDoor(intake, self.opened))
         self._queue = select.poll()
@@ -109,8 +111,10 @@ class Passing:
         self._channel.close()
 
     def _on_readable(self) -> None:
+        registry = self._intake.registry
         for _ in range(_AT_ONCE):
-            if self.stage is not Stage.ACCEPTING or not self._take():
+            is_full = registry.active + self._taken - self._received >= registry.limit
+            if is_full or self.stage is not Stage.ACCEPTING or not self._take():
                 return
 
     def _take(self) -> bool:
@@ -119,6 +123,7 @@ class Passing:
             data, descriptors = messages.receive_bytes(self._channel, 16)
         except OSError:  # empty, or out of descriptors: then the kernel has closed what it had no number for
             return False
+        self._taken += len(descriptors)
         for fd in descriptors:
             self._reception.take(socket.socket(fileno=fd), self._count)
         if not data:
