@@ -149,7 +149,11 @@ class Server:
     def _scoreboard(self) -> Scoreboard:
         folder = f"/proc/{self.pid}/fd"
         for name in os.listdir(folder):
-            if "hybrid-scoreboard" in os.readlink(f"{folder}/{name}"):
+            try:
+                link = os.readlink(f"{folder}/{name}")
+            except FileNotFoundError:  # closed meanwhile
+                continue
+            if "hybrid-scoreboard" in link:
                 return Scoreboard.attach(os.open(f"{folder}/{name}", os.O_RDWR | os.O_CLOEXEC))
         raise AssertionError("the parent has no scoreboard")
 

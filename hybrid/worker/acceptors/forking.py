@@ -28,6 +28,7 @@ import sys
 import warnings
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import NoReturn
 
 from hybrid.handlers.threaded import BlockingEndpoint
@@ -35,6 +36,8 @@ from hybrid.worker.acceptors.receptions import nothing
 
 _logger = logging.getLogger("hybrid.error")
 _EVERY_SIGNAL = signal.valid_signals()
+END_STREAM = signal.SIGUSR1
+"""What tells a child that its time is over. Not SIGTERM: a service manager sends that to every process at once."""
 FAILED = 70
 """What a child exits with when its handler raised, and has been logged (EX_SOFTWARE of sysexits.h)."""
 
@@ -58,8 +61,8 @@ class ForkedConnection:
         """Do nothing: nobody can be told."""
 
     def cancel(self) -> None:
-        """Send the child SIGTERM; its default action ends it, a handler of its own may clean up."""
-        self._end(signal.SIGTERM)
+        """Have the child see the end of its stream, as a handler in a thread would."""
+        self._end(END_STREAM)
 
     def abort(self) -> None:
         """Send the child SIGKILL."""
@@ -152,8 +155,9 @@ class ForkReception:
         try:
             gc.freeze()  # a collection would copy the worker's memory page by page
             signal.set_wakeup_fd(-1)
-            for number in (signal.SIGTERM, signal.SIGCHLD):
-                signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, _ignore)
+            signal.signal(END_STREAM, partial(_end_stream, sock))
             for let_go in in_child:
                 let_go()
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -178,7 +182,7 @@ class ForkReception:
             return
         if found is None:
             return
-        if found.si_code != os.CLD_EXITED and found.si_status not in (signal.SIGTERM, signal.SIGKILL):
+        if found.si_code != os.CLD_EXITED and found.si_status != signal.SIGKILL:
             _logger.error(
                 "handler %s: the child that served a connection died of %s",
                 self._endpoint.name,
@@ -198,3 +202,15 @@ class ForkReception:
         self._endpoint.door.closed(connection)
         if self._waiting:
             self._loop.call_soon(self._fork_waiting)
+
+
+def _ignore(number: int, frame: object) -> None:
+    """Do nothing: only the worker says when a child's time is over. Not SIG_IGN: subprocesses inherit that."""
+
+
+def _end_stream(sock: socket.socket, number: int, frame: object) -> None:
+    """Show the handler the end of the stream: what the peer sends from now on is not read. Runs in: the child."""
+    try:
+        sock.shutdown(socket.SHUT_RD)
+    except OSError:
+        pass  # the handler has closed it
