@@ -10,7 +10,7 @@ import resource
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from hybrid.ground.states import Life
 from hybrid.shared.models import MODELS
 from hybrid.shared.procfs import open_descriptors
 from tests.process.conftest import Serve
-from tests.support.clients import ask, crowd, hear, is_cut, say
+from tests.support.clients import ask, connect_to, crowd, hear, is_cut, say
 from tests.support.eventually import eventually
 from tests.support.parent_hand import Hand, is_away
 from tests.support.server import Server, running
@@ -169,6 +169,45 @@ def test_queue_behind_a_killed_worker_is_served(case: Case) -> None:
         os.kill(pids[0], signal.SIGKILL)
         assert [hear(client) for client in clients] == ["here"] * len(clients)
     assert pids[0] not in case.settled()
+
+
+def test_killed_idle_worker_takes_no_turn_with_it(case: Case) -> None:
+    """Each worker is killed while nobody comes, also the one that holds the lock: the next client is served."""
+    for pid in case.settled():
+        os.kill(pid, signal.SIGKILL)
+        with connected(case.server, 3) as clients:
+            for client in clients:
+                assert ask(client, "echo next") == "next"
+        case.settled()
+
+
+def test_blocked_loop_keeps_at_most_one_waiting(case: Case) -> None:
+    """A handler holds its worker's loop: the others serve; what that worker has taken waits, one at most."""
+    if case.target != LOOP:
+        pytest.skip("blocking handlers block no loop")
+    blocked = case.settled()[0]
+    with connect_to(case.server, blocked) as culprit:
+        assert ask(culprit, "block") == "blocking"
+        with connected(case.server, 10) as clients:
+            for client in clients:
+                say(client, "echo here")
+            if case.model in OWN_QUEUES:  # its whole queue waits, until it is gone
+                os.kill(blocked, signal.SIGKILL)
+            eventually(lambda: len(answered(clients)) >= len(clients) - 1, 10)
+            with suppress(ProcessLookupError):
+                os.kill(blocked, signal.SIGKILL)
+            assert set(answered(clients)) == {"here"}
+    case.settled()
+
+
+def answered(clients: list[socket.socket]) -> list[str]:
+    """Return what those have been answered that have been, without waiting."""
+    said = []
+    for client in clients:
+        client.setblocking(False)
+        with suppress(BlockingIOError, ConnectionResetError):
+            said.append(client.recv(64, socket.MSG_PEEK).decode().rstrip("\n"))
+    return said
 
 
 def test_stopped_worker_keeps_nobody_else_waiting(case: Case) -> None:

@@ -47,6 +47,16 @@ class Job(Protocol):
 Admit = Callable[[socket.socket], "Job | None"]
 
 
+def serve(job: Job) -> None:
+    """Serve it to its end, whatever its handler raises. Runs in: a thread that serves."""
+    try:
+        job.serve()
+    except SystemExit:
+        _logger.error("a blocking handler called sys.exit: it ended its connection, not the worker")
+    except BaseException:
+        _logger.exception("a blocking handler raised what no handler should; it ended its connection")
+
+
 class Duty(IntEnum):
     """What a thread of the crew does now."""
 
@@ -196,12 +206,7 @@ class Crew:
         watch = self._watches[number % len(self._watches)]
         try:
             while (job := self._next(number, watch)) is not None:
-                try:
-                    job.serve()
-                except SystemExit:
-                    _logger.error("a blocking handler called sys.exit: it ended its connection, not the worker")
-                except BaseException:
-                    _logger.exception("a blocking handler raised what no handler should; its thread goes on")
+                serve(job)
         finally:
             self._gone(number)
 

@@ -20,7 +20,7 @@ from typing import Protocol
 
 from hybrid.handlers.threaded import BlockingConnection, BlockingEndpoint
 from hybrid.worker.acceptors.acceptor import Factory
-from hybrid.worker.acceptors.crew import Crew
+from hybrid.worker.acceptors.crew import Crew, serve
 
 _logger = logging.getLogger("hybrid.error")
 
@@ -161,10 +161,7 @@ class ThreadReception:
             self._waiting.popleft()
 
     def _serve(self, connection: BlockingConnection) -> None:
-        try:
-            connection.serve()
-        except SystemExit:
-            pass  # it ends this thread, which ends anyway
+        serve(connection)
         if self._waiting:
             try:
                 self._loop.call_soon_threadsafe(self._start)
