@@ -19,7 +19,6 @@ import pytest
 from hybrid.ground.states import Life
 from hybrid.shared.models import MODELS
 from hybrid.shared.procfs import open_descriptors
-from tests.process.conftest import Serve
 from tests.support.clients import ask, connect_to, crowd, hear, is_cut, say
 from tests.support.eventually import eventually
 from tests.support.parent_hand import Hand, is_away
@@ -247,28 +246,11 @@ def test_worker_short_of_descriptors_leaves_clients_to_the_other(case: Case) -> 
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=name_of)
-def test_stop_serves_who_is_there_and_who_waits(serve: Serve, pair: tuple[str, str]) -> None:
-    """SIGTERM with a limit reached: open connections go on, and the queue behind them is not cut off."""
+def test_limit_is_kept_and_a_stop_cuts_nobody(tmp_path: Path, pair: tuple[str, str]) -> None:
+    """Two workers of one connection each: the third client waits for a place; at SIGTERM who is there is served on."""
     model, target = pair
-    server = serve(target, "--accept", model, "--workers", "2", "--threads", "1", "--limit-connections", "1")
-    with connected(server, 2) as held:
-        for client in held:
-            assert ask(client, "echo first") == "first"
-        server.signal(signal.SIGTERM)
-        eventually(lambda: all(worker.life is Life.DRAINING for worker in server.workers()))
-        for client in held:
-            assert ask(client, "echo last") == "last"
-    assert server.wait() == 0, server.log
-    assert not server.everyone()
-    assert "error" not in server.log
-
-
-@pytest.mark.parametrize("pair", PAIRS, ids=name_of)
-def test_limit_is_kept_and_the_next_client_waits(tmp_path: Path, pair: tuple[str, str]) -> None:
-    """Two workers of one connection each: the third client is served when one of the others has left."""
-    model, target = pair
-    arguments = ("--accept", model, "--workers", "2", "--limit-connections", "1", "--bind", "127.0.0.1:0")
-    with running(target, *arguments, log=tmp_path / "log") as server:
+    limits = ("--limit-connections", "1", "--threads", "1", "--bind", "127.0.0.1:0")
+    with running(target, "--accept", model, "--workers", "2", *limits, log=tmp_path / "log") as server:
         server.wait_ready()
         with ExitStack() as stack:
             first, second = (stack.enter_context(server.connect()) for _ in range(2))
@@ -280,4 +262,9 @@ def test_limit_is_kept_and_the_next_client_waits(tmp_path: Path, pair: tuple[str
             assert sum(worker.active for worker in server.workers()) == 2
             first.close()
             assert hear(third) == "three"
-        assert server.stop() == 0
+            server.signal(signal.SIGTERM)
+            eventually(lambda: all(worker.life is Life.DRAINING for worker in server.workers()))
+            assert [ask(client, "echo last") for client in (second, third)] == ["last", "last"]
+        assert server.wait() == 0, server.log
+        assert not server.everyone()
+        assert "error" not in server.log
