@@ -23,6 +23,8 @@ from hybrid.shared.models import resolve
 IDLE_PER_S = 2000.0
 WARM_UP_S = 0.3
 FIRST_FEW = 32
+MOST_CONNECTIONS = 64
+"""Without ``--connections``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,8 @@ class Plan:
     accept: str = "auto"
     threads: int = 0
     """0: the server's default."""
-    connections: int = 64
+    connections: int = 0
+    """0: MOST_CONNECTIONS, or fewer if a blocking handler has fewer threads."""
     idle: int = 1000
     """Connections that are opened to see what one costs in memory; 0: none."""
     per_s: float = 0.0
@@ -54,6 +57,8 @@ class HandlerReport:
     plan: Plan
     kind: str
     workers: int
+    connections: int
+    """That exchanged messages."""
     reply: Reply
     machine: dict[str, str]
     per_s: tuple[float, ...]
@@ -68,6 +73,11 @@ class HandlerReport:
     """Idle connections that were opened; 0: none were."""
     connection_bytes: float
     """By which the workers grew, for each of them."""
+
+    @property
+    def is_capped(self) -> bool:
+        """Whether there were fewer connections than usual, because the workers have only so many threads."""
+        return not self.plan.connections and self.connections < MOST_CONNECTIONS
 
     @property
     def serves_at_a_time(self) -> int:
@@ -108,9 +118,10 @@ def run(plan: Plan, watch: Watch) -> HandlerReport:
         clients = stack.enter_context(Clients(plan.clients))
         watch("open idle connections")
         worker_bytes, idle, connection_bytes = _memory(plan, server, clients)
+        connections = plan.connections or _connections(plan, server, clients, idle)
         watch("warm up")
         job = Job(
-            Mode.STEADY, server.port, for_s=WARM_UP_S, connections=plan.connections, per_s=plan.per_s,
+            Mode.STEADY, server.port, for_s=WARM_UP_S, connections=connections, per_s=plan.per_s,
             request=plan.request, reply=reply, timeout_s=plan.timeout_s,
         )  # fmt: skip
         clients.run(job)
@@ -119,8 +130,9 @@ def run(plan: Plan, watch: Watch) -> HandlerReport:
         for outcome in outcomes:
             samples.extend(outcome.latencies_s)
         return HandlerReport(
-            plan, server.kind, len(server.workers()), reply, machine(), tuple(per_s), tuple(cpu_us), latencies(samples),
-            sum(outcome.lost for outcome in outcomes), honesty(outcomes), worker_bytes, idle, connection_bytes,
+            plan, server.kind, len(server.workers()), connections, reply, machine(), tuple(per_s), tuple(cpu_us),
+            latencies(samples), sum(outcome.lost for outcome in outcomes), honesty(outcomes), worker_bytes, idle,
+            connection_bytes,
         )  # fmt: skip
 
 
@@ -142,7 +154,7 @@ def _rounds(
         outcome = clients.run(job)
         spent = server.counted().cpu_ns - before
         cpu_us.append(spent / 1000 / max(1, outcome.completed))
-        per_s.append(outcome.completed / outcome.wall_s if outcome.wall_s else 0.0)
+        per_s.append(outcome.per_s)
         outcomes.append(outcome)
     return per_s, cpu_us, outcomes
 
@@ -167,6 +179,18 @@ def _memory(plan: Plan, server: BenchServer, clients: Clients) -> tuple[int, int
     finally:
         _release(server, clients)
     return worker_bytes, held, grown / held if held else 0.0
+
+
+def _connections(plan: Plan, server: BenchServer, clients: Clients, idle: int) -> int:
+    """Return how many connections to load a server with: no more than have a thread. ``idle``: that it took."""
+    if server.kind not in BLOCKING_KINDS:
+        return MOST_CONNECTIONS
+    if idle == plan.idle < MOST_CONNECTIONS:  # it took all that were tried: try more
+        try:
+            idle = _hold(plan, server, clients, MOST_CONNECTIONS)
+        finally:
+            _release(server, clients)
+    return max(1, min(idle, MOST_CONNECTIONS))
 
 
 def _hold(plan: Plan, server: BenchServer, clients: Clients, connections: int) -> int:

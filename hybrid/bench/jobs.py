@@ -116,10 +116,19 @@ class Outcome:
     held: int = 0
     planned: int = 0
     wall_s: float = 0.0
+    window_s: float = 0.0
+    """STEADY: how long the load lasted, without the wait for the last replies."""
+    within: int = 0
+    """STEADY: replies that came while it lasted."""
     busiest: float = 0.0
     """Share of the time that the client, or of several the busiest one, ran."""
     waiting: float = 0.0
     """Share of the time that it was ready to run and waited for a CPU."""
+
+    @property
+    def per_s(self) -> float:
+        """Replies a second while the load lasted."""
+        return self.within / self.window_s if self.window_s else 0.0
 
     @property
     def completed(self) -> int:
@@ -138,7 +147,7 @@ def merge(outcomes: list[Outcome]) -> Outcome:
         for declared in fields(Outcome):
             name = declared.name
             mine, new = getattr(whole, name), getattr(each, name)
-            setattr(whole, name, max(mine, new) if name in ("wall_s", "busiest", "waiting") else mine + new)
+            setattr(whole, name, max(mine, new) if name in ("wall_s", "window_s", "busiest", "waiting") else mine + new)
     return whole
 
 

@@ -40,6 +40,8 @@ class Steady:
         self._job: Job = engine.job
         self._request = self._job.request.encode("latin-1")
         self._by_line = self._job.reply.ends == ONE_LINE
+        self._until_s = 0.0
+        """When the load ends; replies are waited for a while longer."""
         self.talks: dict[int, Talk] = {}
         for _ in range(self._job.connections):
             sock = engine.connect()
@@ -78,13 +80,21 @@ class Steady:
         return sum(len(talk.due) for talk in self.talks.values())
 
     def _as_answered(self) -> None:
-        until = self._job.start_s + self._job.for_s
+        begun_s = time.monotonic()  # connecting may have taken long
+        until = self._loads(begun_s)
         for talk in list(self.talks.values()):
             self._send(talk, time.monotonic())
         while self.talks and (now := time.monotonic()) < until:
             self._turn(min(0.05, until - now), until)
 
+    def _loads(self, begun_s: float) -> float:
+        """Note when the load begins; return when it ends."""
+        self._outcome.window_s = self._job.for_s
+        self._until_s = begun_s + self._job.for_s
+        return self._until_s
+
     def _at_rate(self) -> None:
+        self._loads(self._job.start_s)
         number, planned = 0, self._job.planned
         talks = list(self.talks.values())
         while number < planned and self.talks:
@@ -140,7 +150,12 @@ class Steady:
         if not is_whole or not talk.due:
             return
         now = time.monotonic()
-        self._outcome.latencies_s.append(now - talk.due.popleft())
+        took_s = now - talk.due.popleft()
+        if took_s > self._job.timeout_s:
+            self._outcome.timed_out += 1
+        else:
+            self._outcome.latencies_s.append(took_s)
+            self._outcome.within += now <= self._until_s
         if talk.due:
             self._ask(talk)
         elif now < again_until:

@@ -195,8 +195,10 @@ def handler_table(found: HandlerReport) -> Table:
     ]
     if found.idle:
         rows.append((f"memory of a connection ({found.idle} idle)", _connection_memory(found)))
-    title = f"{plan.target} ({found.kind}), {found.workers} workers, {plan.connections} connections, {pace}"
+    title = f"{plan.target} ({found.kind}), {found.workers} workers, {found.connections} connections, {pace}"
     notes = [f"{plan.rounds} rounds of {plan.for_s:g} s; a reply is {_reply_words(found)}."]
+    if found.is_capped:
+        notes.append(f"{found.connections} connections: as many as the workers have threads. --connections sets more.")
     if found.serves_at_a_time:
         notes.append(f"Of {plan.idle} idle connections the workers took {found.idle}: one for each thread.")
     if not plan.per_s:

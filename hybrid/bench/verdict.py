@@ -178,9 +178,9 @@ def handler_verdict(found: HandlerReport) -> str:
     if found.lost:
         sentences.append(f"{found.lost} messages were lost.")
     most = found.serves_at_a_time
-    if most and found.plan.connections > most:
+    if most and found.connections > most:
         sentences.append(
-            f"Of {found.plan.connections} connections the workers serve {most} at a time, one for each thread, and the "
+            f"Of {found.connections} connections the workers serve {most} at a time, one for each thread, and the "
             "others wait: use more --threads, or fewer --connections."
         )
     return " ".join(sentences)

@@ -235,6 +235,33 @@ def test_message_without_a_reply_times_out(clients: Clients, tiny: Tiny) -> None
     assert clients.run(given).timed_out == 3
 
 
+def test_waiting_for_those_that_are_never_answered_is_not_loaded_time(clients: Clients, tiny: Tiny) -> None:
+    """Half of the connections get no thread: the rate is of the window, not of the wait for the timeout after it."""
+
+    def first_two(number: int, sock: socket.socket) -> None:
+        (echo if number < 2 else mute)(number, sock)
+
+    details = {"connections": 4, "for_s": 0.2, "timeout_s": 0.6, "request": "hello\n", "reply": Reply("bytes", 6)}
+    outcome = clients.run(job(Mode.STEADY, tiny(first_two), **details))
+    assert outcome.wall_s > 0.6 and outcome.timed_out == 2
+    assert 0.15 < outcome.window_s < 0.4
+    assert 20 < outcome.within <= outcome.completed
+
+
+def test_reply_after_the_timeout_is_lost(clients: Clients, tiny: Tiny) -> None:
+    """It counts once, as a timeout; nobody would have waited for it."""
+    late = threading.Event()
+
+    def answers_late(_number: int, sock: socket.socket) -> None:
+        sock.recv(64)
+        late.wait(0.3)
+        sock.sendall(b"hello\n")
+
+    details = {"connections": 2, "for_s": 0.5, "timeout_s": 0.1, "request": "hello\n", "reply": Reply("bytes", 6)}
+    outcome = clients.run(job(Mode.STEADY, tiny(answers_late), **details))
+    assert (outcome.completed, outcome.within) == (0, 0) and outcome.timed_out >= 2
+
+
 def test_probe_finds_out_how_replies_end(tiny: Tiny) -> None:
     """By the server's close, after some bytes; silence and a bare end are errors that say what to do."""
     assert probe(tiny(fetch).port, b"4000\n") == Reply(TO_CLOSE)

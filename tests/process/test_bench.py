@@ -64,6 +64,20 @@ def test_steady_load_on_a_handler() -> None:
     assert min(told["cpu_us"]) > 0 and told["worker_bytes"] > 1_000_000 and told["idle"] == 50
 
 
+def test_blocking_handler_gets_as_many_connections_as_it_has_threads(tmp_path: Path) -> None:
+    """None waits in vain, so none is lost; also when no idle connections have shown how many threads there are."""
+    (tmp_path / "talk.py").write_text(
+        "def talk(sock):\n    while data := sock.recv(4096):\n        sock.sendall(data)\n", encoding="utf-8"
+    )
+    done = bench(
+        *("handler", f"{tmp_path}/talk.py:talk", "--workers", "1", "--threads", "3", "--idle", "0"),
+        *("--rounds", "1", "--for-s", "0.2", "--json"),
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    told = json.loads(done.stdout)
+    assert (told["connections"], told["lost"]) == (3, 0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

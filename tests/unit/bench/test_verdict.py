@@ -108,6 +108,7 @@ def steady(plan: Plan, **more: Any) -> HandlerReport:
         "lost": 0,
         "honesty": Honesty(),
         "idle": plan.idle,
+        "connections": plan.connections or 64,
         **more,
     }
     return HandlerReport(plan, "stream", 2, machine={}, worker_bytes=1, connection_bytes=2600.0, **given)
@@ -126,6 +127,13 @@ def test_steady_load_confesses_and_advises() -> None:
     for words in ("97% busy", "100,000 messages/s were asked for", "3 messages were lost", "serve 16 at a time"):
         assert words in text
     assert handler_verdict(steady(plan, latencies=latencies([]))).startswith("No message was answered")
+
+
+def test_fewer_connections_than_usual_are_explained() -> None:
+    """A blocking handler gets as many as it has threads; who asks for a number gets that, without a word."""
+    words = "32 connections: as many as the workers have threads. --connections sets more."
+    assert words in plain(handler_table(steady(Plan("app:handle"), connections=32)))
+    assert words not in plain(handler_table(steady(Plan("app:handle", connections=32))))
 
 
 def test_memory_of_a_connection_is_not_told_from_too_few() -> None:
