@@ -45,6 +45,13 @@ class Design:
         return f"{self.kind} {self.name}"
 
     @property
+    def shown(self) -> str:
+        """Its name in tables and sentences: with the number of threads, where there is a number."""
+        if not self.threads or self.name == ITERATIVE:
+            return self.name
+        return f"{self.name}, {self.threads} thread{'s' if self.threads > 1 else ''}"
+
+    @property
     def loses_count_of_switches(self) -> bool:
         """Whether it starts a thread or a process for each connection, whose context switches nobody is told of."""
         return self.accept in ("thread", "fork")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hybrid.bench.designs import ITERATIVE, Design
+from hybrid.bench.designs import Design
 from hybrid.bench.figures import LEAST_ROUNDS, SHARES, Latencies, median
 from hybrid.bench.jobs import ONE_LINE
 from hybrid.bench.report import LoadFigures, Report, RowFigures
@@ -46,10 +46,7 @@ def tables(report: Report) -> dict[str, Table]:
 
 
 def _design(design: Design) -> tuple[str, str, str]:
-    name = design.name
-    if design.threads and design.name != ITERATIVE:
-        name += f", {design.threads} thread{'s' if design.threads > 1 else ''}"
-    return design.number or NOTHING, name, design.kind
+    return design.number or NOTHING, design.shown, design.kind
 
 
 def _light_title(report: Report) -> str:

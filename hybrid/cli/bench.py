@@ -120,14 +120,14 @@ def _accept_plan(values: dict[str, Any]) -> Any:
 
 def _accept_parts(reports: Sequence[Report]) -> Iterator[Table | str]:
     from hybrid.bench.table import tables
-    from hybrid.bench.verdict import verdict
+    from hybrid.bench.verdict import paragraphs
 
     for report in reports:
         yield _heading(report)
         yield from tables(report).values()
         for line in report.bottlenecks:
             yield f"! load generator: {line}"
-        yield verdict(report)
+        yield from paragraphs(report)
 
 
 def _heading(report: Report) -> str:

@@ -22,7 +22,7 @@ from hybrid.bench.load import default_clients
 from hybrid.bench.report import Report, from_json, report, to_json
 from hybrid.bench.scenarios import SCENARIOS
 from hybrid.bench.table import markdown, tables
-from hybrid.bench.verdict import verdict
+from hybrid.bench.verdict import paragraphs
 from tests.docs.pages import ROOT
 
 PAGE = ROOT / "docs/explanation/accepting.md"
@@ -60,7 +60,8 @@ def _table(name: str, kind: str = "") -> Callable[[Report], str]:
 
 
 def _verdict(whole: Report) -> str:
-    return "\n".join(f"> {line}" for line in textwrap.wrap(verdict(whole), WIDTH - 2)) + "\n"
+    quoted = ("\n".join(f"> {line}" for line in textwrap.wrap(each, WIDTH - 2)) for each in paragraphs(whole))
+    return "\n>\n".join(quoted) + "\n"
 
 
 SECTIONS: dict[str, Callable[[Report], str]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hybrid.bench.designs import BLOCKING, LOOP
@@ -10,8 +11,9 @@ from hybrid.bench.handler_run import HandlerReport, Plan
 from hybrid.bench.jobs import Reply
 from hybrid.bench.load import Honesty
 from hybrid.bench.report import RowFigures
+from hybrid.bench.scenarios import Spread
 from hybrid.bench.table import handler_table, plain
-from hybrid.bench.verdict import choice, fault, handler_verdict, verdict
+from hybrid.bench.verdict import choice, fault, handler_verdict, paragraphs, verdict
 from tests.unit.bench.reports import EVEN, LOPSIDED, casualties, design, held, load, report, row
 
 
@@ -27,7 +29,7 @@ def test_cheaper_but_uneven_is_named_and_not_chosen() -> None:
     rows = [row("shared", 22, held=held(EVEN)), row("shared=plain", 15, held=held(LOPSIDED))]
     text = verdict(report(rows))
     assert "leave --accept at auto (shared)" in text
-    assert "shared=plain took 0.68 of that, but spreads held connections 252 152 1539 57 (CV 1.21)" in text
+    assert "shared=plain took 0.68 [0.68-0.68] of that, but spreads held connections 252 152 1539 57 (CV 1.21)" in text
 
 
 def test_uneven_only_after_a_replacement_counts_too() -> None:
@@ -70,10 +72,11 @@ def test_model_that_loses_connections_is_not_chosen() -> None:
 
 def test_each_kind_of_handler_has_its_own_sentence() -> None:
     """The textbook's run has two."""
-    rows = [row("shared", 22), row("threads", 12, kind=BLOCKING), row("fork", 1340, kind=BLOCKING)]
+    rows = [row("shared", 22), row("passing", 30)]
+    rows += [row("threads", 12, kind=BLOCKING), row("fork", 1340, kind=BLOCKING)]
     text = verdict(report(rows))
     assert "event loop, leave --accept at auto (shared)" in text
-    assert "blocking handler, leave --accept at auto (threads)" in text
+    assert "blocking handler, leave --accept at auto (threads, 1 thread)" in text
     assert "The dearest, fork (concurrent server, one child per client), took 111.7 times as much." in text
 
 
@@ -96,6 +99,66 @@ def test_nothing_measured_is_said() -> None:
     refused = RowFigures(design(LOOP, "shared"), problem="no such way of accepting")
     text = verdict(report([refused]))
     assert "nothing was measured" in text and "1 way of accepting could not be measured" in text
+
+
+def test_interval_that_reaches_beyond_a_tenth_does_not_win() -> None:
+    """Its upper end counts, not its middle."""
+    unsure = load(20)
+    unsure = replace(unsure, cpu_us=(20.0, 20.0, 20.0, 20.0, 20.0, 28.5))
+    rows = [row("shared", 30, held=held(EVEN)), row("reuseport", 20, held=held(EVEN), load=unsure)]
+    found = choice(report(rows), LOOP)
+    assert found is not None and found.design.name == "shared"
+    assert "no other model that is as sound was reliably more than 10 % cheaper" in verdict(report(rows))
+
+
+def test_without_held_the_default_stays() -> None:
+    """What is cheap because it is uneven would win otherwise."""
+    text = verdict(report([row("shared", 30), row("reuseport", 20)]))
+    assert "leave --accept at auto (shared)" in text and "the spread was not measured" in text
+    assert "reuseport took 0.67 [0.67-0.67] of that, but the spread was not measured" in text
+    assert "no other model" not in text
+
+
+def test_only_one_model_has_nothing_to_be_compared_with() -> None:
+    """Neither advice nor praise."""
+    text = verdict(report([row("one-loop", 15), row("reuseport", 20)]))
+    assert "only reuseport was measured (20 µs of CPU for each connection)" in text
+    assert "nothing to compare it with" in text and "use --accept" not in text
+
+
+def test_fault_scenarios_alone_are_judged() -> None:
+    """By what they show; cost is confessed not to be known."""
+    rows = [
+        row("shared", 0, load=None, kill=casualties(1)),
+        row("reuseport", 0, load=None, kill=casualties(78)),
+    ]
+    text = verdict(report(rows))
+    assert "leave --accept at auto (shared): 1 of 3200 connections lost when a worker was killed" in text
+    assert "reuseport loses 78 of 3200 connections when a worker is killed." in text
+    assert "What a connection costs was not measured" in text and "nothing was measured" not in text
+
+
+def test_comparison_has_one_figure() -> None:
+    """The median of the paired ratios, also for the dearest: not the ratio of two medians."""
+    dear = replace(load(0), cpu_us=(20.0, 20.0, 20.0, 30.0, 90.0, 90.0))
+    cheap = replace(load(0), cpu_us=(10.0, 10.0, 10.0, 10.0, 10.0, 90.0))
+    rows = [row("shared", 0, load=cheap, held=held(EVEN)), row("locked=fcntl", 0, load=dear, held=held(EVEN))]
+    assert "took 2.0 times as much" in verdict(report(rows))
+
+
+def test_losses_of_a_burst_count() -> None:
+    """A model that drops clients when many come is not sound."""
+    rows = [row("shared", 30, held=held(EVEN)), row("reuseport", 20, held=held(EVEN), burst=Spread((1, 2), 150))]
+    text = verdict(report(rows))
+    assert "leave --accept at auto (shared)" in text and "lost 150 connections of a burst" in text
+
+
+def test_each_kind_has_its_own_paragraph() -> None:
+    """And caveats a third."""
+    found = paragraphs(report([row("shared", 22), row("threads", 12, kind=BLOCKING)], rounds=2))
+    assert [words in part for words, part in zip(("event loop", "blocking", "2 rounds"), found, strict=True)] == [
+        True
+    ] * 3
 
 
 def steady(plan: Plan, **more: Any) -> HandlerReport:
