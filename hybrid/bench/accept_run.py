@@ -39,6 +39,9 @@ from hybrid.shared.models import MODELS
 TEXTBOOK_REQUEST = "4000\n"
 TEXTBOOK_REPLY = Reply(TO_CLOSE, 4000)
 WARM_UP_S = 0.15
+GAUGE_S = 0.3
+"""A load this long shows what a design can do, where no other one does."""
+_AT_A_RATE = ("light", "kill", "drain", "blocked")
 BLOCKING_KINDS = ("threaded", "wsgi")
 """Kinds of handler, as the boot line names them, that have a thread to themselves."""
 
@@ -106,7 +109,12 @@ def steps(plan: Plan, rows: int) -> int:
     """Return how many steps one number of workers takes with so many rows."""
     rounds = sum(name in plan.scenarios for name in ("load", "light")) * (plan.rounds + 1)
     once = sum(name not in ("load", "light") for name in plan.scenarios)
-    return rows * (1 + rounds + once)
+    return rows * (1 + rounds + once + _needs_gauge(plan))
+
+
+def _needs_gauge(plan: Plan) -> bool:
+    """Whether something is done at a rate, and no full load shows what rate a design keeps."""
+    return "load" not in plan.scenarios and any(name in plan.scenarios for name in _AT_A_RATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +179,8 @@ def compare(plan: Plan, workers: int, watch: Watch, found: tuple[dict[str, str],
             except Unserved as error:
                 row.problem = str(error)
                 server.end()
+        if _needs_gauge(plan):
+            _gauge(plan, benches, watch)
         for name in ("load", "light"):
             if name in plan.scenarios:
                 _rounds(plan, name, benches, watch)
@@ -196,6 +206,15 @@ def _why_unfit(name: str) -> str:
     serves = LOOP if name in MODELS and MODELS[name].loop else BLOCKING
     other = "a blocking handler" if serves == LOOP else "a handler that runs in the event loop"
     return f"cannot serve {other}"
+
+
+def _gauge(plan: Plan, benches: Sequence[tuple[Row, Bench]], watch: Watch) -> None:
+    """Find out what rate each design keeps; nothing else comes of it."""
+    for row, bench in benches:
+        watch(f"gauge {row.design.name}")
+        outcome = bench.clients.run(bench.job(Mode.CLOSED, connections=plan.concurrency, for_s=GAUGE_S))
+        bench.is_quiet()
+        bench.most_per_s = outcome.completed / outcome.wall_s if outcome.wall_s else 0.0
 
 
 def _rounds(plan: Plan, name: str, benches: Sequence[tuple[Row, Bench]], watch: Watch) -> None:

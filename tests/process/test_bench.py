@@ -39,6 +39,16 @@ def test_comparison_measures_every_model_asked_for() -> None:
     assert rows["shared"]["load"]["derived"]["against_reference"]["median"] > 0
 
 
+def test_faults_without_load_are_given_at_a_rate_that_the_design_keeps() -> None:
+    """A fork for each client does not do 2000/s; a short load shows what it does, and is not in the figures."""
+    done = bench("accept", "--models", "fork", "--workers", "2", "--scenario", "kill", "--json")
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    (report,) = json.loads(done.stdout)["reports"]
+    row = next(row for row in report["rows"] if row["design"]["name"] == "fork")
+    assert row["kill"]["per_s"] < 1500 and row["load"] is None
+    assert row["kill"]["refused"] + row["kill"]["reset"] + row["kill"]["timed_out"] < row["kill"]["planned"] / 4
+
+
 def test_users_handler_is_asked_and_misfits_are_reported() -> None:
     """An echo does not close: the reply is what came back. A model of the other kind is named with the reason."""
     done = bench(
