@@ -42,7 +42,7 @@ class Design:
     @property
     def key(self) -> str:
         """What tells it from every other row."""
-        return f"{self.kind} {self.name}"
+        return f"{self.kind} {self.shown}"
 
     @property
     def shown(self) -> str:
@@ -62,10 +62,10 @@ class Design:
 
 
 _PREFORKED = (("2", "threads"), ("3", "locked=fcntl"), ("4", "locked=robust"), ("5", "passing"), ("", "reuseport"))
-_PRETHREADED = (("7", "threads=mutex"), ("8", "threads=main"))
+_PRETHREADED = (("", "threads"), ("7", "threads=mutex"), ("8", "threads=main"))
 _LOOP = ("shared=plain", "shared", "locked=fcntl", "locked=robust", "passing", "reuseport")
 REFERENCE = {LOOP: "shared=plain", BLOCKING: "threads"}
-"""By kind, the row that the others' ratios are formed with: prefork, no locking around accept, nothing added."""
+"""By kind, the first row of this name is what the others' ratios are formed with: prefork, no locking, no more."""
 
 
 def designs(kinds: Iterable[str], threads: int) -> list[Design]:
@@ -77,7 +77,9 @@ def designs(kinds: Iterable[str], threads: int) -> list[Design]:
         rows += [Design(name, number, name, BLOCKING, _preforked_term(name), threads=1) for number, name in _PREFORKED]
         rows.append(Design("thread", "6", "thread", BLOCKING, MODELS["thread"].term))
         rows += [
-            Design(name, number, name, BLOCKING, MODELS[name].term, threads=threads) for number, name in _PRETHREADED
+            Design(name, number, name, BLOCKING, MODELS[name].term, threads=threads)
+            for number, name in _PRETHREADED
+            if name != "threads" or threads > 1
         ]
     if LOOP in kinds:
         rows.append(Design(ONE_LOOP, "0", "shared=plain", LOOP, "one process, one event loop", workers=1))

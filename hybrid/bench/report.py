@@ -66,7 +66,7 @@ class Report:
     rows: tuple[RowFigures, ...] = field(default=())
 
     def find(self, kind: str, name: str) -> RowFigures | None:
-        """Return a row by its kind of handler and name."""
+        """Return the first row of this kind of handler and name."""
         return next((row for row in self.rows if (row.design.kind, row.design.name) == (kind, name)), None)
 
     def minus_baseline_us(self, row: RowFigures, scenario: str) -> float | None:

@@ -174,7 +174,7 @@ ACCEPT: tuple[BenchOption, ...] = (
         "yours. Without it: the textbook's, as a blocking handler and as a protocol.", _handler,
     ),
     BenchOption("--workers", "N,…", "4", "Workers; a table for each number.", _list_of(_whole(1, 64)), is_list=True),
-    BenchOption("--threads", "T", "8", "Threads per worker of the prethreaded designs.", _whole(1, 256)),
+    BenchOption("--threads", "T", "8", "Threads per worker of threads, threads=mutex, threads=main.", _whole(1, 256)),
     BenchOption(
         "--models", "NAME,…", "", "Ways of accepting; without it all that serve the handler. The names of --accept, "
         "and iterative and one-loop, the baselines.", _list_of(_one_of(NAMES)), is_list=True,

@@ -38,6 +38,17 @@ def test_chosen_models_bring_their_baseline() -> None:
     assert chosen(BOTH, ()) == BOTH
 
 
+def test_default_for_blocking_handlers_is_a_row() -> None:
+    """``threads`` with as many threads as are asked for, beside the textbook's one; with one they are the same."""
+    rows = [row for row in designs((BLOCKING,), 16) if row.name == "threads"]
+    assert [(row.number, row.threads, row.shown) for row in rows] == [
+        ("2", 1, "threads, 1 thread"),
+        ("", 16, "threads, 16 threads"),
+    ]
+    assert [row.threads for row in chosen(designs((BLOCKING,), 16), ("threads",))] == [1, 1, 16]
+    assert [row.threads for row in designs((BLOCKING,), 1) if row.name == "threads"] == [1]
+
+
 def test_model_that_cannot_serve_is_reported() -> None:
     """Not silently dropped, whether it was named or not."""
     loop = designs((LOOP,), 8)
@@ -48,8 +59,9 @@ def test_model_that_cannot_serve_is_reported() -> None:
 def test_slots_bound_what_blocking_handlers_can_hold() -> None:
     """Workers times threads; a thread or a child for each connection has no bound; a loop has none."""
     rows = {row.key: row for row in BOTH}
-    assert rows["blocking threads=main"].slots(4) == 32
-    assert rows["blocking threads"].slots(4) == 4
+    assert rows["blocking threads=main, 8 threads"].slots(4) == 32
+    assert rows["blocking threads, 1 thread"].slots(4) == 4
+    assert rows["blocking threads, 8 threads"].slots(4) == 32
     assert rows["blocking iterative"].slots(4) == 1
     assert rows["blocking thread"].slots(4) == 0
     assert rows["loop shared"].slots(4) == 0

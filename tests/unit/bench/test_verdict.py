@@ -138,6 +138,15 @@ def test_fault_scenarios_alone_are_judged() -> None:
     assert "What a connection costs was not measured" in text and "nothing was measured" not in text
 
 
+def test_default_for_blocking_handlers_is_the_one_with_many_threads() -> None:
+    """The one that auto means is named as it was measured; a cheaper one that serves fewer at a time is no rival."""
+    rows = [row("threads", 20, kind=BLOCKING, held=held(EVEN)), row("threads=main", 45, kind=BLOCKING)]
+    many = replace(rows[1], design=replace(rows[0].design, number="", threads=8), load=load(40))
+    text = verdict(report([rows[0], many, rows[1]]))
+    assert "leave --accept at auto (threads, 8 threads): 40 µs" in text
+    assert "threads, 1 thread took 0.50 [0.50-0.50] of that, but serves 1 connection at a time" in text
+
+
 def test_comparison_has_one_figure() -> None:
     """The median of the paired ratios, also for the dearest: not the ratio of two medians."""
     dear = replace(load(0), cpu_us=(20.0, 20.0, 20.0, 30.0, 90.0, 90.0))
