@@ -124,13 +124,20 @@ def _held(report: Report) -> Table:
     rows = []
     for row in report.rows:
         if row.held and len(row.held.first.counts) > 1:
-            again = _counts(row.held.again) if row.held.again else (NOTHING, NOTHING)
+            again, variation_again = _counts(row.held.again) if row.held.again else (NOTHING, NOTHING)
             limit = " *" if row.held.bounded else ""
             first, variation = _counts(row.held.first)
-            rows.append((*_design(row.design), first + limit, variation, *again))
+            if row.design.threads == 1:  # one for each worker: it could not be uneven
+                variation = variation_again = NOTHING
+            rows.append((*_design(row.design), first + limit, variation, again, variation_again))
     notes = ["A worker was killed and replaced, then half as many more connections were opened."]
     if any(row.held and row.held.bounded for row in report.rows):
-        notes.append("*: fewer: each connection takes a thread (there are workers × threads) or a process.")
+        notes.append(
+            "*: fewer were held, for each takes a thread (there are workers × threads) or a process; after the "
+            "replacement they were filled up again to what fits."
+        )
+        if any(row.held and row.design.accept == "fork" for row in report.rows):
+            notes.append("With fork the children of the killed worker live on, and are not counted.")
     title = f"{report.plan['connections']} connections held, opened at {report.plan['per_s']:g}/s"
     return Table(title, (*_DESIGN, "per worker", "CV", "after one was replaced", "CV"), tuple(rows), tuple(notes))
 

@@ -10,6 +10,7 @@ from hybrid.bench.designs import BLOCKING, LOOP, Design
 from hybrid.bench.figures import latencies
 from hybrid.bench.load import Honesty
 from hybrid.bench.report import RowFigures, from_json, to_json
+from hybrid.bench.scenarios import Held, Spread
 from hybrid.bench.table import Table, markdown, percentiles, plain, rich_table, tables
 from tests.unit.bench.reports import EVEN, LOPSIDED, casualties, held, load, report, row
 
@@ -78,6 +79,18 @@ def test_distribution_is_shown_with_its_variation() -> None:
     """Before and after a replacement."""
     table = tables(WHOLE)["held"]
     assert plain(table).count("252 152 1539 57") == 2 and "1.208" in plain(table)
+
+
+def test_spread_of_one_connection_for_each_worker_has_no_variation() -> None:
+    """It could not be anything else. Rows that hold fewer are explained, and what became of a fork's children."""
+    ones = Held(400, True, Spread((1, 1, 1, 1)), Spread((1, 1, 1, 1)))
+    children = Held(400, True, Spread((8, 7, 13, 36)), Spread((2, 9, 15, 38)))
+    table = tables(report([row("threads", 12, kind=BLOCKING, held=ones)]))["held"]
+    assert table.rows[0][3:] == ("1 1 1 1 *", "–", "1 1 1 1", "–")
+    assert "filled up again" in " ".join(table.notes) and "fork" not in " ".join(table.notes)
+    table = tables(report([row("fork", 1340, kind=BLOCKING, held=children)]))["held"]
+    assert table.rows[0][3:] == ("8 7 13 36 *", "0.736", "2 9 15 38", "0.844")
+    assert "children of the killed worker live on" in " ".join(table.notes)
 
 
 def test_what_was_not_measured_has_a_table() -> None:
