@@ -9,7 +9,7 @@ from hybrid.bench.designs import Design
 from hybrid.bench.figures import LEAST_ROUNDS, SHARES, Latencies, median
 from hybrid.bench.jobs import ONE_LINE
 from hybrid.bench.report import LoadFigures, Report, RowFigures
-from hybrid.bench.scenarios import BLOCKED_PER_S, STRIKE_PER_S, Casualties, Spread
+from hybrid.bench.scenarios import BLOCKED_PER_S, LIGHT_PER_S, STRIKE_PER_S, Casualties, Spread
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -50,12 +50,21 @@ def _design(design: Design) -> tuple[str, str, str]:
 
 
 def _light_title(report: Report) -> str:
-    rates = sorted({round(row.light.rate) for row in report.rows if row.light})
-    return f"{' or '.join(map(str, rates))} new connections a second"
+    """Return the rate, and which row had a lower one because it would not have kept it."""
+    shown = [row for row in report.rows if row.light]
+    several = len({row.design.kind for row in shown}) > 1
+    slower = [
+        f"{row.design.shown}{f', {row.design.kind}' if several else ''}: {row.light.rate:.0f}"
+        for row in shown
+        if row.light and round(row.light.rate) < LIGHT_PER_S
+    ]
+    named = f" ({'; '.join(slower)})" if slower else ""
+    return f"{LIGHT_PER_S:.0f} new connections a second{named}"
 
 
 def _load(report: Report, scenario: str, title: str) -> Table:
-    columns = (*_DESIGN, "CPU µs", "− base", "× no lock [95 %]", "conn/s", "p50 ms", "p99 ms", "switches", "lost")
+    holds = "95 %" if report.plan["rounds"] >= LEAST_ROUNDS else "range"
+    columns = (*_DESIGN, "CPU µs", "− base", f"× no lock [{holds}]", "conn/s", "p50 ms", "p99 ms", "switches", "lost")
     rows = []
     for row in report.rows:
         found: LoadFigures | None = getattr(row, scenario)
@@ -91,9 +100,10 @@ def _ms(found: Latencies, share: float) -> str:
 def _load_notes(report: Report, scenario: str) -> tuple[str, ...]:
     shown = [row for row in report.rows if getattr(row, scenario)]
     notes = ["CPU µs: of the whole server, for each connection; switches: context switches, likewise."]
-    baselines = [row.design.name for row in shown if row.design.is_baseline]
+    baselines = [f"{row.design.name} ({row.design.kind})" for row in shown if row.design.is_baseline]
     if baselines:
-        notes.append(f"− base: without what {' and '.join(baselines)} takes for the same kind of handler.")
+        notes.append(f"− base: less what {' or '.join(baselines)} takes.")
+    notes.append("lost: connections that were refused, reset, cut short or timed out.")
     if report.plan["rounds"] < LEAST_ROUNDS:
         notes.append(f"Fewer than {LEAST_ROUNDS} rounds: the brackets hold the range, not an interval of 95 %.")
     if any(row.design.loses_count_of_switches for row in shown):
@@ -101,6 +111,8 @@ def _load_notes(report: Report, scenario: str) -> tuple[str, ...]:
     cells = [_ms(getattr(row, scenario).latencies, 0.99) for row in shown]
     if any(cell.startswith("~") for cell in cells):
         notes.append("~: fewer than 10 samples lie beyond it.")
+    if NOTHING in (*cells, *(_ms(getattr(row, scenario).latencies, 0.5) for row in shown)):
+        notes.append("– for p50 or p99: too few samples.")
     if any(getattr(row, scenario).honesty.problem for row in shown):
         notes.append("!: the load generator was the bottleneck; see below.")
     return tuple(notes)
@@ -116,8 +128,12 @@ def _burst(report: Report) -> Table:
         for row in report.rows
         if row.burst and len(row.burst.counts) > 1
     ]
+    notes = (
+        "CV: standard deviation ÷ mean.",
+        "lost: clients that got no whole reply: refused, reset, cut short or timed out.",
+    )
     title = f"Burst of {report.plan['connections']} connections: who accepted how many"
-    return Table(title, (*_DESIGN, "per worker", "CV", "lost"), tuple(rows), ("CV: standard deviation ÷ mean.",))
+    return Table(title, (*_DESIGN, "per worker", "CV", "lost"), tuple(rows), notes)
 
 
 def _held(report: Report) -> Table:

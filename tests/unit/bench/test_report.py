@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from hybrid.bench.designs import BLOCKING, LOOP, Design
 from hybrid.bench.figures import latencies
 from hybrid.bench.load import Honesty
-from hybrid.bench.report import RowFigures, from_json, to_json
+from hybrid.bench.report import LoadFigures, RowFigures, from_json, to_json
 from hybrid.bench.scenarios import Held, Spread
 from hybrid.bench.table import Table, markdown, percentiles, plain, rich_table, tables
 from tests.unit.bench.reports import EVEN, LOPSIDED, casualties, held, load, report, row
@@ -91,6 +92,32 @@ def test_spread_of_one_connection_for_each_worker_has_no_variation() -> None:
     table = tables(report([row("fork", 1340, kind=BLOCKING, held=children)]))["held"]
     assert table.rows[0][3:] == ("8 7 13 36 *", "0.736", "2 9 15 38", "0.844")
     assert "children of the killed worker live on" in " ".join(table.notes)
+
+
+def at(rate: float) -> LoadFigures:
+    """Return rounds at a rate."""
+    return replace(load(20), rate=rate)
+
+
+def test_slower_rows_are_named_in_the_title() -> None:
+    """A latency is of a rate: which row had which is said; with its kind where there are two."""
+    rows = [row("fork", 1340, kind=BLOCKING, light=at(38.2)), row("threads", 12, kind=BLOCKING, light=at(500))]
+    assert tables(report(rows))["light"].title == "500 new connections a second (fork: 38), 4 workers"
+    rows += [row("passing", 20, light=at(440)), row("shared", 20, light=at(500))]
+    title = tables(report(rows))["light"].title
+    assert title == "500 new connections a second (fork, blocking: 38; passing, loop: 440), 4 workers"
+    assert tables(report([rows[1]]))["light"].title == "500 new connections a second, 4 workers"
+
+
+def test_marks_of_the_load_table_are_explained() -> None:
+    """Dashes, losses, and each kind's baseline; the head says what the brackets hold."""
+    notes = " ".join(tables(WHOLE)["load"].notes)
+    assert "− base: less what iterative (blocking) or one-loop (loop) takes." in notes
+    assert "lost: connections that were refused, reset, cut short or timed out." in notes
+    few = tables(report([row("shared", 20, load=load(20, samples=50))], rounds=5))["load"]
+    assert "– for p50 or p99: too few samples." in few.notes and "× no lock [range]" in few.columns
+    burst = tables(WHOLE)["burst"].notes
+    assert "lost: clients that got no whole reply: refused, reset, cut short or timed out." in burst
 
 
 def test_what_was_not_measured_has_a_table() -> None:
