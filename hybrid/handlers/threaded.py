@@ -86,6 +86,9 @@ class BlockingConnection:
         try:
             if not endpoint.run(self.sock):
                 endpoint.door.failed(self)
+        except BaseException:
+            endpoint.door.failed(self)
+            raise
         finally:
             endpoint.door.closed(self)
 

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from hybrid.ground.clock import Clock, monotonic
-from hybrid.parent.dispatch import BRIMFUL, Dispatch, Sign
+from hybrid.parent.dispatch import BRIMFUL, Dispatch, Sign, Stage
 from hybrid.parent.porter import Porter, Premises
 from hybrid.parent.watch import Watch, has_news, sooner
 from hybrid.shared import messages
@@ -160,8 +160,11 @@ class Passing(Porter):
         """Pass on what waits in the kernel's queue, as much as the channels hold; then close the listeners."""
         for slot, channel in self._channels.items():
             channel.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LAST_CHANNEL_BYTES)
-            if self._dispatch.takers[slot].stage in BRIMFUL:
+            stage = self._dispatch.takers[slot].stage
+            if stage in BRIMFUL:
                 self._note(slot, Sign.ROOM)
+            elif stage is Stage.AWAY:  # full, mostly: it takes all there is now, for nobody else will
+                self._note(slot, Sign.TAKES)
         self._settle()
         for listener in self._listeners:
             for _ in range(LAST_HANDFULS):

@@ -18,6 +18,8 @@ from hybrid.ground.errors import UsageError
 from hybrid.shared.options import Level, Option, Origin, nearest
 from hybrid.shared.settings import MOST_WORKERS
 
+MOST_THREADS = 1000
+"""Of one worker. They share one interpreter lock: more would wait for it, not for their clients."""
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 
@@ -119,6 +121,12 @@ def _positive(text: str) -> int:
 
 def _auto_or_positive(text: str) -> int | str:
     return "auto" if text.strip() == "auto" else _whole(text, 1, 2**31 - 1, "Give auto, or a number of 1 or more.")
+
+
+def _threads(text: str) -> int | str:
+    if text == "auto":
+        return text
+    return _whole(text, 1, MOST_THREADS, f"Give auto, or 1 to {MOST_THREADS}; for more, use more --workers.")
 
 
 def _descriptor(text: str) -> int:
@@ -225,6 +233,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "positive_seconds": _positive_seconds,
     "seconds": _seconds,
     "target": _text,
+    "threads": _threads,
     "user": _user,
     "workers": _workers,
 }

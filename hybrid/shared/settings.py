@@ -90,7 +90,7 @@ class AppSettings:
     )
     interface: str = option(
         "auto",
-        "Kind of handler; auto looks at the object.",
+        "Kind of handler; auto looks at the object. threaded: blocking.",
         more="stream: async def handle(conn); protocol: an asyncio.Protocol factory; threaded: a blocking "
         "def handle(sock), or a socketserver request handler class.",
         flag="--interface",
@@ -165,9 +165,8 @@ class BindSettings:
     )
     accept: str = option(
         "auto",
-        "How workers share the accepting.",
-        more="auto: shared, or threads for a blocking handler. Each name, and which kinds of handler it serves, is "
-        "described in [Accepting](accepting.md).",
+        "How workers share accepts; auto: shared, or threads for blocking handlers.",
+        more="Each name, and which kinds of handler it serves, is described in [Accepting](accepting.md).",
         flag="--accept",
         choices=("auto", *MODELS),
         metavar="NAME",
@@ -197,11 +196,11 @@ class WorkerSettings:
     )
     threads: int | str = option(
         "auto",
-        "Threads per worker that serve blocking handlers.",
-        more="auto: 16. Each serves one connection at a time. For --accept thread and fork, which start one for each "
-        "connection, --limit-connections is the bound.",
+        "Threads per worker that serve blocking handlers; auto: 16.",
+        more="Each serves one connection at a time. For --accept thread and fork, which start one for each "
+        "connection, --limit-connections is the bound. 1000 at most: use more workers instead.",
         flag="--threads",
-        parse="auto_or_positive",
+        parse="threads",
         metavar="N|auto",
     )
     limit_connections: int | str = option(

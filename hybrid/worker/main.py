@@ -90,7 +90,10 @@ def _let_go(birth: Birth, log: LogWriter) -> None:
     birth.channel.close()
     for listener in birth.listeners:
         listener.close()
-    watchdog.start(birth.life_fd, birth.settings.timeout.grace_s, log)
+    try:
+        watchdog.start(birth.life_fd, birth.settings.timeout.grace_s, log)
+    except RuntimeError:
+        pass  # the system has no thread left: the client is served all the same
 
 
 def _set_title(title: str) -> None:

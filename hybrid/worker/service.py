@@ -8,6 +8,7 @@ such a scope must be left by the task that entered it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,9 @@ AUTO_THREADS = 16
 """What ``--threads auto`` means. An idle one costs some 30 kB; each serves one connection at a time."""
 AUTO_LIMITS = {"thread": 512, "fork": 128}
 """What ``--limit-connections auto`` means where each connection takes a thread, or a process, of its own."""
+
+THREADS_TAKEN = "all threads are taken (raise --threads, or --workers)"
+_log = logging.getLogger("hybrid.error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +144,8 @@ class Service:
                     return None
                 note_step("listen")
                 try:
-                    self._check_descriptors()
                     make_acceptors(accept, self._site(listeners, accept, handler, state), self._intake)
+                    self._check_descriptors()  # threads take some
                     await self._intake.start()
                     self._advance(StageEvent.BOOTED)
                     on_ready()
@@ -167,11 +171,17 @@ class Service:
         row = self._scoreboard.row(self._slot)
         registry = ThreadRegistry(row, self._loop) if handler.kind is Kind.THREADED else Registry(row)
         limit = self._plan.limit_connections
-        most = descriptors.connection_limit()
+        threads = self._threads if handler.kind is Kind.THREADED else 0  # each may take a descriptor
+        most = max(1, descriptors.connection_limit() - threads)
         if limit == "auto":
             limit = min(most, AUTO_LIMITS.get(accept, most))
         if handler.kind is Kind.THREADED and accept in ("passing", "threads=main", "reuseport"):
-            limit = min(int(limit), self._threads)  # what waits for a thread waits where another worker can take it
+            # What waits for a thread waits where another worker can take it.
+            return Intake(registry, self._scoreboard, min(int(limit), self._threads), THREADS_TAKEN)
+        if handler.kind is not Kind.THREADED and self._plan.threads != "auto" and self._slot == 0:
+            _log.warning(
+                "--threads %s has no effect: %s handlers run in the event loop", self._plan.threads, handler.kind.value
+            )
         return Intake(registry, self._scoreboard, int(limit))
 
     @property
@@ -211,7 +221,7 @@ class Service:
         if descriptors.room() <= 0:
             raise BootError(
                 f"cannot accept connections: {descriptors.in_use()} of {descriptors.soft_limit()} descriptors are in "
-                "use before the first one. Raise RLIMIT_NOFILE (ulimit -n)."
+                "use before the first one. Raise RLIMIT_NOFILE (ulimit -n), or lower --threads if there are many."
             )
 
     async def _until_left(self, intake: Intake) -> DrainReport:

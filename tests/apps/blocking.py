@@ -48,6 +48,14 @@ def raise_exit(stream: BinaryIO, argument: str) -> None:
     sys.exit(int(argument))
 
 
+def fork_and_return(stream: BinaryIO, argument: str) -> None:
+    """Fork, and forget that the child leaves the handler, too; the parent says its pid."""
+    pid = os.fork()
+    if pid:
+        stream.write(b"%d\n" % pid)
+    raise EOFError("done")
+
+
 def segfault(stream: BinaryIO, argument: str) -> None:
     """Read from where nothing is."""
     ctypes.string_at(0)
@@ -73,6 +81,7 @@ KNOBS: dict[str, Knob] = {
     "thread": thread,
     "fail": fail,
     "raise-exit": raise_exit,
+    "fork-and-return": fork_and_return,
     "segfault": segfault,
     "hold": hold,
     "stubborn": stubborn,

@@ -71,6 +71,28 @@ def test_parked_and_full_needs_both_to_end(loop: asyncio.AbstractEventLoop, room
     run(loop, main())
 
 
+def test_full_worker_whose_last_connection_nobody_saw_leave_comes_back(
+    loop: asyncio.AbstractEventLoop, room: Room
+) -> None:
+    """A connection that closes in a thread just before the hold is noticed at the next heartbeat."""
+
+    async def main() -> None:
+        room.furnish(limit=1)
+        await room.intake.start()
+        room.connect()
+        await room.holds(1)
+        (connection,) = room.registry.open
+        room.registry.remove(connection)  # without the door: it looked at the hold before there was one
+        assert room.row[Cell.ACTIVE] == NOT_ACCEPTING
+        room.intake.beat()
+        assert room.row[Cell.ACTIVE] == 0
+        assert await room.served(room.connect())
+        connection.abort()
+        await room.leave()
+
+    run(loop, main())
+
+
 def test_two_listeners_share_one_count(loop: asyncio.AbstractEventLoop, room: Room, tmp_path: Path) -> None:
     """A worker's count is over all of its listeners, and both are left alone when it is full."""
 

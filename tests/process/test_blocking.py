@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import select
 import signal
 import socket
 from contextlib import ExitStack
@@ -18,6 +20,7 @@ from tests.support.eventually import eventually
 from tests.support.server import Server, children, is_alive
 
 KNOBS = "tests.apps.blocking:knobs"
+LOOP = "tests.apps.knobs:knobs"
 THREADED = ("threads", "threads=mutex", "threads=main", "locked=fcntl", "passing", "thread", "fork")
 
 
@@ -209,3 +212,92 @@ def test_orphaned_child_ends_with_the_pool(serve: Serve) -> None:
         assert ask(client, "echo still") == "still"
         eventually(lambda: not is_alive(child), 15)
         assert is_cut(client)
+
+
+# ── stopping with a crowd, and what handlers should not do ──
+
+
+STOPPED = [
+    *((name, LOOP) for name in ("shared", "locked=robust", "passing", "reuseport")),
+    *((name, KNOBS) for name in ("threads", "threads=main", "locked=fcntl", "passing", "reuseport", "thread", "fork")),
+]
+
+
+@pytest.mark.parametrize(("model", "target"), STOPPED)
+def test_stop_serves_a_queue_that_is_longer_than_the_limit(serve: Serve, model: str, target: str) -> None:
+    """SIGTERM with forty clients, four of them served: all are answered within the grace; newcomers are refused."""
+    limits = ("--limit-connections", "2", "--threads", "2", "--graceful-timeout", "10")
+    server = serve(target, "--workers", "2", "--accept", model, *limits)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(server.connect()) for _ in range(40)]
+        for client in clients:
+            say(client, "echo here")
+        server.signal(signal.SIGTERM)
+        unanswered = set(clients)
+        while unanswered:
+            ready, _, _ = select.select(unanswered, [], [], 10)
+            assert ready, f"{len(unanswered)} wait for ever\n{server.log}"
+            for client in ready:
+                assert hear(client) == "here"
+                client.close()
+                unanswered.discard(client)
+    assert server.wait() == 0, server.log
+
+
+@pytest.mark.parametrize(("model", "target"), [("reuseport", LOOP), ("reuseport", KNOBS), ("shared", LOOP)])
+def test_newcomers_are_refused_while_it_drains(serve: Serve, model: str, target: str) -> None:
+    """No listener stays open behind the connections that a stop waits for."""
+    server = serve(target, "--workers", "2", "--accept", model)
+    with server.connect() as client:
+        assert ask(client, "echo held") == "held"
+        server.signal(signal.SIGTERM)
+        eventually(lambda: not refused(server))
+        assert ask(client, "echo still") == "still"
+    assert server.wait() == 0
+
+
+def refused(server: Server) -> str:
+    """Return nothing once a connection is refused, else that it was not."""
+    try:
+        with server.connect():
+            return "accepted"
+    except ConnectionRefusedError:
+        return ""
+
+
+@pytest.mark.parametrize("model", ["threads", "locked=robust", "threads=main"])
+def test_child_that_a_handler_forgot_does_not_serve(serve: Serve, model: str) -> None:
+    """os.fork in a handler, and a return in both: the child ends, and takes nobody's connections."""
+    server = serve(KNOBS, "--workers", "1", "--accept", model, "--threads", "2")
+    (pid,) = server.ready_pids()
+    with server.connect() as client:
+        child = int(ask(client, "fork-and-return"))
+        assert is_cut(client)
+    eventually(lambda: not is_alive(child))
+    assert set(asked_one_by_one(server, "pid", 2)) == {str(pid)}
+    assert "os.fork" in server.log
+    assert server.stop() == 0
+
+
+def test_every_way_to_lose_a_connection_is_counted(serve: Serve) -> None:
+    """sys.exit and worse count as errors of the handler, in a thread and in a child."""
+    for model in ("threads", "thread", "fork"):
+        server = serve(KNOBS, "--workers", "1", "--accept", model)
+        for word in ("raise-exit 3", "fail here"):
+            with server.connect() as client:
+                say(client, word)
+                assert is_cut(client)
+        eventually(lambda: server.workers()[0].errors == 2)  # noqa: B023  # called before the next turn
+
+
+def test_more_threads_than_descriptors_is_an_error_that_says_so(serve: Serve) -> None:
+    """Each thread takes a descriptor: a server that could accept nobody does not say that it is ready."""
+
+    def few() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+
+    server = serve(KNOBS, "--workers", "1", "--threads", "300", ready=False, preexec_fn=few)
+    assert server.wait_said()["event"] == "failed"
+    assert server.wait() == 3
+    assert "--threads" in server.log
+    assert "Traceback" not in server.log

@@ -26,6 +26,7 @@ _numbers = st.integers(1, 10**6).map(str)
 _seconds = st.floats(0.001, 10**6).map(repr)
 
 _TEXTS: dict[str, st.SearchStrategy[str]] = {
+    "threads": st.one_of(st.just("auto"), st.integers(1, 1000).map(str)),
     "auto_or_positive": st.one_of(st.just("auto"), _numbers),
     "bind": _addresses,
     "descriptor": st.integers(1, 99).map(str),

@@ -76,7 +76,7 @@ def _main_thread(name: str, site: Site, intake: Intake) -> list[Acceptor]:
         kind = ThreadReception if name == "thread" else ForkReception
 
         def make_reception(door: ThreadDoor) -> Reception:
-            return kind(site.endpoint(door))
+            return kind(site.endpoint(door), intake)
 
     return [Shared.for_reception(name, each, intake, make_reception) for each in site.listeners]
 

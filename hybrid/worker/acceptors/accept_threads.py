@@ -45,6 +45,7 @@ class AcceptThreads:
         self.name = name
         self.stage = Stage.NEW
         self._listeners = site.listeners
+        self._foreign = [each for sockets in site.foreign.values() for each in sockets]
         self._intake = intake
         self._orphans = orphans
         self._adopted: frozenset[socket.socket] = frozenset()
@@ -109,16 +110,14 @@ class AcceptThreads:
         """Return whether a connection waits in a queue."""
         return any_readable(self._queues())
 
-    def hurry(self) -> bool:
-        """Take what waits; threads serve it as they become free. In the loop's hands it goes as fast as it can."""
-        if self._reception is not None:
-            return False
-        taken = False
+    def hurry(self) -> None:
+        """Take what waits, in the loop, without anybody's turn; threads serve it as they become free."""
         for listener in self._queues():
             while (sock := self._accept_now(listener)) is not None:
-                self._crew.give(self._admit(sock))
-                taken = True
-        return taken
+                if self._reception is not None:
+                    self._reception.take(sock)
+                else:
+                    self._crew.give(self._admit(sock))
 
     async def leave(self) -> None:
         """Stop for good. When it returns, every accepted connection has been counted."""
@@ -129,8 +128,10 @@ class AcceptThreads:
             await self._settling
         self._advance(StageEvent.LEAVE)  # two callers may stop the same worker: a second time changes nothing
         self._crew.end()
-        for listener in self._listeners:
-            listener.close()
+        if self._reception is not None:
+            await self._reception.settle()
+        for listener in (*self._listeners, *self._foreign):
+            listener.close()  # foreign ones too, or newcomers would go on being queued while we drain
 
     # ── connections ──
 

@@ -141,11 +141,8 @@ class Acceptor(Door, Protocol):
         """Return whether a connection waits in the queue."""
         ...
 
-    def hurry(self) -> bool:
-        """Take what waits in the queue though the worker is full: nobody else will. Return whether that was possible.
-
-        False: it is taken as fast as the loop can in any case.
-        """
+    def hurry(self) -> None:
+        """Take what waits in the queue as fast as possible: nobody else will, and soon it is closed."""
         ...
 
     async def leave(self) -> None:

@@ -70,6 +70,20 @@ class Duty(IntEnum):
     """Is in the handler."""
 
 
+class Forks:
+    """How often this process is a copy of a copy: os.fork counts, as seen by the child."""
+
+    count = 0
+
+    def note(self) -> None:
+        """Count one. Runs in: the child, right after a fork."""
+        self.count += 1
+
+
+forks = Forks()
+os.register_at_fork(after_in_child=forks.note)
+
+
 class Mode(IntEnum):
     """What the crew as a whole may do."""
 
@@ -108,10 +122,18 @@ class Crew:
         self._mode = Mode.SHUT
         self._given: deque[Job] = deque()
         self._duties = [Duty.RESTING] * count
-        self._settling: list[asyncio.Future[None]] = []
+        self._settling: deque[asyncio.Future[None]] = deque()
         self._bell = os.eventfd(1, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._watches = [Watch(self._bell) for _ in range(count if turn is None else 1)]
+        try:
+            self._watches = [Watch(self._bell) for _ in range(count if turn is None else 1)]
+        except OSError as error:
+            os.close(self._bell)
+            raise BootError(
+                f"cannot make ready for {count} threads: {error.strerror}. Each takes a descriptor: "
+                "lower --threads, or raise RLIMIT_NOFILE (ulimit -n)."
+            ) from error
         self._living = 0
+        self._forks = forks.count
         self._givers = 0
 
     @property
@@ -126,12 +148,15 @@ class Crew:
         for number in range(self._count):
             # Daemons: one whose handler never returns must not keep the worker from leaving.
             thread = threading.Thread(target=self._work, args=(number,), name=f"hybrid-{number}", daemon=True)
-            self._living += 1
+            with self._changed:
+                self._living += 1
             try:
                 thread.start()
             except RuntimeError as error:
-                self._living -= 1
+                with self._changed:
+                    self._living -= 1
                 self._leave_open(Mode.ENDED)
+                self._close_after_the_last()
                 raise BootError(
                     f"cannot start thread {number + 1} of {self._count}: {error}. "
                     "Lower --threads, or raise RLIMIT_NPROC (ulimit -u) or the cgroup's pids.max."
@@ -187,8 +212,7 @@ class Crew:
         if self._givers > 0:
             return
         self._leave_open(Mode.ENDED)
-        if not self._living:
-            self._close()
+        self._close_after_the_last()
 
     def _leave_open(self, mode: Mode) -> None:
         with self._changed:
@@ -207,6 +231,9 @@ class Crew:
         try:
             while (job := self._next(number, watch)) is not None:
                 serve(job)
+                if forks.count != self._forks:  # in a copy of the worker, which must not accept as well
+                    _logger.error("a blocking handler called os.fork and returned in the child: the child ends")
+                    os._exit(1)
         finally:
             self._gone(number)
 
@@ -264,10 +291,12 @@ class Crew:
 
     def _look_settled(self) -> None:
         """Wake who waits for the threads to have settled, if they have. Any thread; twice is as good as once."""
-        if Duty.WATCHING not in self._duties:
-            waiters, self._settling = self._settling, []
-            for waiter in waiters:
-                self._loop.call_soon_threadsafe(_set, waiter)
+        while self._settling and Duty.WATCHING not in self._duties:
+            try:
+                waiter = self._settling.popleft()
+            except IndexError:
+                return  # another thread was quicker
+            self._loop.call_soon_threadsafe(_set, waiter)
 
     def _failed(self, number: int, error: OSError) -> None:
         """Leave the queue to others until the loop has looked: no descriptors, or a listener that is broken."""
@@ -282,14 +311,17 @@ class Crew:
         self._turn_to(number, Duty.RESTING)
         with self._changed:
             self._living -= 1
-            is_last = not self._living and self._mode is Mode.ENDED
-        if is_last:
-            self._close()
+        self._close_after_the_last()
 
-    def _close(self) -> None:
-        for watch in self._watches:
-            watch.close()
-        os.close(self._bell)
+    def _close_after_the_last(self) -> None:
+        """Close what was waited on, once, when the crew has ended and nobody is left of it. Any thread."""
+        with self._changed:
+            if self._living or self._mode is not Mode.ENDED or self._bell < 0:
+                return
+            for watch in self._watches:
+                watch.close()
+            os.close(self._bell)
+            self._bell = -1
 
 
 def _set(waiter: asyncio.Future[None]) -> None:

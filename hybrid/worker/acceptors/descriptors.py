@@ -45,6 +45,12 @@ def room() -> int:
     return limit - reserve(limit) - in_use()
 
 
+def fit(count: int) -> bool:
+    """Return whether ``count`` more can be opened, whatever the reserve. With few to have, a handful is enough."""
+    limit = soft_limit()
+    return in_use() + min(count, limit // 4) < limit
+
+
 def connection_limit() -> int:
     """Return what ``--limit-connections auto`` means here and now: each connection may need one descriptor."""
     return max(1, room())

@@ -32,7 +32,8 @@ from functools import partial
 from typing import NoReturn
 
 from hybrid.handlers.threaded import BlockingEndpoint
-from hybrid.worker.acceptors.receptions import nothing
+from hybrid.worker.acceptors.intake import Intake
+from hybrid.worker.acceptors.receptions import AGAIN_S, nothing
 
 _logger = logging.getLogger("hybrid.error")
 _EVERY_SIGNAL = signal.valid_signals()
@@ -83,8 +84,9 @@ class ForkReception:
 
     description = "one process each"
 
-    def __init__(self, endpoint: BlockingEndpoint) -> None:
+    def __init__(self, endpoint: BlockingEndpoint, intake: Intake) -> None:
         self._endpoint = endpoint
+        self._intake = intake
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[ForkedConnection] = deque()
 
@@ -95,10 +97,6 @@ class ForkReception:
         self._endpoint.door.opened(connection)
         counted()
         self._waiting.append(connection)
-        self._fork_waiting()
-
-    def beat(self) -> None:
-        """Try again to fork what could not be forked."""
         self._fork_waiting()
 
     async def settle(self) -> None:
@@ -114,14 +112,16 @@ class ForkReception:
             self._close(connection)
 
     def _fork_waiting(self) -> None:
-        while self._waiting:
+        registry = self._intake.registry
+        while self._waiting and registry.active - len(self._waiting) < registry.limit:
             connection = self._waiting[0]
             try:
                 self._fork(connection)
             except OSError as error:
-                _logger.warning(
-                    "cannot fork: %s; %d connections wait for a child to end", error.strerror, len(self._waiting)
+                self._intake.warn(
+                    f"cannot fork: {error.strerror}; {len(self._waiting)} connections wait for a child to end"
                 )
+                self._loop.call_later(AGAIN_S, self._fork_waiting)
                 return
             self._waiting.popleft()
 
@@ -166,6 +166,7 @@ class ForkReception:
             code = leave.code if isinstance(leave.code, int) else int(leave.code is not None)
         except BaseException:
             _logger.exception("a blocking handler raised what no handler should")
+            code = FAILED
         finally:
             for stream in (sys.stdout, sys.stderr):
                 try:
@@ -188,7 +189,9 @@ class ForkReception:
                 self._endpoint.name,
                 signal.Signals(found.si_status).name,
             )
-        if found.si_code != os.CLD_EXITED or found.si_status == FAILED:
+        elif found.si_code == os.CLD_EXITED and found.si_status not in (0, FAILED):
+            _logger.error("handler %s: its child exited with code %d", self._endpoint.name, found.si_status)
+        if found.si_code != os.CLD_EXITED or found.si_status:
             self._endpoint.door.failed(connection)
         self._close(connection)
 

@@ -15,6 +15,7 @@ from hybrid.shared.scoreboard import Scoreboard
 from hybrid.worker.acceptors import descriptors
 from hybrid.worker.acceptors.acceptor import Acceptor
 
+_NO_LIMIT = 1 << 62
 _LAST_TURNS = 8192
 """Turns of the loop in which the last worker empties the queue; one connection is accepted in each."""
 BEAT_S = 1.0
@@ -50,7 +51,10 @@ class Intake:
     Runs in: worker, in its loop. Closes: its acceptors, on :meth:`leave`.
     """
 
-    def __init__(self, registry: Registry, scoreboard: Scoreboard, limit: int) -> None:
+    def __init__(
+        self, registry: Registry, scoreboard: Scoreboard, limit: int, at_limit: str = "connection limit reached"
+    ) -> None:
+        """``at_limit``: what to say when it is reached, for the log."""
         self.registry = registry
         self.acceptors: list[Acceptor] = []
         self.hold = Hold.PARKED
@@ -60,6 +64,7 @@ class Intake:
         self._limit = registry.limit = limit
         registry.flush()  # the parent that passes connections keeps the limit, too
         self._low = limit - min(16, limit // 32)  # below it a full worker takes connections again
+        self._at_limit = at_limit
         self._recheck_at = 0
         self._timer: asyncio.TimerHandle | None = None
         self._warned: dict[str, float] = {}
@@ -97,14 +102,18 @@ class Intake:
             self._tick()
 
     async def take_what_waits(self) -> None:
-        """Go on accepting until no connection waits: nobody else will. Bounded, should more and more come."""
+        """Go on accepting until no connection waits, over the limit too: nobody else will, and what is left is cut.
+
+        Bounded, should more and more come.
+        """
+        self._limit = _NO_LIMIT
+        self._resume(Hold.FULL)
         for _ in range(_LAST_TURNS):
             waiting = [acceptor for acceptor in self.acceptors if acceptor.waiting()]
-            if not waiting or self.hold & ~Hold.FULL:
+            if not waiting or self.hold:
                 return
-            hurried = [acceptor.hurry() for acceptor in waiting]
-            if self.hold and not any(hurried):
-                return  # full, and nobody has a place for those who wait to wait
+            for acceptor in waiting:
+                acceptor.hurry()
             await asyncio.sleep(0)
 
     async def leave(self) -> None:
@@ -173,6 +182,8 @@ class Intake:
         self.check()
         if self.registry.active >= self._limit:
             self._fill(self.registry.active)
+        elif self.hold & Hold.FULL:
+            self.gave()  # the last one may have been closed, in a thread, just before the hold
         for acceptor in self.acceptors:
             acceptor.beat()
 
@@ -191,7 +202,7 @@ class Intake:
 
     def _fill(self, active: int, *, owes_nothing: bool = False) -> None:
         self._stop(Hold.FULL, owes_nothing=owes_nothing)
-        self.warn(f"connection limit reached: {active} are open; new connections wait for other workers")
+        self.warn(f"{self._at_limit}: {active} open; new connections wait for other workers")
 
     def gave(self) -> None:
         """Look whether the connection that was just closed is what a hold waits for. In the loop."""

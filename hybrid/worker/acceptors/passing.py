@@ -19,8 +19,9 @@ from hybrid.connection.registry import Served
 from hybrid.shared import messages
 from hybrid.shared.machine import advance
 from hybrid.shared.scoreboard import Cell
+from hybrid.worker.acceptors import descriptors
 from hybrid.worker.acceptors.acceptor import STAGES, Stage, StageEvent
-from hybrid.worker.acceptors.intake import Hold, Intake
+from hybrid.worker.acceptors.intake import Intake
 from hybrid.worker.acceptors.receptions import Reception
 from hybrid.worker.acceptors.thread_door import ThreadDoor
 
@@ -85,20 +86,16 @@ class Passing:
             self._say(TAKES)
 
     def beat(self) -> None:
-        """Let the reception try again what failed."""
-        self._reception.beat()
+        """Do nothing: the channel forgets no wake-up."""
 
     def waiting(self) -> bool:
         """Return whether something is in the channel."""
         return bool(self._queue.poll(0))
 
-    def hurry(self) -> bool:
-        """Take what is in the channel, whatever the limit: there is nobody else for it. Return whether any was."""
-        taken = False
-        # The kernel closes what it has no number for.
-        while not self._intake.hold & Hold.NO_DESCRIPTORS and self._take():
-            taken = True
-        return taken
+    def hurry(self) -> None:
+        """Take what is in the channel: there is nobody else for it."""
+        while descriptors.fit(messages.MAX_DESCRIPTORS) and self._take():
+            pass
 
     async def leave(self) -> None:
         """Stop for good. When it returns, every connection that was taken has been counted."""
@@ -113,6 +110,8 @@ class Passing:
     def _on_readable(self) -> None:
         registry = self._intake.registry
         for _ in range(_AT_ONCE):
+            if not descriptors.fit(messages.MAX_DESCRIPTORS):
+                self._intake.exhausted()  # the kernel closes what it has no number for
             is_full = registry.active + self._taken - self._received >= registry.limit
             if is_full or self.stage is not Stage.ACCEPTING or not self._take():
                 return
@@ -120,11 +119,11 @@ class Passing:
     def _take(self) -> bool:
         """Take one message; return whether there was one."""
         try:
-            data, descriptors = messages.receive_bytes(self._channel, 16)
+            data, fds = messages.receive_bytes(self._channel, 16)
         except OSError:  # empty, or out of descriptors: then the kernel has closed what it had no number for
             return False
-        self._taken += len(descriptors)
-        for fd in descriptors:
+        self._taken += len(fds)
+        for fd in fds:
             self._reception.take(socket.socket(fileno=fd), self._count)
         if not data:
             self._loop.remove_reader(self._channel.fileno())  # the parent is gone; the life pipe says so

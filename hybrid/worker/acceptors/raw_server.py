@@ -55,20 +55,14 @@ class RawServer:
             asyncio.get_running_loop().remove_reader(self._listener.fileno())
         await self._reception.settle()
 
-    def beat(self) -> None:
-        """Once a second: let the reception try again what failed."""
-        self._reception.beat()
-
     def end(self) -> None:
         """Nothing more is accepted, now or later."""
         self._reception.end()
 
-    def take_all(self) -> bool:
-        """Take what waits, whatever the limits; return whether there was anything."""
-        taken = False
+    def take_all(self) -> None:
+        """Take what waits."""
         while self._take_one():
-            taken = True
-        return taken
+            pass
 
     def _take_one(self) -> bool:
         if not self._is_open:

@@ -21,8 +21,11 @@ from typing import Protocol
 from hybrid.handlers.threaded import BlockingConnection, BlockingEndpoint
 from hybrid.worker.acceptors.acceptor import Factory
 from hybrid.worker.acceptors.crew import Crew, serve
+from hybrid.worker.acceptors.intake import Intake
 
 _logger = logging.getLogger("hybrid.error")
+AGAIN_S = 0.5
+"""Until a thread or a process is tried for again, if none has ended before."""
 
 
 def nothing() -> None:
@@ -37,10 +40,6 @@ class Reception(Protocol):
 
     def take(self, sock: socket.socket, counted: Callable[[], None] = nothing) -> None:
         """Have the connection served, and call ``counted`` when it is counted, or lost: now or a few turns later."""
-        ...
-
-    def beat(self) -> None:
-        """Once a second: try again what failed."""
         ...
 
     async def settle(self) -> None:
@@ -78,9 +77,6 @@ class LoopReception:
         finally:
             counted()
 
-    def beat(self) -> None:
-        """Do nothing."""
-
     async def settle(self) -> None:
         """Return when every connection that was taken has been counted."""
         while self._opening:
@@ -107,9 +103,6 @@ class CrewReception:
         counted()
         self._crew.give(connection)
 
-    def beat(self) -> None:
-        """Do nothing."""
-
     async def settle(self) -> None:
         """Return at once: it is counted when it is taken."""
 
@@ -121,14 +114,15 @@ class CrewReception:
 class ThreadReception:
     """Starts a thread for each connection: the traditional concurrent server.
 
-    The bound is the worker's connection limit. Where the system has no thread left, connections wait here until one
-    of the others has ended.
+    The bound is the worker's connection limit. Connections over it (at a stop, all that wait are taken), or for which
+    the system has no thread left, wait here until one of the others has ended.
     """
 
     description = "one thread each"
 
-    def __init__(self, endpoint: BlockingEndpoint) -> None:
+    def __init__(self, endpoint: BlockingEndpoint, intake: Intake) -> None:
         self._endpoint = endpoint
+        self._intake = intake
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[BlockingConnection] = deque()
 
@@ -141,10 +135,6 @@ class ThreadReception:
         self._waiting.append(connection)
         self._start()
 
-    def beat(self) -> None:
-        """Try again to start what could not be started."""
-        self._start()
-
     async def settle(self) -> None:
         """Return at once: it is counted when it is taken."""
 
@@ -152,11 +142,15 @@ class ThreadReception:
         """Do nothing: threads end with their connections."""
 
     def _start(self) -> None:
-        while self._waiting:
+        registry = self._intake.registry
+        while self._waiting and registry.active - len(self._waiting) < registry.limit:
             try:
                 threading.Thread(target=self._serve, args=(self._waiting[0],), name="hybrid-one", daemon=True).start()
             except RuntimeError as error:
-                _logger.warning("%s: %d connections wait for one to end", error, len(self._waiting))
+                self._intake.warn(
+                    f"cannot start a thread: {error}; {len(self._waiting)} connections wait for one to end"
+                )
+                self._loop.call_later(AGAIN_S, self._start)
                 return
             self._waiting.popleft()
 

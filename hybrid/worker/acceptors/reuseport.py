@@ -106,10 +106,9 @@ class Reuseport:
         sockets = [*self._site.listeners, *(each for some in self._site.foreign.values() for each in some)]
         return any_readable(sockets)
 
-    def hurry(self) -> bool:
+    def hurry(self) -> None:
         """Accept wherever nobody else will, now that everybody leaves."""
         self._want(frozenset(self._site.foreign))
-        return False
 
     async def leave(self) -> None:
         """Stop for good. When it returns, every accepted connection has been opened."""
@@ -119,6 +118,9 @@ class Reuseport:
             self._want(frozenset())
             if self._following is not None:
                 await self._following
+        for sockets in self._site.foreign.values():
+            for each in sockets:
+                each.close()  # or newcomers would go on being queued while we drain
 
     # ── other slots' sockets ──
 
@@ -142,15 +144,16 @@ class Reuseport:
                         await acceptor.leave()
                 for slot in self._wanted - self._adopted.keys():
                     await self._adopt(slot)
-        except ListenError as error:
+        except (ListenError, OSError) as error:
             _logger.error("%s The next heartbeat tries again.", error)
         finally:
             self._following = None
 
     async def _adopt(self, slot: int) -> None:
-        acceptors = [self._acceptor(each.dup(), plain=False) for each in self._site.foreign[slot]]
-        for acceptor in acceptors:
+        adopted = self._adopted[slot] = list[Shared]()
+        for each in self._site.foreign[slot]:
+            acceptor = self._acceptor(each.dup(), plain=False)
             await acceptor.start()
+            adopted.append(acceptor)
             if self.stage is not Stage.ACCEPTING:
-                acceptor.park()
-        self._adopted[slot] = acceptors
+                acceptor.park()  # told to while this one was being opened

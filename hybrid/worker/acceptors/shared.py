@@ -125,8 +125,6 @@ class Shared:
 
     def beat(self) -> None:
         """Heal a wake-up that was lost with a worker that died between wake-up and accept."""
-        if isinstance(self._server, RawServer):
-            self._server.beat()
         if self._seat is None:
             return
         if self.stage is Stage.ACCEPTING:
@@ -138,9 +136,10 @@ class Shared:
         """Return whether a connection waits in the queue."""
         return bool(self._queue.poll(0))
 
-    def hurry(self) -> bool:
-        """Take what waits though the worker is full, if there is a place for it to wait in."""
-        return isinstance(self._server, RawServer) and self._server.take_all()
+    def hurry(self) -> None:
+        """Take what waits, at once where that is in our hands."""
+        if isinstance(self._server, RawServer):
+            self._server.take_all()
 
     async def leave(self) -> None:
         """Stop for good. When it returns, every accepted connection has been opened."""
