@@ -34,6 +34,7 @@ from hybrid.bench.scenarios import (
     strike,
 )
 from hybrid.bench.server import BenchServer, Unserved, plain_environment, users_environment
+from hybrid.ground.errors import UsageError
 from hybrid.shared.models import MODELS
 
 TEXTBOOK_REQUEST = "4000\n"
@@ -153,8 +154,16 @@ def survey(plan: Plan) -> tuple[dict[str, str], Reply]:
 
 
 def chosen_rows(plan: Plan, found: tuple[dict[str, str], Reply]) -> list[Design]:
-    """Return the designs that will be measured."""
-    return chosen(designs(found[0], plan.threads), plan.models)
+    """Return the designs that will be measured. Raises: UsageError: none of those named serves this handler."""
+    fit = designs(found[0], plan.threads)
+    rows = chosen(fit, plan.models)
+    if not rows:
+        models, names = ",".join(plan.models), ", ".join(dict.fromkeys(row.name for row in fit if not row.is_baseline))
+        runs = "runs in the event loop" if LOOP in found[0] else "is blocking"
+        raise UsageError(
+            f"cannot use {models} for --models with --handler {plan.handler}: the handler {runs}. Give one of {names}."
+        )
+    return rows
 
 
 def compare(plan: Plan, workers: int, watch: Watch, found: tuple[dict[str, str], Reply]) -> Comparison:

@@ -123,6 +123,7 @@ def report(comparison: Comparison) -> Report:
     plan = comparison.plan
     told = {
         **{name: getattr(plan, name) for name in ("rounds", "for_s", "concurrency", "connections", "per_s", "clients")},
+        "scenarios": list(plan.scenarios),
         "request": plan.request,
         "threads": plan.threads,
         "reply": asdict(comparison.reply),

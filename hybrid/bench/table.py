@@ -45,6 +45,19 @@ def tables(report: Report) -> dict[str, Table]:
     return {name: table for name, table in found.items() if table.rows}
 
 
+def unshown(report: Report) -> str:
+    """Return why scenarios that were asked for have no table; nothing: all have one."""
+    several = ("burst", "held", "kill", "drain", "blocked")
+    asked = [name for name in report.plan.get("scenarios", ()) if name in several]
+    ran = [row for row in report.rows if not row.problem]
+    if not asked or not ran or any(report.workers > 1 and not row.design.is_baseline for row in ran):
+        return ""
+    they = "they take" if len(asked) > 1 else "it takes"
+    names = " and ".join(dict.fromkeys(row.design.shown for row in ran))
+    have = "have" if len({row.design.shown for row in ran}) > 1 else "has"
+    return f"Nothing is shown for {' and '.join(asked)}: {they} two workers, and {names} {have} one."
+
+
 def _design(design: Design) -> tuple[str, str, str]:
     return design.number or NOTHING, design.shown, design.kind
 

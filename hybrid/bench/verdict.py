@@ -122,6 +122,9 @@ def _rounds(report: Report) -> int:
 def _of_kind(report: Report, kind: str) -> str:
     rows = _candidates(report, kind)
     best, default = choice(report, kind), default_of(rows, kind)
+    alone = [row.design.name for row in report.rows if row.design.kind == kind and not row.problem]
+    if best is None and alone:
+        return f"For {_HANDLER[kind]} only {alone[0]}, a baseline, was measured: there is nothing to compare it with."
     if best is None:
         return f"For {_HANDLER[kind]} nothing was measured."
     if len(rows) == 1:

@@ -119,12 +119,14 @@ def _accept_plan(values: dict[str, Any]) -> Any:
 
 
 def _accept_parts(reports: Sequence[Report]) -> Iterator[Table | str]:
-    from hybrid.bench.table import tables
+    from hybrid.bench.table import tables, unshown
     from hybrid.bench.verdict import paragraphs
 
     for report in reports:
         yield _heading(report)
         yield from tables(report).values()
+        if why := unshown(report):
+            yield why
         for line in report.bottlenecks:
             yield f"! load generator: {line}"
         yield from paragraphs(report)

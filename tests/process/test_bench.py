@@ -61,6 +61,15 @@ def test_users_handler_is_asked_and_misfits_are_reported() -> None:
     assert "from 1 round: measure at least 6" in done.stdout
 
 
+def test_scenario_that_takes_several_workers_says_so() -> None:
+    """An empty answer would look like a fault."""
+    done = bench("accept", "--models", "iterative", "--scenario", "held,kill", *SMALL)
+    assert (done.returncode, done.stderr) == (0, "")
+    said = " ".join(done.stdout.split())
+    assert "Nothing is shown for held and kill: they take two workers, and iterative has one." in said
+    assert "only iterative, a baseline, was measured: there is nothing to compare it with" in said
+
+
 def test_steady_load_on_a_handler() -> None:
     """Messages, percentiles, CPU, memory of a worker and of a connection."""
     done = bench(
@@ -100,6 +109,8 @@ def test_blocking_handler_gets_as_many_connections_as_it_has_threads(tmp_path: P
         (["handler", "examples/nobody.py:echo"], 4, "nobody.py does not exist"),
         (["accept", "--handler", "examples/nobody.py:echo"], 4, "nobody.py does not exist"),
         (["accept", "--rounds", "many"], 2, "--rounds"),
+        (["accept", "--handler", "examples/echo.py:echo", "--models", "threads,fork"], 2, "Give one of shared=plain, "),
+        (["accept", "--handler", "blocking", "--models", "shared"], 2, "Give one of fork, threads, "),
     ],
 )
 def test_failure_is_one_line_and_a_code(arguments: list[str], code: int, words: str) -> None:
