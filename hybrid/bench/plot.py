@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import textwrap
 from collections.abc import Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ def save(reports: Sequence[Report], path: str) -> None:
     """Write one picture of all that was measured: a column of panels for each number of workers."""
     panels = [name for name in _DRAW if any(_has(report, name) for report in reports)]
     rows = max((len(_rows(report, name)) for report in reports for name in panels), default=1)
-    height = max(2.0, rows * _ROW_INCHES + 0.9) * max(1, len(panels))
+    height = max(2.0, rows * _ROW_INCHES + 1.3) * max(1, len(panels))
     with _figure(7.5 * len(reports), height) as figure:
         grid: Any = figure.subplots(max(1, len(panels)), len(reports), squeeze=False)
         for column, report in enumerate(reports):
@@ -57,7 +58,7 @@ def save(reports: Sequence[Report], path: str) -> None:
 
 def save_panel(report: Report, name: str, path: str) -> None:
     """Write one panel, ``load``, ``switches`` or ``held``, as a picture of its own."""
-    with _figure(7.5, max(2.0, len(_rows(report, name)) * _ROW_INCHES + 1.0)) as figure:
+    with _figure(7.5, max(2.0, len(_rows(report, name)) * _ROW_INCHES + 1.4)) as figure:
         _draw(figure.subplots(), report, name)
         _write(figure, path)
 
@@ -90,7 +91,7 @@ def _draw(axes: Axes, report: Report, name: str) -> None:
 
 def _label(row: RowFigures) -> str:
     number = f"{row.design.number}  " if row.design.number else ""
-    return f"{number}{row.design.name}"
+    return f"{number}{row.design.shown}"
 
 
 def _has(report: Report, name: str) -> bool:
@@ -106,27 +107,31 @@ def _rows(report: Report, name: str) -> list[RowFigures]:
 
 
 def _draw_load(axes: Axes, report: Report, rows: list[RowFigures]) -> None:
-    """CPU per connection on a logarithmic scale, for a fork costs a hundred times the rest; range of the rounds."""
-    loads = [row.load for row in rows if row.load]
-    heights = [load.median_cpu_us for load in loads]
-    errors = [
-        [load.median_cpu_us - min(load.cpu_us) for load in loads],
-        [max(load.cpu_us) - load.median_cpu_us for load in loads],
-    ]
-    axes.barh(range(len(rows)), heights, xerr=errors, color=_colours(rows), error_kw={"lw": 0.8, "ecolor": "#444444"})
+    """CPU per connection as dots on a logarithmic scale, for a fork costs a hundred times the rest.
+
+    No bars: their length on such an axis would depend on where it begins.
+    """
+    for place, row in enumerate(rows):
+        load, colour = row.load, _colour(row)
+        assert load is not None
+        middle, least, most = load.median_cpu_us, min(load.cpu_us), max(load.cpu_us)
+        axes.plot([least, most], [place, place], color=colour, linewidth=1.2, alpha=0.6)
+        axes.plot([middle], [place], "o", color=colour, markersize=5)
+        axes.annotate(f"{middle:.0f}", (most, place), (5, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_xscale("log")
-    for place, height in enumerate(heights):
-        across = axes.get_yaxis_transform()  # x from 0 to 1 over the whole width
-        axes.text(0.01, place, f"{height:.0f}", transform=across, va="center", color="white", fontsize=8)
-    title = f"Server CPU for each connection, {report.workers} workers (µs; line: range of the rounds)"
-    axes.set_title(title, loc="left")
+    axes.margins(x=0.12)
+    axes.grid(axis="x", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.set_title(f"Server CPU, full load, {report.workers} workers (dot: median; line: range of rounds)", loc="left")
+    _label_below(axes, "µs of CPU for each connection, logarithmic", _left_out(report, "load"))
     _legend(axes, rows)
 
 
 def _draw_switches(axes: Axes, report: Report, rows: list[RowFigures]) -> None:
     values = [median(row.light.switches) for row in rows if row.light]
-    axes.barh(range(len(rows)), values, color=_colours(rows))
-    axes.set_title(f"Context switches for each connection, light load, {report.workers} workers", loc="left")
+    axes.barh(range(len(rows)), values, color=[_colour(row) for row in rows])
+    axes.set_title(f"Context switches, light load, {report.workers} workers", loc="left")
+    _label_below(axes, "context switches for each connection", _left_out(report, "switches"))
     _legend(axes, rows)
 
 
@@ -139,11 +144,35 @@ def _draw_held(axes: Axes, report: Report, rows: list[RowFigures]) -> None:
         for worker, count in enumerate(row.held.first.counts):
             axes.barh(place, count, left=left, color=shades[worker % len(shades)], edgecolor="white")
             left += count
-    axes.set_title(f"{report.plan['connections']} held connections, one shade for each worker", loc="left")
+    axes.set_title(f"{report.plan['connections']} connections held by {report.workers} workers", loc="left")
+    _label_below(axes, "connections, one shade for each worker", _left_out(report, "held"))
 
 
-def _colours(rows: Sequence[RowFigures]) -> list[str]:
-    return [_KIND_COLOUR.get(row.design.kind, "#777777") for row in rows]
+def _left_out(report: Report, name: str) -> str:
+    """Return which measured designs a panel does not show, and why; nothing: it shows all."""
+    shown = _rows(report, name)
+    reasons: dict[str, list[str]] = {}
+    for row in report.rows:
+        if row not in shown and (why := _why_left_out(row, name)):
+            reasons.setdefault(why, []).append(row.design.shown)
+    told = [f"{'; '.join(dict.fromkeys(names))} ({why})" for why, names in reasons.items()]
+    return f"Left out: {', '.join(told)}." if told else ""
+
+
+def _why_left_out(row: RowFigures, name: str) -> str:
+    if name == "held" and row.held:
+        return "a thread or a process for each: fewer were held" if len(row.held.first.counts) > 1 else "one worker"
+    if name == "switches" and row.light:
+        return "nobody is told of the switches of threads and children that have ended"
+    return ""
+
+
+def _label_below(axes: Axes, label: str, left_out: str) -> None:
+    axes.set_xlabel("\n".join([label, *textwrap.wrap(left_out, 95)]), fontsize=8)
+
+
+def _colour(row: RowFigures) -> str:
+    return _KIND_COLOUR.get(row.design.kind, "#777777")
 
 
 def _legend(axes: Axes, rows: Sequence[RowFigures]) -> None:
