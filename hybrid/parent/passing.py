@@ -118,6 +118,7 @@ class Passing(Porter):
         for listener, queue in self._queues.items():
             queue.register(listener, select.POLLIN)
         self._listening = False
+        self._stopping = False
         self._short_until: float | None = None
         self._warned_at = -WARN_S
         soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -173,6 +174,7 @@ class Passing(Porter):
                 self._hand_out(self._accept(listener, messages.MAX_DESCRIPTORS))
             self._watch.drop(listener)
         self._listeners = []
+        self._stopping = True
         super().stop_listening()
         self._settle()
 
@@ -222,6 +224,8 @@ class Passing(Porter):
             return
         except OSError:
             said = b""
+        if said == b"-" and self._stopping:
+            return  # it was full a moment ago; now it takes all there is, and nobody else would
         if said == b"+" or said == b"-":
             self._note(slot, Sign.TAKES if said == b"+" else Sign.TAKES_NONE)
             self._settle()
@@ -299,7 +303,7 @@ class Passing(Porter):
             if connections := self._ended[0].take_back():
                 return connections
             self._ended.pop(0).close()
-        while (slot := self._dispatch.source()) is not None:
+        while not self._stopping and (slot := self._dispatch.source()) is not None:
             if connections := self._channels[slot].take_back():
                 self._dispatch.taken_back(slot, len(connections))
                 return connections
