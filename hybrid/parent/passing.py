@@ -39,6 +39,8 @@ HANDFUL = 16
 CHANNEL_BYTES = 6144
 """SO_SNDBUF of the parent's end: 16 messages, whatever their size (the kernel doubles it and counts some 770 bytes
 for each)."""
+WORDS = 32
+"""Heard of one worker in a turn. A worker with one thread says two for each connection."""
 LAST_CHANNEL_BYTES = 1 << 20
 """The same at a stop, when what waits in the kernel's queue would be lost; ``net.core.wmem_max`` limits it."""
 LAST_HANDFULS = 256
@@ -213,17 +215,24 @@ class Passing(Porter):
         return connections
 
     def _on_channel(self, slot: int) -> None:
-        """Hear one word of a worker: one that never stops talking does not keep the parent from the others."""
+        """Hear a worker: its last word counts. One that never stops talking does not keep the parent from the others."""
         channel = self._channels[slot]
-        try:
-            said = channel.ours.recv(2)
-        except BlockingIOError:
+        said = None
+        for _ in range(WORDS):
+            try:
+                heard = channel.ours.recv(2)
+            except BlockingIOError:
+                break
+            except OSError:
+                heard = b""
+            said = heard if said is None or heard in (b"+", b"-", b"") else said
+            if not heard:
+                break
+        if said is None:
             if self._dispatch.takers[slot].stage in BRIMFUL:
                 self._note(slot, Sign.ROOM)
                 self._settle()
             return
-        except OSError:
-            said = b""
         if said == b"-" and self._stopping:
             return  # it was full a moment ago; now it takes all there is, and nobody else would
         if said == b"+" or said == b"-":

@@ -105,6 +105,7 @@ class Passing:
         self._advance(StageEvent.LEAVE)
         await self._reception.settle()
         self._reception.end()
+        self._loop.remove_writer(self._channel.fileno())
         self._channel.close()
 
     def _on_readable(self) -> None:
@@ -137,8 +138,16 @@ class Passing:
     def _say(self, word: bytes) -> None:
         try:
             messages.send_bytes(self._channel, word)
+        except BlockingIOError:
+            # The parent is behind. It must not be left with an old word: one that believes "none" sends nothing, and
+            # then nothing would make us speak again.
+            self._loop.add_writer(self._channel.fileno(), self._say_where_we_are)
         except OSError:
-            pass  # the parent is gone, or has not read so much that it will look at the cells instead
+            pass  # the parent is gone; the life pipe says so
+
+    def _say_where_we_are(self) -> None:
+        self._loop.remove_writer(self._channel.fileno())
+        self._say(TAKES if self.stage is Stage.ACCEPTING else TAKES_NONE)
 
     def _advance(self, event: StageEvent) -> None:
         self.stage = advance(STAGES, self.stage, event)
