@@ -8,6 +8,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 BIND ?= 127.0.0.1:7000
 WORKERS ?= auto
+# Most tests wait for processes and sockets: more of them at a time than there are cores. PARALLEL= for one at a time.
+PARALLEL ?= -n 4 --dist worksteal
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip install --quiet
 
 # Printed before the server's own lines: how to talk to it, with a tool that is here.
@@ -35,7 +37,7 @@ serve: $(VENV)/.installed ## set up, then run the echo service on all cores
 	@exec $(BIN)/hybrid-serve examples/echo.py:echo --bind $(BIND) --workers $(WORKERS)
 
 test: $(VENV)/.installed-test ## set up, then run the tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 test-all: ## run the tests on every CPython from 3.10 on that is found, each in a venv of its own
 	@sh .ci/test-all

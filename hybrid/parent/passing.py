@@ -215,7 +215,7 @@ class Passing(Porter):
         return connections
 
     def _on_channel(self, slot: int) -> None:
-        """Hear a worker: its last word counts. One that never stops talking does not keep the parent from the others."""
+        """Hear a worker; its last word counts. One that never stops talking does not keep the parent from others."""
         channel = self._channels[slot]
         said = None
         for _ in range(WORDS):

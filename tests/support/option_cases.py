@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from hybrid.shared.models import MODELS
 from hybrid.shared.options import Option, all_options
 from hybrid.shared.settings import Settings
 
@@ -66,7 +67,22 @@ def subsets(draw: st.DrawFn, door: str) -> dict[str, list[str]]:
     chosen = draw(st.sets(st.sampled_from([option.flag for option in options]))) | {"TARGET"}
     listening = draw(st.sampled_from([("--bind",), ("--host", "--port"), ("--uds",)]))
     chosen -= set(_EXCLUSIVE) - set(listening)
-    return {option.flag: draw(texts_for(option)) for option in options if option.flag in chosen}
+    texts = {option.flag: draw(texts_for(option)) for option in options if option.flag in chosen}
+    if _contradicts_the_rest(texts):
+        del texts["--accept"]
+    return texts
+
+
+def _contradicts_the_rest(texts: dict[str, list[str]]) -> bool:
+    """Return whether the other options do not go with ``--accept``: a kind of handler, an address, no pool."""
+    accept, interface = (texts.get(flag, ["auto"])[0] for flag in ("--accept", "--interface"))
+    if accept == "auto":
+        return False
+    model = MODELS[accept]
+    fits = interface == "auto" or (model.threaded if interface == "threaded" else model.loop)
+    no_port = "--uds" in texts or any(bind.startswith(("unix:", "fd://")) for bind in texts.get("--bind", ()))
+    no_pool = texts.get("--workers") == ["0"]
+    return not fits or (accept == "reuseport" and no_port) or (model.needs_pool and no_pool)
 
 
 def _field_values(default: Any, kind: str) -> st.SearchStrategy[Any]:

@@ -18,7 +18,6 @@ from collections.abc import Callable
 
 from hybrid.connection.registry import Served
 from hybrid.handlers.threaded import BlockingConnection
-from hybrid.shared.accept4 import EXHAUSTED
 from hybrid.shared.machine import advance
 from hybrid.worker.acceptors.acceptor import STAGES, Site, Stage, StageEvent
 from hybrid.worker.acceptors.crew import Crew, Job
@@ -113,7 +112,8 @@ class AcceptThreads:
     def hurry(self) -> None:
         """Take what waits, in the loop, without anybody's turn; threads serve it as they become free."""
         for listener in self._queues():
-            while (sock := self._accept_now(listener)) is not None:
+            raw = RawListener(listener)
+            while (sock := raw.accept_or(self._intake.exhausted)) is not None:
                 if self._reception is not None:
                     self._reception.take(sock)
                 else:
@@ -147,15 +147,6 @@ class AcceptThreads:
         is_open = threading.Event()
         self._loop.call_soon_threadsafe(self._reception.take, sock, is_open.set)
         is_open.wait()
-
-    def _accept_now(self, listener: socket.socket) -> socket.socket | None:
-        try:
-            return RawListener(listener).accept()
-        except OSError as error:
-            if error.errno not in EXHAUSTED:
-                raise
-            self._intake.exhausted()
-            return None
 
     def _queues(self) -> set[socket.socket]:
         orphans = self._orphans() if self._orphans is not None else ()

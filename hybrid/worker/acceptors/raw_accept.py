@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import select
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from hybrid.shared.accept4 import BLOCKING, accept4
+from hybrid.shared.accept4 import BLOCKING, EXHAUSTED, accept4
 
 
 class RawListener:
@@ -31,6 +31,16 @@ class RawListener:
         """
         fd = accept4(self.fd, BLOCKING)
         return socket.socket(self._family, self._type, self._protocol, fd) if fd >= 0 else None
+
+    def accept_or(self, exhausted: Callable[[], None]) -> socket.socket | None:
+        """Do the same; call ``exhausted`` when descriptors run out. Raises: OSError: the listener is broken."""
+        try:
+            return self.accept()
+        except OSError as error:
+            if error.errno not in EXHAUSTED:
+                raise
+            exhausted()
+            return None
 
 
 def any_readable(sockets: Iterable[socket.socket]) -> bool:

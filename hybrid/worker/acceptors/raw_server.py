@@ -10,7 +10,6 @@ import asyncio
 import socket
 
 from hybrid.ground.errors import ListenError
-from hybrid.shared.accept4 import EXHAUSTED
 from hybrid.worker.acceptors.intake import Intake
 from hybrid.worker.acceptors.raw_accept import RawListener
 from hybrid.worker.acceptors.receptions import Reception
@@ -67,13 +66,7 @@ class RawServer:
     def _take_one(self) -> bool:
         if not self._is_open:
             return False
-        try:
-            sock = self._raw.accept()
-        except OSError as error:
-            if error.errno not in EXHAUSTED:
-                raise
-            self._intake.exhausted()
-            return False
+        sock = self._raw.accept_or(self._intake.exhausted)
         if sock is not None:
             self._reception.take(sock)
         return sock is not None
