@@ -24,10 +24,17 @@ class Kind(Enum):
 
     STREAM = "stream"
     """``async def handle(conn)``."""
+    ASGI = "asgi"
+    """``async def app(scope, receive, send)``."""
     PROTOCOL = "protocol"
     """A callable without arguments that returns an asyncio protocol."""
     THREADED = "threaded"
     """``def handle(sock)``, blocking; or a request handler class of socketserver's."""
+
+    @property
+    def title(self) -> str:
+        """What the boot line says."""
+        return "ASGI application" if self is Kind.ASGI else f"{self.value} handler"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,8 @@ def _misfit(kind: Kind, obj: object, told: bool) -> str:
     """Say why ``obj`` is no handler of this kind; empty when it is one. ``told``: the user says that it is."""
     if kind is Kind.STREAM:
         return _stream_misfit(obj)
+    if kind is Kind.ASGI:
+        return _asgi_misfit(obj, told)
     return _protocol_misfit(obj, told) if kind is Kind.PROTOCOL else _threaded_misfit(obj, told)
 
 
@@ -99,6 +108,19 @@ def _stream_misfit(obj: object) -> str:
     if _takes(obj, 1):
         return ""
     return f"its signature is {_signature(obj)}; a stream handler takes one argument, the connection"
+
+
+def _asgi_misfit(obj: object, told: bool) -> str:
+    """Say why ``obj`` is no ASGI application; empty when it is one. ``told``: the user says that it is."""
+    if not callable(obj):
+        return f"it is {_what(obj)}; an ASGI application is called with scope, receive and send"
+    if isinstance(obj, type):
+        return f"it is {_what(obj)}; an ASGI application is an object or a function, not its class"
+    if not _takes(obj, 3):
+        return f"its signature is {_signature(obj)}; an ASGI application takes scope, receive and send"
+    if told or is_async(obj) or _parameter_names(obj)[-3:] == ["scope", "receive", "send"]:
+        return ""
+    return "it is not async; --interface asgi says that what it returns can be awaited"
 
 
 def _protocol_misfit(obj: object, told: bool) -> str:
@@ -136,11 +158,10 @@ def _is_instance_to_call(obj: object) -> bool:
 
 def _verdict(obj: object, interface: str) -> tuple[str, str]:
     """Say what the object is, as far as that explains it, and what to do."""
-    gateway = _gateway(obj)
-    if gateway:
+    if _is_wsgi(obj):
         return (
-            f"it looks like {gateway} application, and this version does not serve those yet",
-            "Serve a stream handler, async def handle(conn), or an asyncio protocol.",
+            "it looks like a WSGI application, and this version does not serve those yet",
+            "Serve an ASGI application; asgiref.wsgi.WsgiToAsgi makes one of it.",
         )
     if inspect.iscoroutine(obj) or inspect.isasyncgen(obj):
         return f"it is {_what(obj)}", "Name the function; do not call it."
@@ -203,18 +224,12 @@ def _verdict_on_function(obj: Callable[..., object], interface: str) -> tuple[st
     )
 
 
-def _gateway(obj: object) -> str:
-    """Name the gateway interface that an object's signature looks like, or return an empty string."""
-    if not callable(obj):
-        return ""
+def _is_wsgi(obj: object) -> bool:
+    """Tell whether an object's signature looks like a WSGI application's."""
+    if not callable(obj) or isinstance(obj, type):
+        return False
     names = _parameter_names(obj)
-    if names[-3:] == ["scope", "receive", "send"] or (is_async(obj) and len(names) == 3 and _takes(obj, 3)):
-        return "an ASGI"
-    if isinstance(obj, type):
-        return ""
-    if len(names) == 2 and _takes(obj, 2) and (names[1] == "start_response" or names[0].startswith("env")):
-        return "a WSGI"
-    return ""
+    return len(names) == 2 and _takes(obj, 2) and (names[1] == "start_response" or names[0].startswith("env"))
 
 
 def _parameter_names(obj: Callable[..., object]) -> list[str]:

@@ -212,6 +212,16 @@ def _account(text: str, find: Callable[[str], object], why: str) -> str:
     return text
 
 
+def _count(text: str) -> int:
+    return _whole(text, 0, 2**53, "Give a whole number, 0 or more.")
+
+
+def _url_path(text: str) -> str:
+    if text and (not text.startswith("/") or text.endswith("/")):
+        raise Rejected("not the path of an application. Begin it with a slash and end it without: /api.")
+    return text
+
+
 def _text(text: str) -> str:
     """Take any text; empty means "none", so that a higher level can undo a lower one."""
     return text
@@ -220,6 +230,7 @@ def _text(text: str) -> str:
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "auto_or_positive": _auto_or_positive,
     "bind": _bind,
+    "count": _count,
     "descriptor": _descriptor,
     # Paths become absolute, and are looked at, once the working directory is known: hybrid.shared.assemble.
     "directory": _text,
@@ -234,6 +245,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "seconds": _seconds,
     "target": _text,
     "threads": _threads,
+    "url_path": _url_path,
     "user": _user,
     "workers": _workers,
 }

@@ -10,56 +10,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any
 
+from hybrid.shared.declare import option, titled
+from hybrid.shared.http_settings import HttpSettings
 from hybrid.shared.models import MODELS
-
-T = TypeVar("T")
 
 MOST_WORKERS = 1024
 """Of one server. The scoreboard has a row for each; untouched rows cost no memory."""
-
-
-def option(
-    default: Any,
-    help: str,
-    *,
-    flag: str,
-    more: str = "",
-    aliases: tuple[str, ...] = (),
-    choices: tuple[str, ...] = (),
-    env: tuple[str, ...] = (),
-    parse: str = "",
-    metavar: str = "",
-    doors: str = "cefk",
-) -> Any:
-    """Declare one option as a dataclass field.
-
-    ``flag`` is the long option; the environment name (``HYBRID_…``), the TOML key and the keyword are made from it.
-    ``help`` is what ``--help`` says, ``more`` what only the reference page adds. ``env`` adds foreign environment
-    names (``PORT``). ``parse`` names a parser in :mod:`hybrid.shared.option_values`; without it the option is a
-    bool if its default is one, else a choice or text. ``doors`` says through which the option comes in:
-    c(ommand line), e(nvironment), f(ile), k(eyword).
-    """
-    return field(
-        default=default,
-        metadata={
-            "help": help,
-            "more": more,
-            "flag": flag,
-            "aliases": aliases,
-            "choices": choices,
-            "env": env,
-            "parse": parse,
-            "metavar": metavar,
-            "doors": doors,
-        },
-    )
-
-
-def titled(kind: type[T], title: str) -> T:
-    """Declare a group of options under the heading it has in ``--help`` and in the reference."""
-    return field(default_factory=kind, metadata={"title": title})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +49,10 @@ class AppSettings:
     interface: str = option(
         "auto",
         "Kind of handler; auto looks at the object. threaded: blocking.",
-        more="stream: async def handle(conn); protocol: an asyncio.Protocol factory; threaded: a blocking "
+        more="stream: async def handle(conn); asgi: async def app(scope, receive, send); protocol: an asyncio.Protocol factory; threaded: a blocking "
         "def handle(sock), or a socketserver request handler class.",
         flag="--interface",
-        choices=("auto", "stream", "protocol", "threaded"),
+        choices=("auto", "stream", "asgi", "protocol", "threaded"),
     )
     lifespan: str = option(
         "",
@@ -376,6 +334,7 @@ class Settings:
     bind: BindSettings = titled(BindSettings, "Listening")
     worker: WorkerSettings = titled(WorkerSettings, "Workers")
     timeout: TimeoutSettings = titled(TimeoutSettings, "Timeouts")
+    http: HttpSettings = titled(HttpSettings, "HTTP")
     log: LogSettings = titled(LogSettings, "Logging")
     process: ProcessSettings = titled(ProcessSettings, "Process")
     launch: Launch = field(default_factory=Launch)

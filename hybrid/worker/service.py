@@ -16,11 +16,13 @@ from enum import Enum
 from typing import Any
 
 from hybrid.connection.registry import Door, Registry, ThreadRegistry
-from hybrid.ground.errors import BootError
+from hybrid.ground.errors import BootError, LoadError
 from hybrid.handlers import Handler, Kind, detect, protocol_factory
+from hybrid.handlers.asgi_lifespan import AsgiLifespan
 from hybrid.handlers.lifespan import Lifespan, Worker
 from hybrid.handlers.threaded import BlockingEndpoint
 from hybrid.shared import models
+from hybrid.shared.http_settings import HttpSettings
 from hybrid.shared.loader import LoadedTarget, load
 from hybrid.shared.machine import advance
 from hybrid.shared.scoreboard import Scoreboard
@@ -36,6 +38,8 @@ AUTO_THREADS = 16
 AUTO_LIMITS = {"thread": 512, "fork": 128}
 """What ``--limit-connections auto`` means where each connection takes a thread, or a process, of its own."""
 
+LIFESPAN_WORDS = ("auto", "on", "off")
+"""What ``--lifespan`` may be for an ASGI application, which has its own."""
 THREADS_TAKEN = "all threads are taken (raise --threads, or --workers)"
 _log = logging.getLogger("hybrid.error")
 
@@ -53,6 +57,7 @@ class ServicePlan:
     threads: int | str
     limit_connections: int | str
     worker: Worker
+    http: HttpSettings
 
     @classmethod
     def of(cls, settings: Settings, app: LoadedTarget, worker: Worker) -> ServicePlan:
@@ -66,6 +71,7 @@ class ServicePlan:
             threads=settings.worker.threads,
             limit_connections=settings.worker.limit_connections,
             worker=worker,
+            http=settings.http,
         )
 
 
@@ -139,7 +145,7 @@ class Service:
             accept = models.resolve(self._plan.accept, threaded=handler.kind is Kind.THREADED)
             self._handler, self._intake = handler, self._make_intake(handler, accept)
             note_step("lifespan")
-            async with self._lifespan(self._plan.lifespan) as state:
+            async with self._lifespan(handler, self._plan.lifespan) as state:
                 if self.stage is Stage.LEAVING:  # told to, and the lifespan swallowed the cancellation
                     return None
                 note_step("listen")
@@ -162,7 +168,14 @@ class Service:
             self._advance(StageEvent.ENDED)
             self.flush()
 
-    def _lifespan(self, lifespan: LoadedTarget | str) -> Lifespan:
+    def _lifespan(self, handler: Handler, lifespan: LoadedTarget | str) -> Lifespan | AsgiLifespan:
+        if handler.kind is Kind.ASGI and (lifespan or "auto") in LIFESPAN_WORDS:
+            return AsgiLifespan(handler.target, str(lifespan or "auto"), handler.name)
+        if lifespan in LIFESPAN_WORDS:
+            raise LoadError(
+                f"cannot use --lifespan {lifespan}: it is for ASGI applications, and {handler.name!r} is a "
+                f"{handler.kind.value} handler. Give a context manager, module:attr, or leave it out."
+            )
         if isinstance(lifespan, LoadedTarget):
             return Lifespan(lifespan.obj, self._plan.worker, lifespan.name)
         return Lifespan(load(lifespan).obj if lifespan else None, self._plan.worker, lifespan)
@@ -195,7 +208,7 @@ class Service:
         """Return what the acceptors get: this worker's listeners, and what makes of a connection what is served."""
 
         def factory_for(door: Door) -> Factory:
-            return protocol_factory(handler, door, self._loop, state)
+            return protocol_factory(handler, door, self._loop, state, self._plan.http)
 
         def endpoint_for(door: Door) -> BlockingEndpoint:
             return BlockingEndpoint(handler.target, handler.name, door)
@@ -273,7 +286,7 @@ class Service:
     @property
     def kind(self) -> str:
         """What is served, in words: ``stream handler``."""
-        return f"{self._handler.kind.value} handler" if self._handler else "nothing yet"
+        return self._handler.kind.title if self._handler else "nothing yet"
 
     @property
     def description(self) -> str:

@@ -30,6 +30,7 @@ _TEXTS: dict[str, st.SearchStrategy[str]] = {
     "threads": st.one_of(st.just("auto"), st.integers(1, 1000).map(str)),
     "auto_or_positive": st.one_of(st.just("auto"), _numbers),
     "bind": _addresses,
+    "count": st.integers(0, 10**9).map(str),
     "descriptor": st.integers(1, 99).map(str),
     "directory": st.just("/"),
     "existing_file": st.just(__file__),
@@ -42,6 +43,7 @@ _TEXTS: dict[str, st.SearchStrategy[str]] = {
     "positive_seconds": _seconds,
     "seconds": st.one_of(st.just("0"), _seconds),
     "target": st.tuples(_paths, st.sampled_from(["app", "a.b"])).map(lambda parts: f"{parts[0]}.py:{parts[1]}"),
+    "url_path": st.sampled_from(["/api", "/a/b"]),
     "user": st.sampled_from(["root", "0", "77"]),
     "workers": st.one_of(st.just("auto"), st.integers(0, 1024).map(str)),
 }

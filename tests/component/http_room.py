@@ -1,0 +1,119 @@
+"""One worker's HTTP endpoint in the test's own loop: real sockets, a real application, a door that counts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from hybrid.connection.registry import Served
+from hybrid.handlers.asgi import asgi_factory
+from hybrid.shared.http_settings import HttpSettings
+
+
+@dataclass
+class CountingDoor:
+    """Remembers who is open, and how many came and failed."""
+
+    open: set[Served] = field(default_factory=set)
+    came: int = 0
+    lost: int = 0
+
+    def opened(self, connection: Served) -> None:
+        """Count one in."""
+        self.came += 1
+        self.open.add(connection)
+
+    def closed(self, connection: Served) -> None:
+        """Count one out, once."""
+        self.open.remove(connection)
+
+    def failed(self, connection: Served) -> None:
+        """Count an application's failure."""
+        self.lost += 1
+
+
+@dataclass
+class Client:
+    """One connection to the server."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    def send(self, data: bytes) -> None:
+        """Send at once, without waiting."""
+        self.writer.write(data)
+
+    async def until(self, end: bytes) -> bytes:
+        """Return what comes, up to and including ``end``."""
+        return await asyncio.wait_for(self.reader.readuntil(end), 5)
+
+    async def rest(self) -> bytes:
+        """Return all that comes until the server closes."""
+        return await asyncio.wait_for(self.reader.read(), 8)
+
+    async def response(self) -> tuple[int, dict[str, str], bytes]:
+        """Return status, headers and body of one response that has a content-length, or is chunked."""
+        head = (await self.until(b"\r\n\r\n")).decode("latin-1")
+        line, *lines = head[:-4].split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (each.partition(":") for each in lines)}
+        status = int(line.split(" ", 2)[1])
+        if "content-length" in headers:
+            return status, headers, await asyncio.wait_for(self.reader.readexactly(int(headers["content-length"])), 5)
+        if headers.get("transfer-encoding") != "chunked":
+            return status, headers, b""
+        body = b""
+        while size := int(await self.until(b"\r\n"), 16):
+            body += (await asyncio.wait_for(self.reader.readexactly(size + 2), 5))[:-2]
+        await self.until(b"\r\n")
+        return status, headers, body
+
+    async def ask(self, data: bytes) -> tuple[int, dict[str, str], bytes]:
+        """Send a request and return its response."""
+        self.send(data)
+        return await self.response()
+
+    def close(self) -> None:
+        """Close, whatever is on its way."""
+        self.writer.close()
+
+
+@dataclass
+class HttpRoom:
+    """A listening endpoint."""
+
+    door: CountingDoor
+    port: int
+    _clients: list[Client] = field(default_factory=list)
+
+    async def connect(self) -> Client:
+        """Return a new connection; it is closed with the room."""
+        client = Client(*await asyncio.open_connection("127.0.0.1", self.port))
+        self._clients.append(client)
+        return client
+
+    async def ask(self, data: bytes) -> bytes:
+        """Send on a connection of its own; return all that comes until the server closes."""
+        client = await self.connect()
+        client.send(data)
+        return await client.rest()
+
+
+@asynccontextmanager
+async def serving(app: Any, state: dict[str, Any] | None = None, **settings: Any) -> AsyncIterator[HttpRoom]:
+    """Serve ``app`` on a port of its own."""
+    door = CountingDoor()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(asgi_factory(app, "app", door, state, HttpSettings(**settings)), "127.0.0.1", 0)
+    room = HttpRoom(door, server.sockets[0].getsockname()[1])
+    try:
+        yield room
+    finally:
+        server.close()
+        for client in room._clients:
+            client.close()
+        for connection in tuple(door.open):
+            connection.abort()
+        await server.wait_closed()
