@@ -290,8 +290,8 @@ class HttpConnection:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the transport is gone."""
-        return self._phase is CLOSED
+        """Whether the transport is gone, or about to be."""
+        return self._phase is CLOSED or self.transport.is_closing()
 
     @property
     def draining(self) -> bool:

@@ -17,7 +17,7 @@ __all__ = ["Handler", "Kind", "detect", "protocol_factory"]
 
 
 def protocol_factory(
-    handler: Handler, door: Door, loop: asyncio.AbstractEventLoop, state: Any, http: HttpSettings
+    handler: Handler, door: Door, loop: asyncio.AbstractEventLoop, state: Any, http: HttpSettings | None = None
 ) -> Callable[[], asyncio.BaseProtocol]:
     """Return what ``loop.create_server`` gets for one listener. What is returned never raises.
 
@@ -25,7 +25,7 @@ def protocol_factory(
     Args: door: the listener's; state: what the lifespan yielded, for stream handlers and ASGI applications.
     """
     if handler.kind is Kind.ASGI:
-        return asgi_factory(handler.target, handler.name, door, state, http)
+        return asgi_factory(handler.target, handler.name, door, state, http or HttpSettings())
     if handler.kind is Kind.PROTOCOL:
         return ProtocolEndpoint(ProtocolHandler(handler.target, handler.on_drain), handler.name, door, loop).connection
     # Both loops take any object with a protocol's methods; Connection does not inherit, so that it can be compiled.

@@ -31,6 +31,8 @@ from hybrid.shared.http_settings import HttpSettings
 Scope = dict[str, Any]
 Message = dict[str, Any]
 Application = Callable[[Scope, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[Any]]
+_TURNS = 64
+"""Pieces of a response sent without waiting, before others get a turn."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _start: Callable[..., asyncio.Task[None]]
@@ -113,6 +115,7 @@ class AsgiExchange:
         "_head",
         "_is_whole",
         "_lost",
+        "_pieces",
         "_response",
         "_size",
         "_task",
@@ -135,6 +138,8 @@ class AsgiExchange:
         self._wants_continue = fields.expect_continue and not self._is_whole
         self._waiter: asyncio.Future[None] | None = None
         self._lost = False
+        self._pieces = 0
+        """Of the response, sent before its last one."""
         self._error: HttpError | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -228,8 +233,11 @@ class AsgiExchange:
             else:
                 if data:
                     connection.write(data)
+                self._pieces += 1
                 if connection.is_full:
                     await connection.room()
+                elif self._pieces % _TURNS == 0:
+                    await asyncio.sleep(0)  # or an application that only sends would hold the loop for ever
         elif kind == "http.response.start":
             response.start(
                 message["status"],
@@ -258,7 +266,7 @@ class AsgiExchange:
             await endpoint.app(endpoint.scope(connection, self._head), self.receive, self.send)
         except CancelledError as cancelled:
             error = cancelled
-        except (Exception, SystemExit, KeyboardInterrupt) as raised:
+        except (Exception, SystemExit, KeyboardInterrupt) as raised:  # noqa: BLE001  (the user's code; logged)
             error = raised
         try:
             if not self._response.is_complete:

@@ -78,7 +78,8 @@ class AsgiLifespan:
             await asyncio.wait([task])
             raise BootError(f"{self._name} did not start: {self._said or 'it gave no reason'}.", detail=_trace(task))
         self._task = None
-        return self._without(task)
+        self._go_without(task)
+        return None
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
@@ -96,7 +97,7 @@ class AsgiLifespan:
         elif self._said:
             log.error("%s did not shut down: %s", self._name, self._said)
 
-    def _without(self, task: asyncio.Task[Any]) -> None:
+    def _go_without(self, task: asyncio.Task[Any]) -> None:
         """Serve an application that has ended without having started; or say that it failed."""
         error = None if task.cancelled() else task.exception()
         no_protocol = self._step is Step.CALLED or self._misspoke or error is None

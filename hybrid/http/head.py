@@ -89,10 +89,12 @@ class Head:
             self.keep_alive = fields.keep_alive and not fields.close
             self.expect_continue = False
             self.upgrade = b""
-        raw_path, _, query_string = target.partition(b"?")
-        self.query_string = query_string
+        raw_path = target
+        self.query_string = b""
+        if b"?" in target:
+            raw_path, _, self.query_string = target.partition(b"?")
         self.raw_path = raw_path
-        self.path = _decode_path(raw_path)
+        self.path = _decode_path(raw_path) if b"%" in raw_path else raw_path.decode()
 
 
 class HeadReader:
@@ -146,10 +148,11 @@ class HeadReader:
         if found is None:
             raise _request_line_error(bytes(data[start:line_end]))
         name, target, minor = found.groups()
-        block = bytes(data[line_end + 2 : end])
+        block = data[line_end + 2 : end]
         if block == self._block:
             fields = self._fields
         else:
+            block = bytes(block)
             fields = parse_fields(block, limits.count)
             if len(block) <= _MEMO_BYTES:
                 self._block = block
@@ -205,9 +208,7 @@ def _decode_path(raw_path: bytes) -> str:
 
     Not surrogateescape: a str that cannot be encoded makes whoever logs it fail, at the wish of the peer.
     """
-    if b"%" in raw_path:
-        return unquote_to_bytes(raw_path).decode("utf-8", "replace")
-    return raw_path.decode("ascii")
+    return unquote_to_bytes(raw_path).decode("utf-8", "replace")
 
 
 def _early_fault(data: bytes | bytearray, start: int, stop: int, searched: int, limits: HeadLimits) -> HttpError | None:

@@ -49,8 +49,8 @@ class AppSettings:
     interface: str = option(
         "auto",
         "Kind of handler; auto looks at the object. threaded: blocking.",
-        more="stream: async def handle(conn); asgi: async def app(scope, receive, send); protocol: an asyncio.Protocol factory; threaded: a blocking "
-        "def handle(sock), or a socketserver request handler class.",
+        more="stream: async def handle(conn); asgi: async def app(scope, receive, send); protocol: an asyncio.Protocol "
+        "factory; threaded: a blocking def handle(sock), or a socketserver request handler class.",
         flag="--interface",
         choices=("auto", "stream", "asgi", "protocol", "threaded"),
     )

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -57,7 +57,7 @@ class ServicePlan:
     threads: int | str
     limit_connections: int | str
     worker: Worker
-    http: HttpSettings
+    http: HttpSettings = field(default_factory=HttpSettings)
 
     @classmethod
     def of(cls, settings: Settings, app: LoadedTarget, worker: Worker) -> ServicePlan:

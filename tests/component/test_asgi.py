@@ -25,13 +25,13 @@ async def respond(send: Any, body: bytes, status: int = 200, *headers: tuple[byt
 
 async def whole_body(receive: Any) -> bytes:
     """Return the body of a request."""
-    body = b""
+    pieces: list[bytes] = []
     while True:
         message = await receive()
         assert message["type"] == "http.request"
-        body += message["body"]
+        pieces.append(message["body"])
         if not message["more_body"]:
-            return body
+            return b"".join(pieces)
 
 
 async def hello(scope: Any, receive: Any, send: Any) -> None:
@@ -64,7 +64,11 @@ async def test_scope_has_every_key() -> None:
     assert first["root_path"] == "/api"
     assert first["headers"] == [(b"host", b"example.org"), (b"x-one", b"1")]
     assert first["state"] == {"pool": "p", "mine": 1} and second["state"] == {"pool": "p", "mine": 2}
-    assert (second["http_version"], second["method"], second["headers"]) == ("1.0", "POST", [(b"connection", b"keep-alive")])
+    assert (second["http_version"], second["method"], second["headers"]) == (
+        "1.0",
+        "POST",
+        [(b"connection", b"keep-alive")],
+    )
 
 
 async def test_connection_is_kept() -> None:
@@ -120,9 +124,10 @@ async def test_pipelined_answer_does_not_wait_for_a_slow_one() -> None:
         assert (await client.response())[2] == b"/slow"
 
 
+POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
 BODIES = {
-    "length": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nhello world",
-    "chunked": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n",
+    "length": POST + b"Content-Length: 11\r\n\r\nhello world",
+    "chunked": POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n",
 }
 
 
@@ -292,7 +297,7 @@ async def test_sender_waits_for_a_slow_reader() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         nonlocal sent
         await send({"type": "http.response.start", "status": 200})
-        for _ in range(400):
+        for _ in range(200):
             await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
             sent += 65536
         await send({"type": "http.response.body"})
@@ -309,9 +314,9 @@ async def test_sender_waits_for_a_slow_reader() -> None:
             return sent > 0 and before == sent
 
         await eventually_async(stands)
-        assert sent < 400 * 65536
+        assert sent < 200 * 65536
         client.writer.transport.resume_reading()  # type: ignore[attr-defined]
-        assert len((await client.response())[2]) == 400 * 65536
+        assert len((await client.response())[2]) == 200 * 65536
 
 
 async def test_unread_body_stays_in_the_kernel() -> None:
@@ -329,7 +334,7 @@ async def test_unread_body_stays_in_the_kernel() -> None:
         await eventually_async(lambda: room.door.open)
         for _ in range(200):
             await asyncio.sleep(0)
-        assert client.writer.transport.get_write_buffer_size() > 10_000_000  # type: ignore[attr-defined]
+        assert client.writer.transport.get_write_buffer_size() > 10_000_000
         gate.set()
         assert (await client.response())[2] == str(size).encode()
 
@@ -404,7 +409,10 @@ async def test_response_cannot_be_split(header: bytes, value: bytes) -> None:
 BAD = {
     "no host": (b"GET / HTTP/1.1\r\n\r\n", 400),
     "two hosts": (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
-    "length and chunked": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+    "length and chunked": (
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        400,
+    ),
     "bad chunk": (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x5\r\nhello\r\n0\r\n\r\n", 400),
     "space before colon": (b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
     "bare LF": (b"GET / HTTP/1.1\nHost: a\n\n", 400),

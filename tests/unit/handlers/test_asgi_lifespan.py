@@ -81,7 +81,7 @@ async def test_application_without_lifespan_is_served(app: Any, caplog: pytest.L
 @pytest.mark.parametrize("app", [raises, returns, answers])
 async def test_lifespan_on_refuses_application_without(app: Any) -> None:
     """on: the same is a failed boot."""
-    with pytest.raises(BootError, match="app did not start: it (raised|returned)"):
+    with pytest.raises(BootError, match=r"app did not start: it (raised|returned)"):
         await AsgiLifespan(app, "on", "app").__aenter__()
 
 
