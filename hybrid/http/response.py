@@ -126,8 +126,8 @@ class Response:
             if not name or name.translate(None, TOKEN) or value.translate(None, FIELD_BYTES):
                 raise _unfit(name, value)
             if lower == b"content-length":
-                length = _length(value, length)
-                if status == 204:  # RFC 9110 §8.6
+                before, length = length, _length(value, length)
+                if status == 204 or before >= 0:  # not with a 204 (RFC 9110 §8.6), and not twice
                     continue
             elif lower == b"transfer-encoding":
                 continue  # framing is ours
@@ -219,7 +219,7 @@ def _unfit(name: bytes, value: bytes) -> ValueError:
 
 def _length(value: bytes, before: int) -> int:
     value = value.strip()
-    if before >= 0 or not value.isdigit():
+    if not value.isdigit() or before not in (-1, int(value)):
         raise ValueError(f"cannot send content-length {value[:80]!r}: it is one whole number, said once")
     return int(value)
 

@@ -1,0 +1,184 @@
+"""Responses, in the order of RFC 9112 and RFC 9110; S: the case of the security list."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hybrid.http.errors import HttpError
+from hybrid.http.head import Head, HeadLimits, HeadReader
+from hybrid.http.response import Response, refusal
+
+STANDING = b"date: now\r\nserver: hybrid\r\n"
+Pairs = list[tuple[bytes, bytes]]
+
+
+def head(method: str = "GET", version: str = "1.1", keep_alive: bool = True) -> Head:
+    """Return the head of a request, as far as a response looks at it."""
+    connection = (
+        b"" if keep_alive == (version == "1.1") else b"Connection: %b\r\n" % (b"keep-alive" if keep_alive else b"close")
+    )
+    data = b"%b / HTTP/%b\r\nHost: a\r\n%b\r\n" % (method.encode(), version.encode(), connection)
+    read = HeadReader(HeadLimits()).read(data, 0)
+    assert read is not None
+    return read
+
+
+def whole(
+    status: int, headers: Pairs, *pieces: bytes, request: Head | None = None, **start: Any
+) -> tuple[bytes, Response]:
+    """Return all that is written for a response, and the response."""
+    response = Response(request or head())
+    response.start(status, headers, STANDING, **start)
+    written = b"".join([response.body(piece, True) for piece in pieces[:-1]] + [response.body(pieces[-1], False)])
+    return written, response
+
+
+LENGTH: Pairs = [(b"content-length", b"5")]
+
+
+def test_response_of_known_length() -> None:
+    """§6.2: head and body in one piece of bytes; names as the application wrote them."""
+    written, response = whole(200, [(b"X-One", b"1"), *LENGTH], b"hello")
+    assert written == b"HTTP/1.1 200 OK\r\nX-One: 1\r\ncontent-length: 5\r\n" + STANDING + b"\r\nhello"
+    assert response.is_complete and not response.must_close
+
+
+def test_response_of_unknown_length_is_chunked() -> None:
+    """§7.1: an empty piece in the middle is no last chunk."""
+    written, response = whole(200, [], b"one", b"", b"two", b"")
+    assert written.endswith(b"transfer-encoding: chunked\r\n" + STANDING + b"\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
+    assert not response.must_close
+
+
+def test_old_clients_get_what_they_understand() -> None:
+    """1.0: closed at the end, or kept alive when the length is known and it was asked for."""
+    written, response = whole(200, [], b"one", b"two", request=head(version="1.0"))
+    assert written.endswith(b"connection: close\r\n\r\nonetwo") and b"chunked" not in written and response.must_close
+    written, response = whole(200, LENGTH, b"hello", request=head(version="1.0", keep_alive=True))
+    assert b"connection: keep-alive\r\n" in written and not response.must_close
+
+
+@pytest.mark.parametrize(
+    ("status", "method", "keeps_length"), [(200, "HEAD", True), (204, "GET", False), (304, "GET", True)]
+)
+def test_response_without_a_body(status: int, method: str, keeps_length: bool) -> None:
+    """S17: whatever the application sends, and with the length that a body would have had, but for 204."""
+    written, response = whole(status, LENGTH, b"hello", request=head(method))
+    assert written.endswith(b"\r\n\r\n") and (b"content-length: 5" in written) is keeps_length
+    assert b"chunked" not in written and response.is_complete and not response.must_close
+
+
+def test_every_status_has_a_reason() -> None:
+    """§4: known ones their own, others that of their class."""
+    for status, line in [
+        (404, b"404 Not Found"),
+        (299, b"299 Success"),
+        (599, b"599 Server Error"),
+        (999, b"999 Unknown"),
+    ]:
+        assert whole(status, LENGTH, b"hello")[0].startswith(b"HTTP/1.1 " + line + b"\r\n")
+
+
+@pytest.mark.parametrize("status", [0, 99, 101, 199, 1000, -200])
+def test_impossible_status_is_an_error(status: int) -> None:
+    """A final response has 200 to 999."""
+    with pytest.raises(ValueError, match="cannot respond with status"):
+        Response(head()).start(status, [], STANDING)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((b"x", value) for value in (b"a\r\nb: c", b"a\nb", b"a\rb", b"\x00", b"\x7f")),
+        *((name, b"a") for name in (b"x\r\ny", b"", b"x y", b"x:", "ü".encode())),
+    ],
+)
+def test_response_cannot_be_split(name: bytes, value: bytes) -> None:
+    """S14, S15: in the head, in trailers, in a 103; nothing is written."""
+    response = Response(head())
+    with pytest.raises(ValueError, match="cannot send"):
+        response.informational(103, [(name, value)])
+    with pytest.raises(ValueError, match="cannot send"):
+        response.start(200, [(name, value)], STANDING)
+    assert not response.has_begun
+    response.start(200, [], STANDING, trailers=True)
+    response.body(b"", False)
+    with pytest.raises(ValueError, match="cannot send"):
+        response.trailers([(name, value)], False)
+
+
+def test_framing_is_ours() -> None:
+    """§6.1: an application's Transfer-Encoding is dropped; its Content-Length is one number."""
+    written, _ = whole(200, [(b"Transfer-Encoding", b"chunked"), *LENGTH], b"hello")
+    assert b"ransfer" not in written
+    assert whole(200, [*LENGTH, *LENGTH], b"hello")[0].count(b"content-length") == 1
+    for bad in ([*LENGTH, (b"Content-Length", b"6")], [(b"content-length", b"-1")], [(b"content-length", b"5, 5")]):
+        with pytest.raises(ValueError, match="cannot send content-length"):
+            Response(head()).start(200, bad, STANDING)
+
+
+@pytest.mark.parametrize(("pieces", "says"), [((b"hell",), "1 bytes shorter"), ((b"hello", b"!"), "1 bytes longer")])
+def test_body_has_its_length(pieces: tuple[bytes, ...], says: str) -> None:
+    """§6.3: a wrong length would shift the next response."""
+    with pytest.raises(RuntimeError, match=says):
+        whole(200, LENGTH, *pieces)
+
+
+def test_end_of_the_connection_is_said_once() -> None:
+    """§9.6: when the client wants it, the server, or the application."""
+    for written, response in (
+        whole(200, LENGTH, b"hello", request=head(keep_alive=False)),
+        whole(200, LENGTH, b"hello", close=True),
+        whole(200, [*LENGTH, (b"Connection", b"Close")], b"hello"),
+    ):
+        assert written.lower().count(b"connection: close\r\n") == 1 and response.must_close
+
+
+def test_application_may_say_date_and_server_itself() -> None:
+    """Then ours is left out, that one only."""
+    written, _ = whole(200, [*LENGTH, (b"Date", b"then")], b"hello")
+    assert b"Date: then\r\n" in written and b"date: now" not in written and b"server: hybrid\r\n" in written
+
+
+def test_trailers_end_a_chunked_body() -> None:
+    """§7.1.2, where they were announced; in several messages."""
+    response = Response(head())
+    response.start(200, [], STANDING, trailers=True)
+    assert response.body(b"one", False).endswith(b"\r\n\r\n3\r\none\r\n") and not response.is_complete
+    assert response.trailers([(b"x-sum", b"1")], True) == b""
+    assert response.trailers([(b"x-two", b"2")], False) == b"0\r\nx-sum: 1\r\nx-two: 2\r\n\r\n"
+    assert response.is_complete
+
+
+def test_early_hints_come_before() -> None:
+    """RFC 8297: a 103 of its own, and not after the start."""
+    response = Response(head())
+    assert response.informational(103, [(b"link", b"</a>")]) == b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"
+    response.start(200, [], STANDING)
+    with pytest.raises(RuntimeError, match="after"):
+        response.informational(103, [])
+
+
+def test_messages_out_of_order_are_errors() -> None:
+    """Body before start, start twice, anything after the end, trailers that nobody announced."""
+    response = Response(head())
+    with pytest.raises(RuntimeError, match=r"before http\.response\.start"):
+        response.body(b"", False)
+    response.start(200, [], STANDING)
+    with pytest.raises(RuntimeError, match="started already"):
+        response.start(200, [], STANDING)
+    with pytest.raises(RuntimeError, match=r"trailers was sent"):
+        response.trailers([], False)
+    response.body(b"", False)
+    with pytest.raises(RuntimeError, match="after the end"):
+        response.body(b"", False)
+
+
+def test_refusal_is_a_whole_response_that_says_little() -> None:
+    """The message of the error is for the log: it may quote what the peer sent."""
+    said = refusal(HttpError(400, "not a header field: <script>"))
+    assert said.startswith(b"HTTP/1.1 400 Bad Request\r\n") and b"script" not in said
+    assert b"connection: close\r\n" in said and said.endswith(b"\r\n\r\nBad Request\n")
+    assert b"content-length: 12\r\n" in said
