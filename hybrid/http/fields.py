@@ -1,12 +1,12 @@
 """A header block: bytes in, a list of pairs and the facts that framing needs out.
 
-How a block is read, and what was tried, CPython 3.11, µs for 1 / 12 fields; httptools, whole head, in the same run:
-1.4 / 4.3:
+How a block is read, and what was tried, CPython 3.11, µs of CPU for 1 / 12 fields, on a busy machine, so to compare and
+not to quote; httptools, whole head, in the same runs: 1.3 / 4.1:
 
 - one look at the whole block for bytes that are never allowed, then ``partition`` line by line and a table of common
-  names, which both validates and lower-cases: 2.8 / 7.3;
-- a ``translate`` for each name and each value: 4.1 / 12.2;
-- one regular expression, ``findall``: 2.9 / 12.1.
+  names, which both validates and lower-cases: 2.4 / 7.3;
+- a ``translate`` for each name and each value: 2.1 / 11.8;
+- one regular expression, ``findall``: 2.6 / 11.8.
 
 Nothing here knows the request line: what depends on the version (a missing Host, Transfer-Encoding in HTTP/1.0) is
 judged in :mod:`hybrid.http.head`. Sources: RFC 9110 §5, §7, §8.6, §10.1.1; RFC 9112 §5, §6.
