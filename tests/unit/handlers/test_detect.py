@@ -167,9 +167,9 @@ def test_marked_factory_carries_on_drain() -> None:
 REFUSED: list[tuple[object, str, str]] = [
     (nothing, "auto", "add --factory"),
     (two, "auto", "two(reader: 'object', writer: 'object') -> 'None', and a stream handler takes one argument"),
-    (asgi, "auto", "looks like an ASGI application, and this version does not serve those yet"),
-    (AsgiApp(), "auto", "looks like an ASGI application"),
-    (AsgiTwo, "auto", "looks like an ASGI application"),
+    (AsgiTwo, "auto", "an ASGI application is an object or a function, not its class"),
+    (handle, "asgi", "an ASGI application takes scope, receive and send"),
+    (7, "asgi", "an ASGI application is called with scope, receive and send"),
     (wsgi, "auto", "looks like a WSGI application, and this version does not serve those yet"),
     (WsgiApp(), "auto", "looks like a WSGI application"),
     (perhaps_a_factory, "auto", "--interface threaded says that it is none"),
@@ -205,7 +205,16 @@ def test_what_fits_no_kind_is_refused_with_every_kind_tried(obj: object, interfa
     assert says in f"{caught.value}\n{caught.value.detail}"
     assert str(caught.value).startswith("cannot serve 'h': ")
     tried = [line.partition(":")[0] for line in caught.value.detail.splitlines()]
-    assert tried == (["not stream", "not protocol", "not threaded"] if interface == "auto" else [f"not {interface}"])
+    assert tried == (
+        ["not stream", "not asgi", "not protocol", "not threaded"] if interface == "auto" else [f"not {interface}"]
+    )
+
+
+@pytest.mark.parametrize("app", [asgi, AsgiApp()])
+@pytest.mark.parametrize("interface", ["auto", "asgi"])
+def test_asgi_application_is_found(app: object, interface: str) -> None:
+    """A coroutine function with its three parameters, or an object whose call is one."""
+    assert detect(app, interface, "h").kind is Kind.ASGI
 
 
 def test_called_coroutine_is_refused() -> None:

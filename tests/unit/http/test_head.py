@@ -21,8 +21,13 @@ def facts(head: Head | None) -> dict[str, Any]:
     """Return everything that a head says, to compare it with another."""
     if head is None:
         return {}
-    said = {name: getattr(head, name) for name in Head.__slots__ if name != "fields"}
-    return said | {f"fields.{name}": getattr(head.fields, name) for name in Fields.__slots__}
+    said = {name: getattr(head, name) for name in attributes(Head) if name != "fields"}
+    return said | {f"fields.{name}": getattr(head.fields, name) for name in attributes(Fields)}
+
+
+def attributes(kind: type) -> list[str]:
+    """Return the names of the data that a class keeps; compiled, it has no ``__slots__``."""
+    return [name for name in dir(kind) if name[0] != "_" and not callable(getattr(kind, name))]
 
 
 def outcome(reader: HeadReader, data: bytes | bytearray, start: int = 0) -> dict[str, Any]:
