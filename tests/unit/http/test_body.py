@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import process_time_ns
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -175,3 +177,101 @@ def test_any_split_yields_the_same(pieces: list[bytes], cuts: list[int]) -> None
     """What comes out does not depend on how it came in."""
     data = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
     assert decode(ChunkedBody(), data + BEHIND, cuts) == (b"".join(pieces), BEHIND)
+
+
+def outcome(data: bytes, cuts: list[int]) -> object:
+    """Return what is decoded, left and kept of ``data``, or the status that refuses it."""
+    body = ChunkedBody(limit_bytes=100_000)
+    try:
+        return (*decode(body, data, cuts), body.is_complete, body.trailers)
+    except HttpError as error:
+        return error.status
+
+
+@given(
+    lines=st.lists(
+        st.sampled_from(
+            [b"1", b"5", b"0", b"\r\n", b"\r", b"\n", b"hello", b"x", b";a", b"X: 1", b"X: 1\r\n" * 33, b"a" * 250]
+        ),
+        max_size=12,
+    ),
+    cuts=st.lists(st.integers(0, 600), max_size=10),
+)
+def test_any_split_has_the_same_outcome(lines: list[bytes], cuts: list[int]) -> None:
+    """Of what is no body, too: the same status, whole, cut anywhere, and byte by byte."""
+    data = b"5\r\nhello\r\n0\r\n" * (len(lines) % 2) + b"".join(lines)
+    assert outcome(data, cuts) == outcome(data, []) == outcome(data, list(range(len(data))))
+
+
+def test_bound_on_framing_does_not_depend_on_the_cuts() -> None:
+    """S22: a large chunk behind a flood does not excuse it when both come at once."""
+    data = b"1;%b\r\nx\r\n" % (b"e" * 250) * 100 + b"10000\r\n" + b"y" * 65536 + b"\r\n0\r\n\r\n"
+    assert outcome(data, []) == outcome(data, list(range(0, len(data), 100))) == 400
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"g", b" ", b"5 ", b"5g", b"5;\n", b"5\n", b"5\rx", b"8000000000000000", b"0\r\n\n", b"0\r\nX: 1\n", b"0\r\nX\r1"],
+)
+def test_what_cannot_become_right_is_refused_at_once(data: bytes) -> None:
+    """S4, S5: with the byte that is wrong, not when the line is whole: nobody waits for more."""
+    body = ChunkedBody()
+    for index in range(len(data) - 1):
+        body.feed(data[index : index + 1], 0)
+    with pytest.raises(HttpError) as caught:
+        body.feed(data[-1:], 0)
+    assert caught.value.status == 400
+
+
+def test_fault_in_a_trailer_comes_before_their_number() -> None:
+    """S10: or the status would depend on how they were cut."""
+    data = b"0\r\n" + b"X: 1\r\n" * 40 + b"X: 1\r\r\n\r\n"
+    assert outcome(data, []) == outcome(data, list(range(len(data)))) == 400
+
+
+def test_largest_size_is_one_that_others_can_count() -> None:
+    """S4: 2^63 - 1 is taken, one more is not."""
+    ChunkedBody().feed(b"7FFFFFFFFFFFFFFF\r\n", 0)
+    assert outcome(b"8000000000000000\r\n", []) == 400
+
+
+@pytest.mark.parametrize("field", [b"Expect: x", b"Transfer-Encoding: gzip", b"Content-Length: x", b"Host: a b"])
+def test_wrong_field_in_a_trailer_is_400(field: bytes) -> None:
+    """S10: not the 417 or 501 that it would be in a head, where it would ask for something."""
+    assert outcome(b"0\r\n%b\r\n\r\n" % field, []) == 400
+
+
+@pytest.mark.parametrize(
+    "field", [b"X-Forwarded-For: 1", b"x-forwarded-anything: 1", b"X-Real-IP: 1", b"Keep-Alive: 1", b"Proxy: 1"]
+)
+def test_trailer_that_steers_is_dropped(field: bytes) -> None:
+    """S10: what a proxy would have set, or a connection would obey."""
+    body = ChunkedBody()
+    body.feed(b"0\r\n%b\r\nX-Sum: 1\r\n\r\n" % field, 0)
+    assert body.is_complete and body.trailers == [(b"x-sum", b"1")]
+
+
+def test_what_was_fed_may_change_afterwards() -> None:
+    """A bytearray that is filled again does not change what was decoded from it."""
+    for body, wire in ((LengthBody(5), b"hello"), (ChunkedBody(), b"5\r\nhello\r\n0\r\n\r\n")):
+        data = bytearray(wire)
+        assert body.feed(data, 0) == len(wire)
+        data[:] = b"X" * len(wire)
+        decoded = body.take()
+        assert type(decoded) is bytes and decoded == b"hello"
+
+
+def test_tiny_chunks_cost_the_same_each() -> None:
+    """S21: sixteen times the chunks take about sixteen times the work, not two hundred and fifty-six times."""
+
+    def cost_ns(count: int) -> int:
+        data = b"1\r\nx\r\n" * count
+        costs = []
+        for _ in range(3):
+            body, begun = ChunkedBody(), process_time_ns()
+            body.feed(data, 0)
+            body.take()
+            costs.append(process_time_ns() - begun)
+        return min(costs)
+
+    assert cost_ns(20_000) < 40 * cost_ns(1250)
