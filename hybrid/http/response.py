@@ -17,28 +17,68 @@ from typing import Final
 from hybrid.http.errors import HttpError
 from hybrid.http.fields import FIELD_BYTES, TOKEN
 from hybrid.http.head import Head
+from hybrid.http.lifecycle import (
+    COMPLETE,
+    HELD,
+    HINT,
+    LAST,
+    LAST_BEFORE_TRAILERS,
+    LAST_TRAILER,
+    NEW,
+    PIECE,
+    START,
+    STEP_AFTER,
+    TRAILER,
+)
 
 _STATUS_LINES: Final[dict[int, bytes]] = {
     status: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
 _CLASSES: Final = ("Informational", "Success", "Redirection", "Client Error", "Server Error")
 _LAST_CHUNK: Final = b"0\r\n\r\n"
+
+
+class _Field(IntEnum):
+    """What a header of the application's means to us."""
+
+    PLAIN = 0
+    """Nothing."""
+    LENGTH = 1
+    CODING = 2
+    CONNECTION = 3
+    STANDING = 4
+    """One of the lines that every response has."""
+
+
+_COMMON = (
+    "Accept-Ranges Access-Control-Allow-Credentials Access-Control-Allow-Headers Access-Control-Allow-Methods "
+    "Access-Control-Allow-Origin Access-Control-Expose-Headers Access-Control-Max-Age Age Allow Cache-Control "
+    "Content-Disposition Content-Encoding Content-Language Content-Location Content-Range Content-Security-Policy "
+    "Content-Type Cross-Origin-Opener-Policy ETag Expires Last-Modified Link Location Permissions-Policy "
+    "Referrer-Policy Retry-After Set-Cookie Strict-Transport-Security Vary Via WWW-Authenticate "
+    "X-Content-Type-Options X-Frame-Options X-Request-ID"
+)
+_OURS: Final = {
+    "Content-Length": _Field.LENGTH,
+    "Transfer-Encoding": _Field.CODING,
+    "Connection": _Field.CONNECTION,
+    "Date": _Field.STANDING,
+    "Server": _Field.STANDING,
+}
+_FIELDS: Final[dict[bytes, _Field]] = {
+    spelling: _OURS.get(name, _Field.PLAIN)
+    for name in (*_COMMON.split(), *_OURS)
+    for spelling in (name.encode(), name.lower().encode(), name.title().encode())
+}
+"""Common names as applications write them: a hit is a token, and needs no second look."""
+_NOT_IN_TRAILERS: Final = frozenset(
+    b"cache-control connection content-encoding content-length content-range content-type date expires host keep-alive "
+    b"location proxy-connection retry-after set-cookie te trailer transfer-encoding upgrade vary".split()
+)
+"""What frames or steers must stand before the body (RFC 9110 §6.5.1)."""
+_NOT_IN_1XX: Final = frozenset((b"content-length", b"transfer-encoding", b"connection"))
+"""A 1xx has no body and closes nothing: RFC 9110 §8.6, RFC 9112 §6.1."""
 Pairs = Iterable[tuple[bytes, bytes]]
-
-
-class Step(IntEnum):
-    """How far a response has come."""
-
-    NEW = 0
-    """Nothing was said."""
-    HELD = 1
-    """The head was said, and is held back for the first piece of the body."""
-    BODY = 2
-    """The head is written."""
-    TRAILERS = 3
-    """The body is complete, trailers follow."""
-    COMPLETE = 4
-    """Everything is written."""
 
 
 class Framing(IntEnum):
@@ -54,6 +94,11 @@ class Framing(IntEnum):
     """The connection closes: the same in HTTP/1.0."""
 
 
+_NONE, _LENGTH, _CHUNKED, _CLOSE = Framing
+_IS_PLAIN, _IS_LENGTH, _IS_CODING, _IS_CONNECTION, _IS_STANDING = _Field
+# hot: whole response, 2 headers; a member by its own name costs 90 ns less than through its class (CPython 3.11).
+
+
 class Response:
     """The response to one request. Never used again: an application may hold on to it.
 
@@ -62,27 +107,29 @@ class Response:
     ``must_close``: nothing may follow it on this connection; settled once it is complete.
     """
 
-    __slots__ = ("_framing", "_head", "_left", "_lines", "_step", "_with_trailers", "must_close")
+    __slots__ = ("_framing", "_head", "_held", "_left", "_step", "_trailers", "_with_trailers", "must_close")
 
     def __init__(self, head: Head) -> None:
         self._head = head
-        self._step = Step.NEW
-        self._framing = Framing.NONE
+        self._step = NEW
+        self._framing = _NONE
         self._left = 0
         """Of a body whose length was said, still to come."""
-        self._lines = b""
+        self._held: tuple[bytes, ...] = ()
+        """The head, until the first piece of the body comes."""
+        self._trailers = b""
         self._with_trailers = False
         self.must_close = not head.keep_alive
 
     @property
     def has_begun(self) -> bool:
         """Whether a byte of it may have left: it cannot be replaced by another one."""
-        return self._step > Step.HELD
+        return self._step is not NEW and self._step is not HELD
 
     @property
     def is_complete(self) -> bool:
         """Whether its last byte was returned."""
-        return self._step is Step.COMPLETE
+        return self._step is COMPLETE
 
     def start(
         self, status: int, headers: Pairs, standing: bytes, *, close: bool = False, trailers: bool = False
@@ -91,123 +138,184 @@ class Response:
 
         Of ``standing``, a date or server that the application says itself is left out.
         """
-        if self._step is not Step.NEW:
+        after = STEP_AFTER[self._step][START]
+        if after is None:
             raise RuntimeError("the response has started already: http.response.start is sent once")
         if not 200 <= status <= 999:
             raise ValueError(f"cannot respond with status {status!r}: a response has a number from 200 to 999")
-        lines = [_STATUS_LINES.get(status) or _status_line(status)]
+        lines: list[bytes] = []
         length, standing = self._take_headers(status, headers, standing, lines)
+        block = b"".join(lines)
+        # hot: whole response, 8 headers; a look at the block 4.5 µs, at each value 6.1 (CPython 3.11). Without
+        # the bytes that are allowed, the CRLF of each header is left, two bytes for four pieces, and nothing else.
+        if 2 * len(block.translate(None, FIELD_BYTES)) != len(lines):
+            raise _unfit_among(lines)
         self.must_close |= close
         head = self._head
+        coding = b""
         if status in (204, 304) or head.method == "HEAD":
-            self._framing = Framing.NONE
+            self._framing = _NONE
         elif length >= 0:
-            self._framing, self._left = Framing.LENGTH, length
+            self._framing, self._left = _LENGTH, length
         elif head.version == "1.1":
-            self._framing, self._with_trailers = Framing.CHUNKED, trailers
-            lines.append(b"transfer-encoding: chunked\r\n")
+            self._framing, coding = _CHUNKED, b"transfer-encoding: chunked\r\n"
         else:
-            self._framing, self.must_close = Framing.CLOSE, True
-        lines.append(standing)
+            self._framing, self.must_close = _CLOSE, True
         if self.must_close:
-            lines.append(b"connection: close\r\n")
-        elif head.version == "1.0":
-            lines.append(b"connection: keep-alive\r\n")
-        lines.append(b"\r\n")
-        self._lines = b"".join(lines)
-        self._step = Step.HELD
+            end = b"connection: close\r\n\r\n"
+        else:
+            end = b"\r\n" if head.version == "1.1" else b"connection: keep-alive\r\n\r\n"
+        self._held = (_STATUS_LINES.get(status) or _status_line(status), block, coding, standing, end)
+        self._with_trailers = trailers
+        self._step = after
 
     def _take_headers(self, status: int, headers: Pairs, standing: bytes, lines: list[bytes]) -> tuple[int, bytes]:
         """Add what the application says to ``lines``; return its content-length, or -1, and what is left to stand."""
         length = -1
-        own = b""
+        own: list[bytes] = []
         for name, value in headers:
-            lower = name.lower()
-            if not name or name.translate(None, TOKEN) or value.translate(None, FIELD_BYTES):
-                raise _unfit(name, value)
-            if lower == b"content-length":
-                before, length = length, _length(value, length)
-                if status == 204 or before >= 0:  # not with a 204 (RFC 9110 §8.6), and not twice
-                    continue
-            elif lower == b"transfer-encoding":
-                continue  # framing is ours
-            elif lower == b"connection":
-                if b"close" in value.lower():
-                    self.must_close = True
-                    continue  # said below, once
-            elif lower == b"date" or lower == b"server":
-                own += lower
+            field = _FIELDS.get(name)
+            if field is None:
+                if not name or name.translate(None, TOKEN):
+                    raise _unfit(name, value)
+                field = _FIELDS.get(name.lower(), _IS_PLAIN)
+            if field is not _IS_PLAIN:
+                if field is _IS_LENGTH:
+                    before, length = length, _length(value, length)
+                    if status == 204 or before >= 0:  # not with a 204 (RFC 9110 §8.6), and not twice
+                        continue
+                elif field is _IS_CODING:
+                    continue  # framing is ours
+                elif field is _IS_CONNECTION:
+                    value = self._options(value)
+                    if not value:
+                        continue
+                else:
+                    own.append(name.lower())
             lines += (name, b": ", value, b"\r\n")
         return length, _without(standing, own) if own else standing
 
-    def body(self, data: bytes, more: bool) -> bytes:
-        """Return what is to be written for a piece of the body, with the head before the first one."""
-        if self._step not in (Step.HELD, Step.BODY):
+    def _options(self, value: bytes) -> bytes:
+        """Return what Connection lists, without whether it closes: that is said once, below, and by us."""
+        others = []
+        for option in value.split(b","):
+            option = option.strip()
+            lower = option.lower()
+            if lower == b"close":
+                self.must_close = True
+            elif option and lower != b"keep-alive":
+                others.append(option)
+        return b", ".join(others)
+
+    def body(self, data: bytes | bytearray | memoryview, more: bool) -> bytes:
+        """Return what is to be written for a piece of the body, with the head before the first one.
+
+        A piece that is refused changes nothing: it is not written, and it is not counted.
+        """
+        said = PIECE if more else LAST_BEFORE_TRAILERS if self._with_trailers else LAST
+        step = self._step
+        after = STEP_AFTER[step][said]
+        if after is None:
             raise RuntimeError(
                 "http.response.body was sent before http.response.start"
-                if self._step is Step.NEW
+                if step is NEW
                 else "http.response.body was sent after the end of the response"
             )
+        if type(data) is not bytes:
+            data = _as_bytes(data)
         framing = self._framing
-        if framing is Framing.LENGTH:
-            self._left -= len(data)
-            if self._left < 0:
-                raise RuntimeError(f"the body is {-self._left} bytes longer than its content-length")
-            if self._left and not more:
-                raise RuntimeError(f"the body is {self._left} bytes shorter than its content-length")
-        elif framing is Framing.CHUNKED:
+        if framing is _LENGTH:
+            left = self._left - len(data)
+            if left < 0:
+                raise RuntimeError(f"the body is {-left} bytes longer than its content-length")
+            if left and not more:
+                raise RuntimeError(f"the body is {left} bytes shorter than its content-length")
+            self._left = left
+        elif framing is _CHUNKED:
             if data:
-                data = b"%x\r\n%b\r\n" % (len(data), data)
-            if not more and not self._with_trailers:
-                data += _LAST_CHUNK
-        elif framing is Framing.NONE:
+                data = b"%x\r\n%b\r\n%b" % (len(data), data, _LAST_CHUNK if said is LAST else b"")
+            elif said is LAST:
+                data = _LAST_CHUNK
+        elif framing is _NONE:
             data = b""
-        if self._step is Step.HELD:
-            data = self._lines + data if data else self._lines
-            self._lines = b""
-            self._step = Step.BODY
-        if not more:
-            self._step = Step.TRAILERS if self._with_trailers else Step.COMPLETE
+        if step is HELD:
+            data = b"".join((*self._held, data))
+            self._held = ()
+        self._step = after
         return data
 
     def trailers(self, headers: Pairs, more: bool) -> bytes:
-        """Return what is to be written for trailers; they were announced at the start."""
-        if self._step is not Step.TRAILERS:
+        """Return what is to be written for trailers; they were announced at the start.
+
+        Nothing, where the response cannot carry them: without chunks. They may always be dropped (RFC 9110 §6.5.1).
+        """
+        after = STEP_AFTER[self._step][TRAILER if more else LAST_TRAILER]
+        if after is None:
             raise RuntimeError(
                 "http.response.trailers was sent where no trailers were announced, or before the body's end"
             )
-        self._lines += _lines(headers)
-        if more:
+        lines = _lines(headers, _NOT_IN_TRAILERS)
+        self._step = after
+        if self._framing is not _CHUNKED:
             return b""
-        self._step = Step.COMPLETE
-        return b"0\r\n" + self._lines + b"\r\n"
+        self._trailers += lines
+        return b"" if more else b"0\r\n" + self._trailers + b"\r\n"
 
     def informational(self, status: int, headers: Pairs) -> bytes:
-        """Return a response before the response: 103 (RFC 8297). Raises: RuntimeError: it is too late for one."""
-        if self._step is not Step.NEW:
+        """Return a response before the response: 103 (RFC 8297). To a client of HTTP/1.0: nothing (RFC 9110 §15.2).
+
+        Raises: RuntimeError: it is too late for one; ValueError: it would not be one. 101 ends HTTP: not said here.
+        """
+        if STEP_AFTER[self._step][HINT] is None:
             raise RuntimeError(f"a {status} was sent after http.response.start")
-        return (_STATUS_LINES.get(status) or _status_line(status)) + _lines(headers) + b"\r\n"
+        if not 100 <= status <= 199 or status == 101:
+            raise ValueError(f"cannot send status {status!r} before a response: 100 and 102 to 199 may come before")
+        lines = _lines(headers, _NOT_IN_1XX)
+        if self._head.version == "1.0":
+            return b""
+        return (_STATUS_LINES.get(status) or _status_line(status)) + lines + b"\r\n"
 
 
-def refusal(error: HttpError) -> bytes:
-    """Return a whole response that says no more than the status, and closes."""
+def refusal(error: HttpError, standing: bytes = b"") -> bytes:
+    """Return a whole response that says no more than the status, and closes.
+
+    ``standing``: lines that every response has; a server with a clock says the date (RFC 9110 §6.6.1).
+    """
     line = _STATUS_LINES.get(error.status) or _status_line(error.status)
     phrase = line[13:-2] + b"\n"
-    return (
-        line
-        + b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(phrase)
-        + phrase
+    return b"%bcontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n%bconnection: close\r\n\r\n%b" % (
+        line,
+        len(phrase),
+        standing,
+        phrase,
     )
 
 
-def _lines(headers: Pairs) -> bytes:
-    """Return header lines. Raises: ValueError: one is none, or would be more than one."""
+def _lines(headers: Pairs, refused: frozenset[bytes]) -> bytes:
+    """Return header lines. Raises: ValueError: one is none, would be more than one, or is in ``refused``."""
     lines = []
     for name, value in headers:
         if not name or name.translate(None, TOKEN) or value.translate(None, FIELD_BYTES):
             raise _unfit(name, value)
+        if name.lower() in refused:
+            raise ValueError(f"cannot send {name!r} in a trailer or a 1xx: it belongs to the head of the response")
         lines.append(b"%b: %b\r\n" % (name, value))
     return b"".join(lines)
+
+
+def _as_bytes(data: object) -> bytes:
+    """Return what an application gave for bytes. Raises: TypeError: text, or nothing of the kind; it was not sent."""
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data)
+    raise TypeError(f"cannot send a body of type {type(data).__name__}: it is bytes")
+
+
+def _unfit_among(lines: list[bytes]) -> ValueError:
+    """Return why the first header that cannot be sent cannot; of ``lines`` each header is four."""
+    for name, value in zip(lines[::4], lines[2::4], strict=True):
+        if value.translate(None, FIELD_BYTES):
+            return _unfit(name, value)
+    raise AssertionError("no header holds a control byte")
 
 
 def _unfit(name: bytes, value: bytes) -> ValueError:
@@ -219,16 +327,17 @@ def _unfit(name: bytes, value: bytes) -> ValueError:
 
 def _length(value: bytes, before: int) -> int:
     value = value.strip()
-    if not value.isdigit() or before not in (-1, int(value)):
+    length = int(value) if value.isdigit() else -1
+    if length < 0 or (before >= 0 and before != length):
         raise ValueError(f"cannot send content-length {value[:80]!r}: it is one whole number, said once")
-    return int(value)
+    return length
 
 
 def _status_line(status: int) -> bytes:
     return f"HTTP/1.1 {status} {_CLASSES[status // 100 - 1] if status < 600 else 'Unknown'}\r\n".encode()
 
 
-def _without(standing: bytes, own: bytes) -> bytes:
+def _without(standing: bytes, own: list[bytes]) -> bytes:
     """Return the standing lines without those that the application says itself."""
     lines = standing.splitlines(keepends=True)
-    return b"".join(line for line in lines if line.partition(b":")[0] not in own)
+    return b"".join(line for line in lines if line.partition(b":")[0].lower() not in own)

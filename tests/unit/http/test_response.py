@@ -182,3 +182,109 @@ def test_refusal_is_a_whole_response_that_says_little() -> None:
     assert said.startswith(b"HTTP/1.1 400 Bad Request\r\n") and b"script" not in said
     assert b"connection: close\r\n" in said and said.endswith(b"\r\n\r\nBad Request\n")
     assert b"content-length: 12\r\n" in said
+
+
+def test_refused_piece_was_not_said() -> None:
+    """S14: an application that goes on after an error shifts no later response: what was not sent is not counted."""
+    response = Response(head())
+    response.start(200, LENGTH, STANDING)
+    for piece, more in ((b"hel", False), (b"hello!", True)):
+        with pytest.raises(RuntimeError, match="than its content-length"):
+            response.body(piece, more)
+    with pytest.raises(RuntimeError, match="3 bytes shorter"):
+        response.body(b"lo", False)
+    assert not response.is_complete and not response.has_begun
+    assert response.body(b"hello", False).endswith(b"\r\n\r\nhello")
+
+
+@pytest.mark.parametrize("length", [LENGTH, []])
+def test_body_is_bytes(length: Pairs) -> None:
+    """Text is refused before anything changes, also behind the first piece; what holds bytes is taken."""
+    response = Response(head())
+    response.start(200, length, STANDING)
+    response.body(b"he", True)
+    with pytest.raises(TypeError, match="cannot send a body of type str"):
+        response.body("llo", False)  # type: ignore[arg-type]  # what is tested
+    assert not response.is_complete
+    assert b"l" in response.body(bytearray(b"l"), True)
+    assert b"lo" in response.body(memoryview(b"lo"), False) and response.is_complete
+
+
+@pytest.mark.parametrize("place", [b"%b", b"a%bb", b"a%b"], ids=["alone", "inside", "last"])
+def test_every_control_byte_is_refused(place: bytes) -> None:
+    """S14: all but HTAB, wherever it stands, in whichever header."""
+    refused = set()
+    for byte in range(256):
+        response = Response(head())
+        try:
+            response.start(200, [(b"x-one", b"1"), (b"content-type", place % bytes([byte])), *LENGTH], STANDING)
+        except ValueError as error:
+            assert "cannot send header b'content-type'" in str(error) and not response.has_begun
+            refused.add(byte)
+    assert refused == {*range(32), 127} - {9}
+
+
+@pytest.mark.parametrize(
+    ("value", "closes", "left"),
+    [
+        (b"close", True, b""),
+        (b"Close, x-one", True, b"x-one"),
+        (b"keep-alive", False, b""),
+        (b"x-one,,Keep-Alive , x-two", False, b"x-one, x-two"),
+        (b"x-disclosed", False, b"x-disclosed"),
+    ],
+)
+@pytest.mark.parametrize("keep_alive", [True, False])
+def test_connection_is_said_without_contradiction(value: bytes, closes: bool, left: bytes, keep_alive: bool) -> None:
+    """§9.6: options are whole words; whether it closes is ours to say; the rest stays the application's."""
+    written, response = whole(200, [*LENGTH, (b"Connection", value)], b"hello", request=head(keep_alive=keep_alive))
+    assert response.must_close is (closes or not keep_alive)
+    lines = [line for line in written.split(b"\r\n") if line.lower().startswith(b"connection:")]
+    assert lines == [b"Connection: " + left] * bool(left) + [b"connection: close"] * response.must_close
+
+
+def test_trailers_that_cannot_be_carried_are_dropped() -> None:
+    """RFC 9110 §6.5.1: without chunks, without an error: the application was told that it may send them."""
+    for request, headers in ((head("HEAD"), []), (head(version="1.0"), []), (head(), LENGTH)):
+        response = Response(request)
+        response.start(200, headers, STANDING, trailers=True)
+        response.body(b"hello", False)
+        assert not response.is_complete
+        assert response.trailers([(b"x-sum", b"1")], True) == response.trailers([], False) == b""
+        assert response.is_complete
+
+
+@pytest.mark.parametrize("name", [b"Content-Length", b"transfer-encoding", b"Connection", b"set-cookie", b"trailer"])
+def test_trailer_that_steers_is_an_error(name: bytes) -> None:
+    """S10: it belongs to the head; nothing is written."""
+    response = Response(head())
+    response.start(200, [], STANDING, trailers=True)
+    response.body(b"one", False)
+    with pytest.raises(ValueError, match="belongs to the head"):
+        response.trailers([(name, b"5")], False)
+    assert response.trailers([], False) == b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("status", [99, 101, 200, 404])
+def test_only_a_1xx_comes_before(status: int) -> None:
+    """S15: a final status there would be a second response; 101 ends HTTP."""
+    with pytest.raises(ValueError, match="before a response"):
+        Response(head()).informational(status, [])
+
+
+@pytest.mark.parametrize("name", [b"Content-Length", b"Transfer-Encoding", b"Connection"])
+def test_1xx_has_no_framing(name: bytes) -> None:
+    """S15, S17: RFC 9110 §8.6, RFC 9112 §6.1."""
+    with pytest.raises(ValueError, match="belongs to the head"):
+        Response(head()).informational(103, [(name, b"5")])
+
+
+def test_old_clients_get_no_1xx() -> None:
+    """RFC 9110 §15.2: MUST NOT."""
+    assert Response(head(version="1.0")).informational(103, [(b"link", b"</a>")]) == b""
+
+
+def test_refusal_has_the_standing_lines() -> None:
+    """RFC 9110 §6.6.1: a server with a clock says the date in a 4xx."""
+    said = refusal(HttpError(431, ""), STANDING)
+    assert STANDING in said and said.endswith(b"\r\n\r\nRequest Header Fields Too Large\n")
