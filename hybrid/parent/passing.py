@@ -92,6 +92,22 @@ class Channel:
             return []
         return connections
 
+    def hear(self) -> bytes | None:
+        """Return the worker's last word; empty: it has closed its end, or so it looks; None: it has said nothing."""
+        said = None
+        for _ in range(WORDS):
+            try:
+                heard = self.ours.recv(2)
+            except BlockingIOError:
+                break
+            except OSError:
+                return b""
+            if not heard:
+                return b""
+            if said is None or heard in (b"+", b"-"):
+                said = heard
+        return said
+
     def close(self) -> None:
         """Close both ends; what is in it is lost."""
         self.ours.close()
@@ -120,7 +136,6 @@ class Passing(Porter):
         for listener, queue in self._queues.items():
             queue.register(listener, select.POLLIN)
         self._listening = False
-        self._stopping = False
         self._short_until: float | None = None
         self._warned_at = -WARN_S
         soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -176,7 +191,6 @@ class Passing(Porter):
                 self._hand_out(self._accept(listener, messages.MAX_DESCRIPTORS))
             self._watch.drop(listener)
         self._listeners = []
-        self._stopping = True
         super().stop_listening()
         self._settle()
 
@@ -189,6 +203,11 @@ class Passing(Porter):
         for fd in self._held:
             os.close(fd)
         self._ended, self._held = [], []
+
+    @property
+    def _stopping(self) -> bool:
+        """Whether the listeners are closed: nobody new comes, and each worker takes all it is given."""
+        return not self._listeners
 
     # ── what comes in ──
 
@@ -217,17 +236,7 @@ class Passing(Porter):
     def _on_channel(self, slot: int) -> None:
         """Hear a worker; its last word counts. One that never stops talking does not keep the parent from others."""
         channel = self._channels[slot]
-        said = None
-        for _ in range(WORDS):
-            try:
-                heard = channel.ours.recv(2)
-            except BlockingIOError:
-                break
-            except OSError:
-                heard = b""
-            said = heard if said is None or heard in (b"+", b"-", b"") else said
-            if not heard:
-                break
+        said = channel.hear()
         if said is None:
             if self._dispatch.takers[slot].stage in BRIMFUL:
                 self._note(slot, Sign.ROOM)

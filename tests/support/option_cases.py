@@ -8,7 +8,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from hybrid.shared.models import MODELS
+from hybrid.ground.errors import UsageError
+from hybrid.shared import models
+from hybrid.shared.bind_grammar import check_shared_port
 from hybrid.shared.options import Option, all_options
 from hybrid.shared.settings import Settings
 
@@ -77,14 +79,16 @@ def subsets(draw: st.DrawFn, door: str) -> dict[str, list[str]]:
 
 def _contradicts_the_rest(texts: dict[str, list[str]]) -> bool:
     """Return whether the other options do not go with ``--accept``: a kind of handler, an address, no pool."""
-    accept, interface = (texts.get(flag, ["auto"])[0] for flag in ("--accept", "--interface"))
-    if accept == "auto":
-        return False
-    model = MODELS[accept]
-    fits = interface == "auto" or (model.threaded if interface == "threaded" else model.loop)
-    no_port = "--uds" in texts or any(bind.startswith(("unix:", "fd://")) for bind in texts.get("--bind", ()))
-    no_pool = texts.get("--workers") == ["0"]
-    return not fits or (accept == "reuseport" and no_port) or (model.needs_pool and no_pool)
+    accept, interface, workers = (texts.get(flag, ["auto"])[0] for flag in ("--accept", "--interface", "--workers"))
+    try:
+        models.check_pool(accept, 0 if workers == "0" else workers)
+        if interface != "auto":
+            models.resolve(accept, threaded=interface == "threaded")
+        if accept == "reuseport":
+            check_shared_port([*texts.get("--bind", ()), *(f"unix:{path}" for path in texts.get("--uds", ()))])
+    except UsageError:
+        return True
+    return False
 
 
 def _field_values(default: Any, kind: str) -> st.SearchStrategy[Any]:
