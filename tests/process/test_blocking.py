@@ -15,7 +15,7 @@ import pytest
 from hybrid.ground.states import Life
 from hybrid.shared.procfs import open_descriptors
 from tests.process.conftest import Serve
-from tests.support.clients import ask, hear, is_cut, say
+from tests.support.clients import ask, hear, is_cut, refuses, say
 from tests.support.eventually import eventually
 from tests.support.server import Server, children, is_alive
 
@@ -251,18 +251,9 @@ def test_newcomers_are_refused_while_it_drains(serve: Serve, model: str, target:
     with server.connect() as client:
         assert ask(client, "echo held") == "held"
         server.signal(signal.SIGTERM)
-        eventually(lambda: not refused(server))
+        eventually(lambda: refuses(server))
         assert ask(client, "echo still") == "still"
     assert server.wait() == 0
-
-
-def refused(server: Server) -> str:
-    """Return nothing once a connection is refused, else that it was not."""
-    try:
-        with server.connect():
-            return "accepted"
-    except ConnectionRefusedError:
-        return ""
 
 
 @pytest.mark.parametrize("model", ["threads", "locked=robust", "threads=main"])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.clients import ask, hear, is_cut
+from tests.support.clients import ask, hear, is_cut, refuses
 from tests.support.eventually import eventually
 from tests.support.server import ROOT, session_members
 
@@ -182,15 +182,7 @@ def test_newcomer_is_refused_while_it_drains(start: Start, door: str) -> None:
     with server.connect() as client:
         assert ask(client, "echo before") == "before"
         server.signal(signal.SIGTERM)
-
-        def refused() -> bool:
-            try:
-                server.connect().close()
-            except ConnectionRefusedError:
-                return True
-            return False
-
-        eventually(refused)
+        eventually(lambda: refuses(server))
         assert ask(client, "echo still") == "still"
     server.wait()
 

@@ -12,7 +12,7 @@ import pytest
 
 from hybrid.ground.states import Life
 from tests.process.conftest import Serve
-from tests.support.clients import ask, connect_to, hear, is_cut, say
+from tests.support.clients import ask, connect_to, hear, is_cut, refuses, say
 from tests.support.eventually import eventually
 from tests.support.server import Server, exactly, is_alive, stat_fields
 
@@ -262,15 +262,7 @@ def test_who_comes_during_a_stop_is_refused_at_once(serve: Serve) -> None:
     with server.connect() as client:
         assert ask(client, "echo before") == "before"
         server.signal(signal.SIGTERM)
-
-        def refused() -> bool:
-            try:
-                server.connect().close()
-            except ConnectionRefusedError:
-                return True
-            return False
-
-        eventually(refused)
+        eventually(lambda: refuses(server))
         assert ask(client, "echo still") == "still"
     left_cleanly(server)
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from tests.support.eventually import eventually
 from tests.support.server import Server
@@ -44,6 +45,22 @@ def is_cut(client: socket.socket) -> bool:
     except ConnectionResetError:
         pass
     return True
+
+
+class Connects(Protocol):
+    """A server, run by whatever means, that a test can connect to."""
+
+    def connect(self) -> socket.socket:
+        """Return a connected, blocking socket."""
+
+
+def refuses(server: Connects) -> bool:
+    """Whether a newcomer is refused; wait for it: a scoreboard says "draining" shortly before the listeners close."""
+    try:
+        server.connect().close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 def connect_to(server: Server, pid: int) -> socket.socket:
