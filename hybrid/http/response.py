@@ -36,6 +36,7 @@ _STATUS_LINES: Final[dict[int, bytes]] = {
 }
 _CLASSES: Final = ("Informational", "Success", "Redirection", "Client Error", "Server Error")
 _LAST_CHUNK: Final = b"0\r\n\r\n"
+_NO_BYTES: Final = b"content-length: 0\r\n"
 
 
 class _Field(IntEnum):
@@ -85,7 +86,7 @@ class Framing(IntEnum):
     """How the peer knows where the body ends."""
 
     NONE = 0
-    """There is none, whatever the application sends: HEAD, 204, 304."""
+    """There is none, whatever the application sends: HEAD, 204, 205, 304."""
     LENGTH = 1
     """Content-Length."""
     CHUNKED = 2
@@ -153,8 +154,10 @@ class Response:
         self.must_close |= close
         head = self._head
         coding = b""
-        if status in (204, 304) or head.method == "HEAD":
+        if status in (204, 205, 304) or head.method == "HEAD":
             self._framing = _NONE
+            if status == 205:  # unlike the others it has content, of no bytes: RFC 9110 §15.3.6
+                coding = _NO_BYTES
         elif length >= 0:
             self._framing, self._left = _LENGTH, length
         elif head.version == "1.1":
@@ -182,7 +185,7 @@ class Response:
             if field is not _IS_PLAIN:
                 if field is _IS_LENGTH:
                     before, length = length, _length(value, length)
-                    if status == 204 or before >= 0:  # not with a 204 (RFC 9110 §8.6), and not twice
+                    if status in (204, 205) or before >= 0:  # a 204 has none (RFC 9110 §8.6), a 205 ours; not twice
                         continue
                 elif field is _IS_CODING:
                     continue  # framing is ours

@@ -68,6 +68,18 @@ def test_response_without_a_body(status: int, method: str, keeps_length: bool) -
     written, response = whole(status, LENGTH, b"hello", request=head(method))
     assert written.endswith(b"\r\n\r\n") and (b"content-length: 5" in written) is keeps_length
     assert b"chunked" not in written and response.is_complete and not response.must_close
+    assert b"ength" not in whole(status, [], b"hello", request=head(method))[0], "of a length nothing is known"
+
+
+@pytest.mark.parametrize("headers", [[], LENGTH, [(b"Content-Length", b"0")]])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+def test_reset_content_has_no_bytes(headers: Pairs, method: str, version: str) -> None:
+    """S17, RFC 9110 §15.3.6: a 205 says so, whatever the application says and sends; the connection stays."""
+    written, response = whole(205, headers, b"hel", b"lo", request=head(method, version))
+    assert written.endswith(b"\r\n\r\n") and b"chunked" not in written
+    assert written.lower().count(b"content-length:") == written.count(b"content-length: 0\r\n") == 1
+    assert response.is_complete and not response.must_close
 
 
 def test_every_status_has_a_reason() -> None:
