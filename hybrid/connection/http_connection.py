@@ -19,67 +19,70 @@ from typing import Any
 
 from hybrid.connection.failures import log
 from hybrid.connection.http_endpoint import Exchange, HttpEndpoint
-from hybrid.connection.http_phases import AFTER, ANSWERING, CLOSED, HEAD, IDLE, LINGERING, PhaseEvent
+from hybrid.connection.http_phases import ANSWERING, CLOSED, HEAD, IDLE, LINGERING, PhaseEvent
+from hybrid.connection.http_wire import Wire
 from hybrid.http.body import Body, body_of
 from hybrid.http.errors import HttpError
 from hybrid.http.head import HeadReader
 from hybrid.http.response import refusal
 
 NEVER = float("inf")
-_CORK_BYTES = 65536
-"""Answers held back for the next one, at most."""
+_UNREAD_BYTES = 262144
+"""Of a body, thrown away behind its answer so that the connection can stay; a longer one ends it."""
+_LAST_CALL_S = 0.5
+"""For a request that is on its way when the worker drains."""
 _LINGER_S = 2.0
 """For the peer to close, after we said that nothing more comes: what is still on its way must not reset our answer."""
 
 
-class HttpConnection:
+class HttpConnection(Wire):
     """An accepted connection that speaks HTTP/1.1 (or 1.0), until closed. An asyncio protocol by its methods.
 
     Runs in: worker, in its loop. Closes: its transport. Survives: anything a peer sends.
     """
 
     __slots__ = (
+        "_answer_by",
         "_body",
         "_buffer",
-        "_corked",
         "_draining",
+        "_earlier",
         "_endpoint",
         "_exchange",
         "_has_failed",
-        "_is_reading",
+        "_latest",
         "_peer_is_done",
-        "_phase",
         "_reader",
         "_running",
-        "_unsent",
-        "_waiters",
+        "_unread",
         "deadline",
         "memo",
-        "transport",
     )
-    transport: asyncio.Transport
 
     def __init__(self, endpoint: HttpEndpoint) -> None:
+        super().__init__(endpoint.loop)
         self._endpoint = endpoint
         self._reader = HeadReader(endpoint.limits)
-        self._phase = IDLE
         self._buffer = b""
         """Came, and is not used yet: a part of a head, or pipelined requests."""
         self._body: Body | None = None
         """Of the request that is being answered, while more of it is to come."""
         self._exchange: Exchange | None = None
+        """Of the request that is being answered."""
+        self._latest: Exchange | None = None
+        self._earlier: tuple[Exchange, ...] = ()
+        """The last one begun, and those whose application ran on behind its answer when the next one began."""
         self._running = 0
         """Exchanges whose application has not returned: an answer may be complete before that."""
-        self._corked: list[bytes] = []
-        self._unsent = 0
-        """What the transport held at the last look, while it took no more."""
-        self._waiters: list[asyncio.Future[None]] | None = None
-        """Who waits for room in the transport; None: there is room."""
-        self._is_reading = True
+        self._unread = 0
+        """Bytes of a body that came after the answer was complete."""
         self._peer_is_done = False
         self._draining = False
         self._has_failed = False
+        self._answer_by = NEVER
+        """When the request must be answered."""
         self.deadline = NEVER
+        """When :meth:`expire` is to be called. Seconds of the loop's clock."""
         self.memo: Any = None
         """What the maker of exchanges keeps for the next one on this connection: its own, hence Any."""
 
@@ -112,29 +115,24 @@ class HttpConnection:
             self._finish()  # half a request
         if self._exchange is not None:
             self._exchange.disconnect()
-        return self._phase is ANSWERING
+        return self._phase is ANSWERING and self.transport.can_write_eof()  # TLS has no half-close
 
     def pause_writing(self) -> None:
-        """The transport holds more than its high-water mark: senders wait."""
-        if self._waiters is None:
-            self._waiters = []
-        self._unsent = self.transport.get_write_buffer_size()
-        self._wait(self._endpoint.times.write_s)
+        """Let senders wait; a peer that takes nothing has a deadline."""
+        self._hold_senders()
+        self._wait_again()
 
     def resume_writing(self) -> None:
-        """There is room again."""
-        waiters, self._waiters = self._waiters, None
-        self.deadline = NEVER
-        for waiter in waiters or ():
-            if not waiter.done():
-                waiter.set_result(None)
+        """Let senders go on."""
+        self._release_senders()
+        self._wait_again()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell whoever waits that the transport is gone; the door, if no application runs for it."""
         self._advance(PhaseEvent.LOST)
-        self.deadline = NEVER
+        self.deadline = self._answer_by = NEVER
         self._buffer, self._body, self._corked = b"", None, []
-        self.resume_writing()
+        self._release_senders()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.disconnect()
@@ -145,23 +143,31 @@ class HttpConnection:
 
     def _begin(self, data: bytes) -> None:
         """Begin the request at the start of ``data``, if its head is there."""
+        endpoint = self._endpoint
         try:
             head = self._reader.read(data, 0)
-            body = None if head is None else body_of(head.fields, self._endpoint.limit_body_bytes)
+            body = None if head is None else body_of(head.fields, endpoint.limit_body_bytes)
         except HttpError as error:
             self._refuse(error)
             return
         if head is None:
             self._buffer = data
             if self._phase is IDLE and data:
-                self._wait(self._endpoint.times.head_s)
+                self._wait(endpoint.times.head_s)
                 self._advance(PhaseEvent.PARTIAL)
             return
         self._advance(PhaseEvent.BEGIN)
         self.deadline = NEVER
+        if endpoint.times.request_s:
+            self._wait(endpoint.times.request_s)
+            self._answer_by = self.deadline
         self._buffer = b""
+        if self._running and self._latest is not None:
+            self._earlier = (*self._earlier, self._latest)
         self._running += 1
-        exchange = self._exchange = self._endpoint.begin(self, head)
+        endpoint.load.running += 1
+        begin = endpoint.begin if endpoint.load.running <= endpoint.load.most else endpoint.overload
+        exchange = self._exchange = self._latest = begin(self, head)
         self._body = body
         if body is not None:
             self._feed(body, data, head.end)
@@ -172,6 +178,8 @@ class HttpConnection:
     def _feed(self, body: Body, data: bytes, start: int) -> None:
         """Give the exchange what ``data[start:]`` holds of the body; keep the rest."""
         exchange = self._exchange
+        if exchange is None:
+            self._unread += len(data) - start
         try:
             end = body.feed(data, start)
         except HttpError as error:
@@ -183,8 +191,8 @@ class HttpConnection:
             return
         if body.is_complete:
             self._body = None
-            self.deadline = NEVER
-        elif self.deadline is not NEVER:
+            self.deadline = self._answer_by
+        elif self.deadline != self._answer_by:
             self._wait(self._endpoint.times.body_s)
         if end < len(data):
             self._keep(data[end:])
@@ -192,6 +200,9 @@ class HttpConnection:
             exchange.feed(body.take(), self._body is None)
         elif self._body is None:
             self._answered()  # the answer came first; now the rest of the body is gone, too
+        elif self._unread > _UNREAD_BYTES:
+            self._body = None
+            self._finish()
 
     def _keep(self, data: bytes) -> None:
         """Keep what came too early; read no more when it is much."""
@@ -202,14 +213,16 @@ class HttpConnection:
     def _answered(self) -> None:
         """Go on with the next request: this one is answered, and its body is not in the way."""
         self._advance(PhaseEvent.ANSWERED)
-        if (self._draining or self._peer_is_done) and not self._buffer:
-            self._finish()
-        elif self._buffer:
+        if self._buffer:
             # In a turn of its own: a thousand pipelined requests are no thousand frames deep.
-            self._endpoint.loop.call_soon(self._next)
+            self._loop.call_soon(self._next)
+        elif self._peer_is_done:
+            self._finish()
         else:
             self._flush()
             self._wait(self._endpoint.times.keep_alive_s)
+            if self._draining:
+                self._call_last()  # the answer had begun when the drain came, and did not say that it is the last
         self.resume_reading()
 
     def _next(self) -> None:
@@ -219,7 +232,7 @@ class HttpConnection:
         self._begin(data)
         if self._phase is ANSWERING:
             # After the first step of the application, which may be its last one.
-            self._endpoint.loop.call_soon(self._flush_unless_answered, self._exchange)
+            self._loop.call_soon(self._flush_unless_answered, self._exchange)
         else:
             self._flush()
             if self._peer_is_done:
@@ -233,7 +246,7 @@ class HttpConnection:
         """Answer what is no request, and close: where the next one begins is not known."""
         log.debug("connection refused with %s: %s", error.status, error)
         self._buffer = b""
-        self._corked.append(refusal(error))
+        self._corked.append(refusal(error, self._endpoint.standing()))
         self._finish()
 
     # ── what an exchange calls ──
@@ -241,8 +254,7 @@ class HttpConnection:
     def write(self, data: bytes) -> None:
         """Send a part of an answer; now, or with the next one if that is here already."""
         if self._corked or self._buffer:
-            self._corked.append(data)
-            if self._exchange is not None or len(self._corked) > 64 or sum(map(len, self._corked)) > _CORK_BYTES:
+            if self._cork(data) or self._exchange is not None:
                 self._flush()
         elif self._phase is not CLOSED:
             self.transport.write(data)
@@ -252,6 +264,7 @@ class HttpConnection:
         if self._exchange is not exchange:
             return  # the transport is gone
         self._exchange = None
+        self._answer_by = self.deadline = NEVER
         self.write(data)
         if self._phase is not ANSWERING:
             self._finish()
@@ -261,14 +274,18 @@ class HttpConnection:
         elif self._body is None:
             self._answered()
         else:
+            self._unread = 0
             self._wait(self._endpoint.times.body_s)
             self.resume_reading()
 
     def ended(self) -> None:
         """An application has returned."""
         self._running -= 1
-        if not self._running and self._phase is CLOSED:
-            self._endpoint.closed(self)
+        self._endpoint.load.running -= 1
+        if not self._running:
+            self._earlier = ()
+            if self._phase is CLOSED:
+                self._endpoint.closed(self)
 
     def fail(self) -> None:
         """Count the connection as one that the application failed, once. The error is logged."""
@@ -276,78 +293,55 @@ class HttpConnection:
             self._has_failed = True
             self._endpoint.door.failed(self)
 
-    async def room(self) -> None:
-        """Return when the transport takes more. Raises: nothing; also when it is gone."""
-        while self._waiters is not None:
-            waiter = self._endpoint.loop.create_future()
-            self._waiters.append(waiter)
-            await waiter
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the transport holds so much that :meth:`room` waits."""
-        return self._waiters is not None
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether the transport is gone, or about to be."""
-        return self._phase is CLOSED or self.transport.is_closing()
-
     @property
     def draining(self) -> bool:
         """Whether the worker drains: the answer says that the connection ends."""
         return self._draining
 
-    def pause_reading(self) -> None:
-        """Leave what comes in the kernel."""
-        if self._is_reading and self._phase is not CLOSED:
-            self._is_reading = False
-            self.transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Read again."""
-        if not self._is_reading and self._phase is not CLOSED:
-            self._is_reading = True
-            self.transport.resume_reading()
-
     def expect_body(self) -> None:
         """The application waits for more of the body: from now on it has a deadline."""
         self.resume_reading()
-        if self._body is not None and self.deadline is NEVER:
+        if self._body is not None and self.deadline == self._answer_by:
             self._wait(self._endpoint.times.body_s)
-
-    def abort(self) -> None:
-        """Close at once; the peer sees that the answer is not whole."""
-        if self._phase is not CLOSED:
-            self.transport.abort()
 
     # ── what the drain calls ──
 
     def start_draining(self) -> None:
-        """Close if nothing is asked; else after the answer."""
+        """Say with the next answer that it is the last; close, if nobody asks for one."""
         self._draining = True
-        if self._phase is IDLE and not self._buffer:
-            self._finish()
+        if self._phase is IDLE:
+            self._call_last()
+        elif self._exchange is not None:
+            self._exchange.drain()
 
     def cancel(self) -> None:
-        """End the application's task, if one runs; else close."""
-        if self._exchange is not None:
-            self._exchange.cancel()
-        else:
+        """End the applications' tasks, also of one that runs on behind its answer; close, if no answer is owed."""
+        if self._running and self._latest is not None:
+            for exchange in (*self._earlier, self._latest):
+                exchange.cancel()
+        if self._exchange is None:
             self.abort()
+
+    def _call_last(self) -> None:
+        """Close soon. A request that is on its way to us is still answered: its client knows nothing of the drain."""
+        self._loop.call_later(_LAST_CALL_S, self._finish_if_idle)
+
+    def _finish_if_idle(self) -> None:
+        if self._phase is IDLE and not self._buffer:
+            self._finish()
 
     # ── the end ──
 
     def expire(self) -> None:
         """The deadline has passed."""
-        self.deadline = NEVER
-        if self._waiters is not None:
-            unsent = self.transport.get_write_buffer_size()
-            if unsent < self._unsent:  # slow is not stalled
-                self._unsent = unsent
-                self._wait(self._endpoint.times.write_s)
-            else:
+        self.deadline = self._answer_by
+        if self._answer_by <= self._loop.time():
+            self._time_out()
+        elif self._waiters is not None or (self._phase is LINGERING and self.transport.get_write_buffer_size()):
+            if self._has_stalled():
                 self.abort()
+            else:
+                self._wait(self._endpoint.times.write_s)
         elif self._phase is HEAD:
             self._refuse(HttpError(408, "the head of the request took too long"))
         elif self._phase is ANSWERING and self._body is not None:
@@ -357,7 +351,17 @@ class HttpConnection:
             if exchange is not None:
                 exchange.refuse(HttpError(408, "the body of the request took too long"))
         else:
-            self.transport.close() if self._phase is IDLE else self.abort()
+            self._finish() if self._phase is IDLE else self.abort()
+
+    def _time_out(self) -> None:
+        """The whole request took too long, whatever it waits for."""
+        self._answer_by = self.deadline = NEVER
+        self._body = None
+        exchange = self._exchange
+        self._finish()
+        if exchange is not None:
+            exchange.refuse(HttpError(504, "the application took too long"))
+            exchange.cancel()
 
     def _finish(self) -> None:
         """Say no more; close when the peer has, or has had time to."""
@@ -370,18 +374,17 @@ class HttpConnection:
         self.resume_reading()
         if self._peer_is_done or not self.transport.can_write_eof():
             self.transport.close()
-            return
-        self.transport.write_eof()
-        self._wait(_LINGER_S)
+        else:
+            self.transport.write_eof()
+        self._unsent = self.transport.get_write_buffer_size()
+        self._wait(self._endpoint.times.write_s if self._unsent else _LINGER_S)
 
-    def _flush(self) -> None:
-        if self._corked and self._phase is not CLOSED:
-            data = b"".join(self._corked)
-            self._corked.clear()
-            self.transport.write(data)
+    def _wait_again(self) -> None:
+        """Set the deadline that the phase has, after another one was more urgent."""
+        times = self._endpoint.times
+        self._wait((times.keep_alive_s, times.head_s, 0.0, _LINGER_S, 0.0)[self._phase])
 
     def _wait(self, seconds: float) -> None:
-        self.deadline = self._endpoint.now + seconds if seconds else NEVER
-
-    def _advance(self, event: PhaseEvent) -> None:
-        self._phase = AFTER[self._phase][event]
+        if self._waiters is not None:
+            seconds = self._endpoint.times.write_s  # first of all the peer must take what it has asked for
+        self.deadline = min(self._endpoint.horizon + seconds, self._answer_by) if seconds else self._answer_by

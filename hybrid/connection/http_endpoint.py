@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 from hybrid.connection.registry import Door
 from hybrid.http.errors import HttpError
 from hybrid.http.head import Head, HeadLimits
+from hybrid.http.response import Response
 
 if TYPE_CHECKING:
     from hybrid.connection.http_connection import HttpConnection
 
 _SWEEP_S = 1.0
+_OVERLOADED = b"Service Unavailable\n"
 
 
 class Exchange(Protocol):
@@ -36,8 +39,12 @@ class Exchange(Protocol):
         """The peer sends no more, or the transport is gone."""
         ...
 
+    def drain(self) -> None:
+        """The worker drains: an answer that would go on for ever is to end."""
+        ...
+
     def cancel(self) -> None:
-        """The grace is over."""
+        """The grace is over, or the time for the request."""
         ...
 
 
@@ -53,6 +60,52 @@ class HttpTimes:
     """Between two requests."""
     write_s: float = 60.0
     """For a peer that takes nothing of what we send."""
+    request_s: float = 0.0
+    """From the end of the head to the end of the answer."""
+
+
+@dataclass(slots=True)
+class Load:
+    """The requests that are being answered in one worker, on all its listeners."""
+
+    most: float = inf
+    """Above these the answer is 503."""
+    running: int = 0
+
+
+class Overload:
+    """The exchange of a request for which there is no room: 503, and the connection stays. Source: RFC 9110 §15.6.4."""
+
+    __slots__ = ("_connection", "_head", "_standing")
+
+    def __init__(self, connection: HttpConnection, head: Head, standing: bytes) -> None:
+        self._connection = connection
+        self._head = head
+        self._standing = standing
+
+    def start(self) -> None:
+        """Answer at once."""
+        connection, response = self._connection, Response(self._head)
+        headers = ((b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(_OVERLOADED)))
+        close = connection.draining or self._head.expect_continue
+        response.start(503, (*headers, (b"retry-after", b"1")), self._standing, close=close)
+        connection.write_last(response.body(_OVERLOADED, False), self, close=response.must_close)
+        connection.ended()
+
+    def feed(self, data: bytes, complete: bool) -> None:
+        """Throw it away."""
+
+    def refuse(self, error: HttpError) -> None:
+        """Do nothing: the answer is given in :meth:`start`."""
+
+    def disconnect(self) -> None:
+        """Do nothing."""
+
+    def drain(self) -> None:
+        """Do nothing."""
+
+    def cancel(self) -> None:
+        """Do nothing."""
 
 
 @dataclass(slots=True)
@@ -63,22 +116,26 @@ class HttpEndpoint:
     """Makes the exchange of a request. Never raises."""
     door: Door
     loop: asyncio.AbstractEventLoop
-    name: str = "app"
+    standing: Callable[[], bytes] = bytes
+    """Header lines of every response: date and server, ready to be sent."""
+    load: Load = field(default_factory=Load)
+    """The worker's: its listeners share it."""
     limits: HeadLimits = field(default_factory=HeadLimits)
     limit_body_bytes: int = 0
     """Of a request; 0: none."""
     times: HttpTimes = field(default_factory=HttpTimes)
     read_high_bytes: int = 65536
     open: set[HttpConnection] = field(default_factory=set)
-    now: float = 0.0
-    """The loop's time at the last sweep: good enough for deadlines of seconds, and free."""
+    horizon: float = 0.0
+    """The loop's time at the next sweep. A deadline is counted from here, which is free: late by two sweeps at most,
+    and never early."""
     sweeping: asyncio.TimerHandle | None = None
 
     def opened(self, connection: HttpConnection) -> None:
         """Count a connection in, and keep an eye on its deadline."""
         self.open.add(connection)
         if self.sweeping is None:
-            self.now = self.loop.time()
+            self.horizon = self.loop.time() + _SWEEP_S
             self.sweeping = self.loop.call_later(_SWEEP_S, self._sweep)
         self.door.opened(connection)
 
@@ -87,8 +144,13 @@ class HttpEndpoint:
         self.open.discard(connection)
         self.door.closed(connection)
 
+    def overload(self, connection: HttpConnection, head: Head) -> Exchange:
+        """Return the exchange of a request that is one too many."""
+        return Overload(connection, head, self.standing())
+
     def _sweep(self) -> None:
-        now = self.now = self.loop.time()
+        now = self.loop.time()
+        self.horizon = now + _SWEEP_S
         # Ends by itself when nothing is open: cancelling in closed() would cost each short connection a timer.
         self.sweeping = self.loop.call_later(_SWEEP_S, self._sweep) if self.open else None
         for connection in [each for each in self.open if each.deadline <= now]:

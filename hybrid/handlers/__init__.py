@@ -9,6 +9,7 @@ from typing import Any, cast
 from hybrid.connection.registry import Door
 from hybrid.handlers.asgi import asgi_factory
 from hybrid.handlers.detect import Handler, Kind, detect
+from hybrid.handlers.http_shared import HttpShared
 from hybrid.handlers.protocol import ProtocolEndpoint, ProtocolHandler
 from hybrid.handlers.stream import stream_factory
 from hybrid.shared.http_settings import HttpSettings
@@ -17,15 +18,16 @@ __all__ = ["Handler", "Kind", "detect", "protocol_factory"]
 
 
 def protocol_factory(
-    handler: Handler, door: Door, loop: asyncio.AbstractEventLoop, state: Any, http: HttpSettings | None = None
+    handler: Handler, door: Door, loop: asyncio.AbstractEventLoop, state: Any, http: HttpShared | None = None
 ) -> Callable[[], asyncio.BaseProtocol]:
     """Return what ``loop.create_server`` gets for one listener. What is returned never raises.
 
     Runs in: worker.
-    Args: door: the listener's; state: what the lifespan yielded, for stream handlers and ASGI applications.
+    Args: door: the listener's; state: what the lifespan yielded, for stream handlers and ASGI applications; http: what
+    the worker's listeners share, for ASGI applications.
     """
     if handler.kind is Kind.ASGI:
-        return asgi_factory(handler.target, handler.name, door, state, http or HttpSettings())
+        return asgi_factory(handler.target, handler.name, door, state, http or HttpShared.of(HttpSettings()))
     if handler.kind is Kind.PROTOCOL:
         return ProtocolEndpoint(ProtocolHandler(handler.target, handler.on_drain), handler.name, door, loop).connection
     # Both loops take any object with a protocol's methods; Connection does not inherit, so that it can be compiled.

@@ -73,6 +73,23 @@ class HttpSettings:
         parse="seconds",
         metavar="SECONDS",
     )
+    request_s: float = option(
+        0.0,
+        "Time for a whole request, from its head to the end of its answer.",
+        more="The application is cancelled, and the answer is 504; cut, if it has begun. A stream that never ends is cut, "
+        "too: leave it off for those. 0: no limit.",
+        flag="--request-timeout",
+        parse="seconds",
+        metavar="SECONDS",
+    )
+    limit_concurrency: int = option(
+        0,
+        "Requests that a worker answers at a time; one more gets 503 and Retry-After.",
+        more="0: no limit.",
+        flag="--limit-concurrency",
+        parse="count",
+        metavar="N",
+    )
     root_path: str = option(
         "",
         "Path under which a proxy serves the application: ASGI's root_path.",

@@ -19,6 +19,7 @@ from hybrid.connection.registry import Door, Registry, ThreadRegistry
 from hybrid.ground.errors import BootError, LoadError
 from hybrid.handlers import Handler, Kind, detect, protocol_factory
 from hybrid.handlers.asgi_lifespan import AsgiLifespan
+from hybrid.handlers.http_shared import HttpShared
 from hybrid.handlers.lifespan import Lifespan, Worker
 from hybrid.handlers.threaded import BlockingEndpoint
 from hybrid.shared import models
@@ -207,8 +208,10 @@ class Service:
     def _site(self, listeners: Sequence[socket.socket], accept: str, handler: Handler, state: Any) -> Site:
         """Return what the acceptors get: this worker's listeners, and what makes of a connection what is served."""
 
+        shared = HttpShared.of(self._plan.http)
+
         def factory_for(door: Door) -> Factory:
-            return protocol_factory(handler, door, self._loop, state, self._plan.http)
+            return protocol_factory(handler, door, self._loop, state, shared)
 
         def endpoint_for(door: Door) -> BlockingEndpoint:
             return BlockingEndpoint(handler.target, handler.name, door)

@@ -10,6 +10,7 @@ from typing import Any
 
 from hybrid.connection.registry import Served
 from hybrid.handlers.asgi import asgi_factory
+from hybrid.handlers.http_shared import HttpShared
 from hybrid.shared.http_settings import HttpSettings
 
 
@@ -106,7 +107,7 @@ async def serving(app: Any, state: dict[str, Any] | None = None, **settings: Any
     """Serve ``app`` on a port of its own."""
     door = CountingDoor()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(asgi_factory(app, "app", door, state, HttpSettings(**settings)), "127.0.0.1", 0)
+    server = await loop.create_server(asgi_factory(app, "app", door, state, HttpShared.of(HttpSettings(**settings))), "127.0.0.1", 0)
     room = HttpRoom(door, server.sockets[0].getsockname()[1])
     try:
         yield room

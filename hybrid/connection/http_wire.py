@@ -1,0 +1,98 @@
+"""The transport of an HTTP connection: flow control both ways, and answers held back for the next one."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hybrid.connection.http_phases import AFTER, CLOSED, IDLE, PhaseEvent
+
+_CORK_BYTES = 65536
+_CORK_PIECES = 64
+"""Answers held back for the next one, at most."""
+
+
+class Wire:
+    """Reads from and writes to one transport. :class:`hybrid.connection.http_connection.HttpConnection` says when.
+
+    Runs in: worker, in its loop. Closes: nothing.
+    """
+
+    __slots__ = ("_corked", "_is_reading", "_loop", "_phase", "_unsent", "_waiters", "transport")
+    transport: asyncio.Transport
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._phase = IDLE
+        self._is_reading = True
+        self._corked: list[bytes] = []
+        self._unsent = 0
+        """What the transport held at the last look, while it took no more."""
+        self._waiters: list[asyncio.Future[None]] | None = None
+        """Who waits for room in the transport; None: there is room."""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the transport is gone, or about to be."""
+        return self._phase is CLOSED or self.transport.is_closing()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the transport holds so much that :meth:`room` waits."""
+        return self._waiters is not None
+
+    async def room(self) -> None:
+        """Return when the transport takes more. Raises: nothing; also when it is gone."""
+        while self._waiters is not None:
+            waiter = self._loop.create_future()
+            self._waiters.append(waiter)
+            await waiter
+
+    def pause_reading(self) -> None:
+        """Leave what comes in the kernel."""
+        if self._is_reading and self._phase is not CLOSED:
+            self._is_reading = False
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        if not self._is_reading and self._phase is not CLOSED:
+            self._is_reading = True
+            self.transport.resume_reading()
+
+    def abort(self) -> None:
+        """Close at once; the peer sees that the answer is not whole."""
+        if self._phase is not CLOSED:
+            self.transport.abort()
+
+    def _cork(self, data: bytes) -> bool:
+        """Hold an answer back; return whether it is time to send."""
+        self._corked.append(data)
+        return len(self._corked) > _CORK_PIECES or sum(map(len, self._corked)) > _CORK_BYTES
+
+    def _flush(self) -> None:
+        """Send what was held back, in one write."""
+        if self._corked and self._phase is not CLOSED:
+            data = b"".join(self._corked)
+            self._corked.clear()
+            self.transport.write(data)
+
+    def _hold_senders(self) -> None:
+        """Let senders wait: the transport holds more than its high-water mark."""
+        if self._waiters is None:
+            self._waiters = []
+        self._unsent = self.transport.get_write_buffer_size()
+
+    def _release_senders(self) -> None:
+        """Let senders go on."""
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters or ():
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _has_stalled(self) -> bool:
+        """Whether the peer has taken nothing since the last look. Slow is not stalled."""
+        before, self._unsent = self._unsent, self.transport.get_write_buffer_size()
+        return self._unsent >= before
+
+    def _advance(self, event: PhaseEvent) -> None:
+        self._phase = AFTER[self._phase][event]
