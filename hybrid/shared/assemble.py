@@ -12,6 +12,7 @@ from typing import Any
 
 from hybrid.ground.errors import UsageError
 from hybrid.shared import models
+from hybrid.shared.access_settings import STDOUT
 from hybrid.shared.bind_grammar import check_shared_port
 from hybrid.shared.option_values import join_address, refuse
 from hybrid.shared.options import COMMAND, DEFAULT, Level, Option, Origin, Value, all_options
@@ -118,7 +119,9 @@ def absolute(option: Option, value: Value, directory: str) -> Any:
     Raises: UsageError: a directory or a file that must exist does not.
     """
     text = value.value
-    if option.parse not in ("path", "directory", "existing_file", "target") or not text:
+    if option.parse not in ("path", "output", "directory", "existing_file", "target") or not text:
+        return text
+    if option.parse == "output" and text == STDOUT:
         return text
     if option.parse == "target":
         place, colon, attribute = text.rpartition(":")

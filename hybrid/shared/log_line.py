@@ -131,10 +131,10 @@ def _json(event: LogEvent) -> bytes:
     return json.dumps(fields, ensure_ascii=True).encode() + b"\n"
 
 
-def open_log_file(path: str) -> int:
+def open_log_file(path: str, flag: str = "--log-file") -> int:
     """Open ``path`` for appending, creating it with 0640; return the descriptor, close-on-exec.
 
-    A named pipe must have a reader. Raises: UsageError: the file cannot be opened.
+    A named pipe must have a reader. Args: flag: the option that named it. Raises: UsageError: it cannot be opened.
     """
     # O_NONBLOCK for the opening only: without it a named pipe that nobody reads would hold us here.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
@@ -143,7 +143,7 @@ def open_log_file(path: str) -> int:
     except OSError as error:
         raise UsageError(
             f"cannot open the log file {path}: {error.strerror}. Name a file that this user may write, in a directory "
-            "that exists, or change --log-file."
+            f"that exists, or change {flag}."
         ) from error
     os.set_blocking(fd, True)
     return fd
@@ -183,7 +183,7 @@ class LogWriter:
         """Events dropped since the last line that went through."""
         self._least = LEVELS[level]
         self._clock = clock
-        self._outlet = _Outlet(fd)
+        self._outlet = Outlet(fd)
 
     def write(self, level: str, message: str, detail: str = "") -> None:
         """Write one event, if ``level`` is wanted."""
@@ -232,8 +232,11 @@ class LogWriter:
         self._outlet.close()
 
 
-class _Outlet:
-    """Sends bytes to a descriptor without waiting. Follows when the number is pointed to another file."""
+class Outlet:
+    """Sends bytes to a descriptor without waiting. Follows when the number is pointed to another file.
+
+    Closes: its own second opening, on :meth:`close`; never the descriptor.
+    """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -250,6 +253,13 @@ class _Outlet:
         """
         try:
             self._follow()
+        except OSError:
+            return False
+        return self.push(data)
+
+    def push(self, data: bytes) -> bool:
+        """As :meth:`send`, to what the number pointed to at the last ``send``: it saves the look, an fstat(2)."""
+        try:
             if self._rest:
                 self._rest = self._rest[self._take(self._rest) :]
                 if self._rest:

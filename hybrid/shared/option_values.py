@@ -222,12 +222,30 @@ def _url_path(text: str) -> str:
     return text
 
 
+def _access_format(text: str) -> str:
+    from hybrid.shared import access_format
+
+    if text != access_format.JSON:
+        try:
+            access_format.parse(text)
+        except ValueError as error:
+            raise Rejected(str(error)) from None
+    return text
+
+
+def _output(text: str) -> str:
+    if not text:
+        raise Rejected("it is empty. Give a file, or - for stdout.")
+    return text
+
+
 def _text(text: str) -> str:
     """Take any text; empty means "none", so that a higher level can undo a lower one."""
     return text
 
 
 _PARSERS: dict[str, Callable[[str], Any]] = {
+    "access_format": _access_format,
     "auto_or_positive": _auto_or_positive,
     "bind": _bind,
     "count": _count,
@@ -238,6 +256,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "group": _group,
     "host": _host,
     "mode": _mode,
+    "output": _output,
     "path": _text,
     "port": _port,
     "positive": _positive,

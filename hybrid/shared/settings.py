@@ -12,6 +12,7 @@ import json
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from hybrid.shared.access_settings import AccessSettings
 from hybrid.shared.declare import option, titled
 from hybrid.shared.http_settings import HttpSettings
 from hybrid.shared.models import MODELS
@@ -336,6 +337,7 @@ class Settings:
     timeout: TimeoutSettings = titled(TimeoutSettings, "Timeouts")
     http: HttpSettings = titled(HttpSettings, "HTTP")
     log: LogSettings = titled(LogSettings, "Logging")
+    access: AccessSettings = titled(AccessSettings, "Access log")
     process: ProcessSettings = titled(ProcessSettings, "Process")
     launch: Launch = field(default_factory=Launch)
 

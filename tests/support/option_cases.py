@@ -29,6 +29,7 @@ _numbers = st.integers(1, 10**6).map(str)
 _seconds = st.floats(0.001, 10**6).map(repr)
 
 _TEXTS: dict[str, st.SearchStrategy[str]] = {
+    "access_format": st.sampled_from(["combined", "json", '%(h)s "%({x-a}i)s" 100%%\t%(L)s']),
     "threads": st.one_of(st.just("auto"), st.integers(1, 1000).map(str)),
     "auto_or_positive": st.one_of(st.just("auto"), _numbers),
     "bind": _addresses,
@@ -39,6 +40,7 @@ _TEXTS: dict[str, st.SearchStrategy[str]] = {
     "group": st.sampled_from(["root", "0", "77"]),
     "host": st.sampled_from(["localhost", "0.0.0.0", "::1", "example.org"]),
     "mode": _modes,
+    "output": st.one_of(st.just("-"), _paths),
     "path": _paths,
     "port": st.integers(0, 65535).map(str),
     "positive": _numbers,
