@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from hybrid import __version__
+from hybrid.connection.access_log import AccessLog, access_log
 from hybrid.ground.clock import monotonic, monotonic_ns
 from hybrid.ground.errors import BootError, ExitCode, HybridError, UsageError
 from hybrid.ground.states import Life
@@ -29,6 +30,7 @@ from hybrid.parent.house import asked_size, tell_ready_fd
 from hybrid.parent.pid_file import PidFile
 from hybrid.shared import listeners as sockets
 from hybrid.shared import models
+from hybrid.shared.access_file import open_access_file, reopen_access_file
 from hybrid.shared.keywords import speaking_keywords
 from hybrid.shared.loader import LoadedTarget, is_async, load
 from hybrid.shared.log_line import LogWriter
@@ -68,6 +70,8 @@ class InLoopServer:
         self._addresses: tuple[str, ...] = ()
         self._listeners: list[sockets.Listener] = []
         self._scoreboard: Scoreboard | None = None
+        self._access_fd = -1
+        self._access_log: AccessLog | None = None
         self._service: Service | None = None
         self._ready: asyncio.Future[None] | None = None
         self._task: asyncio.Task[DrainReport | None] | None = None
@@ -98,7 +102,7 @@ class InLoopServer:
             load(self._settings.app.lifespan)  # here, where an import may still hold everybody up; then it is cached
 
     def _open(self) -> None:
-        """Listen, and begin to boot. Raises: ListenError."""
+        """Listen, and begin to boot. Raises: ListenError; UsageError: the access log cannot be opened."""
         assert self._app is not None
         bind, loop = self._settings.bind, asyncio.get_running_loop()
         self._listeners = sockets.open_listeners(
@@ -111,7 +115,9 @@ class InLoopServer:
                 self._scoreboard.make_mutex()
             row = self._scoreboard.use_slot(0)
             row[Cell.PID], row[Cell.LIFE] = os.getpid(), Life.STARTING
-            plan = ServicePlan.of(self._settings, self._app, Worker(addresses=self._addresses))
+            self._access_fd = open_access_file(self._settings.access)
+            self._access_log = access_log(self._settings.access, self._access_fd, 0)
+            plan = ServicePlan.of(self._settings, self._app, Worker(addresses=self._addresses), self._access_log)
             if self._lifespan is not None:
                 name = getattr(self._lifespan, "__qualname__", type(self._lifespan).__name__)
                 plan = replace(plan, lifespan=LoadedTarget(self._lifespan, name))
@@ -171,6 +177,12 @@ class InLoopServer:
         if self._scoreboard is not None:
             self._scoreboard.close()
             self._scoreboard = None
+        if self._access_log is not None:
+            self._access_log.close()
+            self._access_log = None
+        if self._access_fd >= 0 and self._settings.access.path:
+            os.close(self._access_fd)
+        self._access_fd = -1
 
     # ── while it serves ──
 
@@ -225,6 +237,14 @@ class InLoopServer:
                 listener.close()
             grace_s = self._settings.timeout.grace_s if grace_s is None else grace_s
             self._service.leave(grace_s, abort=abort, last=True)
+
+    def reopen_access_log(self, log: LogWriter) -> None:
+        """Open the access log's file anew, if it has one; say so in ``log``."""
+        if self._access_log is not None:
+            fd = reopen_access_file(self._settings.access, self._access_fd, log)
+            if fd is not None:
+                self._access_log.follow()
+                os.close(fd)
 
     async def wait_closed(self) -> int:
         """Wait until the server has ended; return the exit code, as a pool would."""

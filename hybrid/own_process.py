@@ -76,6 +76,8 @@ class Leaving(Protocol):
 
     def leave(self, grace_s: float | None = None, *, abort: bool = False) -> None: ...
 
+    def reopen_access_log(self, log: LogWriter) -> None: ...
+
 
 class Interrupted(BaseException):
     """The import of the app was interrupted. No Exception: it goes past what the app catches.
@@ -182,14 +184,15 @@ class OwnSignals:
         if which in UNUSED:
             self._log.warning(f"{which.name}: this version has no use for it")
         elif INTENTS[which] is Intent.REOPEN_LOGS:
-            self._reopen_log()
+            self._reopen_logs()
         else:
             self._climb(which.name, INTENTS[which])
 
-    def _reopen_log(self) -> None:
+    def _reopen_logs(self) -> None:
         fd = reopen_log_file(self._log, self._settings.log.file)  # our loggers write to the same number
         if fd is not None:
             os.close(fd)
+        self._server.reopen_access_log(self._log)
 
     def _climb(self, source: str, intent: Intent) -> None:
         """Take the next step of the stop, as the parent would."""

@@ -39,7 +39,8 @@ class AccessLog:
         self.dropped = 0
         """Lines lost that the error log has not told of yet."""
         self._line_of = line_of
-        self._outlet = Outlet(fd)
+        self._outlet: Outlet | None = Outlet(fd)
+        """None: closed."""
         self._clock = clock
         self._timer = timer
         self._looked_at = -1
@@ -49,6 +50,9 @@ class AccessLog:
 
     def wrote(self, entry: Entry) -> None:
         """Log one request: its response has ended, or it was refused."""
+        outlet = self._outlet
+        if outlet is None:
+            return  # an application that outlived its server; the number may be another file's by now
         now = self._clock()
         if entry.duration_s < 0 and entry.started:
             entry.duration_s = self._timer() - entry.started
@@ -57,10 +61,10 @@ class AccessLog:
         second = int(now)
         # hot: access log, combined; looking each time costs as much as half of the write.
         if second == self._looked_at:
-            taken = self._outlet.push(line)
+            taken = outlet.push(line)
         else:
             self._looked_at = second
-            taken = self._outlet.send(line)
+            taken = outlet.send(line)
         if not taken or self.dropped:
             self._count(taken, now)
 
@@ -69,11 +73,13 @@ class AccessLog:
         self._looked_at = -1
 
     def close(self) -> None:
-        """Let go of the file; say what was lost."""
+        """Let go of the file, for good; say what was lost."""
         if self.dropped:
             log.warning("access log: %d lines lost: it took no more", self.dropped)
             self.dropped = 0
-        self._outlet.close()
+        if self._outlet is not None:
+            self._outlet.close()
+            self._outlet = None
 
     def _count(self, taken: bool, now: float) -> None:
         """Note that a line was lost, or that one was taken after others were lost; say so if it is time."""

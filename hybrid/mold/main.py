@@ -24,7 +24,7 @@ from hybrid.mold.fork import fork_sibling
 from hybrid.shared import boot_report, messages, prctl, procfs, settings
 from hybrid.shared.boot_report import Report
 from hybrid.shared.loader import LoadedTarget, load
-from hybrid.shared.messages import Op, Record
+from hybrid.shared.messages import Log, Op, Record
 from hybrid.shared.scoreboard import Scoreboard
 from hybrid.worker.main import Birth, live
 
@@ -39,6 +39,7 @@ class Mold:
     scoreboard: Scoreboard
     life_fd: int
     log_fd: int
+    access_fd: int
     listeners: list[socket.socket]
     addresses: list[str]
     app: LoadedTarget | None = None
@@ -50,7 +51,7 @@ def main(argv: list[str]) -> int:
         sys.stderr.write("usage: python -m hybrid.mold ORDERS   (JSON, as the parent passes it)\n")
         return ExitCode.USAGE
     orders = json.loads(argv[1])
-    for name in ("settings", "scoreboard", "life", "log", "channel", "report"):
+    for name in ("settings", "scoreboard", "life", "log", "access", "channel", "report"):
         os.set_inheritable(orders[name], orders[name] <= 2)  # our own children get them by fork, never by exec
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, _ignore)  # Ctrl-C reaches the whole group; only the parent decides
@@ -61,6 +62,7 @@ def main(argv: list[str]) -> int:
         scoreboard=Scoreboard.attach(orders["scoreboard"]),
         life_fd=orders["life"],
         log_fd=orders["log"],
+        access_fd=orders["access"],
         listeners=[],
         addresses=orders["addresses"],
     )
@@ -145,7 +147,8 @@ def _serve_forks(mold: Mold) -> None:
             if record.op is Op.SPAWN:  # the kernel drops what it has no number for
                 messages.send(mold.channel, Record(Op.FORK_FAILED, record.slot, a=record.a, b=errno.EMFILE))
             elif record.op is Op.REOPEN_LOGS and descriptors:
-                os.dup2(descriptors[0], mold.log_fd, inheritable=False)
+                fd = mold.access_fd if record.a == Log.ACCESS else mold.log_fd
+                os.dup2(descriptors[0], fd, inheritable=False)
             for fd in descriptors:
                 os.close(fd)
 
@@ -166,6 +169,7 @@ def _spawn(mold: Mold, order: Record, descriptors: list[int]) -> None:
             scoreboard=mold.scoreboard,
             life_fd=mold.life_fd,
             log_fd=mold.log_fd,
+            access_fd=mold.access_fd,
             # What is passed on to it comes from the parent: its pass channel is all it listens on.
             listeners=[socket.socket(fileno=fd) for fd in pass_fds] or mold.listeners,
             addresses=tuple(mold.addresses),

@@ -21,6 +21,7 @@ from hybrid.parent.pid_file import PidFile
 from hybrid.parent.signals import Wakeup
 from hybrid.shared import listeners as sockets
 from hybrid.shared import messages
+from hybrid.shared.access_file import open_access_file, reopen_access_file
 from hybrid.shared.boot_report import Report
 from hybrid.shared.log_line import LogWriter, Style, open_log_file, reopen_log_file
 from hybrid.shared.privileges import Identity, resolve_user
@@ -64,6 +65,9 @@ class House:
         self.identity: Identity | None = None
         if process.user or process.group:
             self.identity = resolve_user(process.user, process.group)
+        self.access_fd = open_access_file(self.settings.access)
+        if self.settings.access.path:
+            self._undo.callback(os.close, self.access_fd)
         if process.pid_file:
             pid_file = PidFile(process.pid_file)
             pid_file.write()
@@ -102,9 +106,16 @@ class House:
             self._undo.callback(os.close, fd)
         return LogWriter(fd, Style.make(log.format, log.colour, fd), log.level, "parent")
 
-    def reopen_log(self) -> int | None:
-        """Open the log file anew and use it; return a descriptor of it for the children, or None: stderr is the log."""
-        return reopen_log_file(self.log, self.settings.log.file)
+    def reopen_logs(self) -> dict[messages.Log, int]:
+        """Open the files of the logs anew and use them; return a descriptor of each, the caller's, for the children.
+
+        One that is no file, or cannot be opened, is missing.
+        """
+        fresh = {
+            messages.Log.ERROR: reopen_log_file(self.log, self.settings.log.file),
+            messages.Log.ACCESS: reopen_access_file(self.settings.access, self.access_fd, self.log),
+        }
+        return {which: fd for which, fd in fresh.items() if fd is not None}
 
     # ── whoever waits for us ──
 

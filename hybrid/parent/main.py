@@ -136,7 +136,14 @@ class Parent:
 
     def _start_mold(self, action: p.StartMold) -> None:
         house = self._house
-        heirloom = Heirloom(house.settings_fd, house.scoreboard.fd, house.life_read, house.log.fd, house.addresses)
+        heirloom = Heirloom(
+            settings_fd=house.settings_fd,
+            scoreboard_fd=house.scoreboard.fd,
+            life_fd=house.life_read,
+            log_fd=house.log.fd,
+            access_fd=house.access_fd,
+            addresses=house.addresses,
+        )
         try:
             mold = start_mold(heirloom, house.settings, action.generation, action.preload, house.identity)
         except OSError as error:
@@ -218,15 +225,13 @@ class Parent:
         self._porter.stop_listening()
 
     def _reopen_logs(self, action: p.ReopenLogs) -> None:
-        fd = self._house.reopen_log()
-        if fd is None:
-            return
-        for child in self._children.all():
-            try:
-                messages.send(child.channel, Record(Op.REOPEN_LOGS), (fd,))
-            except OSError as error:
-                self._house.log.write("warning", f"process {child.pid} keeps the old log file: {error.strerror}")
-        os.close(fd)
+        for which, fd in self._house.reopen_logs().items():
+            for child in self._children.all():
+                try:
+                    messages.send(child.channel, Record(Op.REOPEN_LOGS, a=which), (fd,))
+                except OSError as error:
+                    self._house.log.write("warning", f"process {child.pid} keeps the old log file: {error.strerror}")
+            os.close(fd)
 
     def _quit(self, action: p.Quit) -> None:
         self._exit_code = action.code

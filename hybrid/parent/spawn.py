@@ -62,6 +62,8 @@ class Heirloom:
     scoreboard_fd: int
     life_fd: int
     log_fd: int
+    access_fd: int
+    """The access log's file, or stdout."""
     addresses: tuple[str, ...]
     """What the listeners listen on, in order."""
 
@@ -83,6 +85,7 @@ def start_mold(
             "scoreboard": heirloom.scoreboard_fd,
             "life": heirloom.life_fd,
             "log": heirloom.log_fd,
+            "access": heirloom.access_fd,
             "channel": theirs.fileno(),
             "report": report_fd,
             "generation": generation,
@@ -95,6 +98,7 @@ def start_mold(
             theirs.fileno(),
             report_fd,
             heirloom.log_fd,
+            heirloom.access_fd,
         )
         pid = _fork_exec(command, keep, identity, report_fd)
     except OSError:

@@ -53,7 +53,7 @@ class Op(IntEnum):
     Again, with less grace: skip to the next step.
     """
     REOPEN_LOGS = 23
-    """descriptors: the new log file."""
+    """a = which of them (:class:`Log`); descriptors: its new file."""
     LOOK = 24
     """A worker is gone or takes nothing any more: look now at what the heartbeat looks at."""
     # worker → parent
@@ -67,6 +67,13 @@ class Op(IntEnum):
     # host (hybrid.serve) → parent
     HOST_DRAIN = 40
     """a = grace in milliseconds."""
+
+
+class Log(IntEnum):
+    """A log that has a file of its own."""
+
+    ERROR = 0
+    ACCESS = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ import traceback
 from dataclasses import dataclass
 from functools import partial
 
+from hybrid.connection.access_log import access_log
 from hybrid.ground.clock import monotonic_ns
 from hybrid.ground.errors import ExitCode, HybridError
 from hybrid.handlers.exceptions import install_exception_handler
@@ -25,7 +26,7 @@ from hybrid.shared import boot_report, messages
 from hybrid.shared.boot_report import Report
 from hybrid.shared.loader import LoadedTarget, load
 from hybrid.shared.log_line import LogWriter
-from hybrid.shared.messages import Op, Record
+from hybrid.shared.messages import Log, Op, Record
 from hybrid.shared.scoreboard import Cell, Row, Scoreboard
 from hybrid.shared.settings import Settings
 from hybrid.worker import logs, watchdog
@@ -52,6 +53,7 @@ class Birth:
     scoreboard: Scoreboard
     life_fd: int
     log_fd: int
+    access_fd: int
     listeners: list[socket.socket]
     addresses: tuple[str, ...]
     app: LoadedTarget | None
@@ -127,6 +129,7 @@ class WorkerProcess:
         self._loop = loop
         self._row: Row = birth.scoreboard.row(birth.slot)
         self._meter = Meter(self._row, idle, birth.listeners)
+        self._access_log = access_log(birth.settings.access, birth.access_fd, birth.slot)
         self._service: Service
         self._ticking: asyncio.TimerHandle | None = None
 
@@ -134,7 +137,8 @@ class WorkerProcess:
         """Boot, serve until told to leave, drain; return the exit code."""
         birth = self._birth
         worker = Worker(birth.slot, birth.generation, os.getpid(), birth.addresses)
-        self._service = Service(ServicePlan.of(birth.settings, self._app, worker), birth.scoreboard, birth.slot)
+        plan = ServicePlan.of(birth.settings, self._app, worker, self._access_log)
+        self._service = Service(plan, birth.scoreboard, birth.slot)
         self._loop.add_signal_handler(signal.SIGTERM, self._on_term)
         self._loop.add_reader(birth.channel.fileno(), self._on_parent)
         self._loop.add_reader(birth.life_fd, self._on_parent_gone)
@@ -147,6 +151,8 @@ class WorkerProcess:
             if self._ticking is not None:
                 self._ticking.cancel()
             self._meter.close()
+            if self._access_log is not None:
+                self._access_log.close()
         if left is not None and left.open:
             _log.info(
                 "drained: %d connections were open, %d were cancelled, %d cut", left.open, left.cancelled, left.aborted
@@ -202,7 +208,13 @@ class WorkerProcess:
         elif record.op is Op.LOOK:
             self._service.look()
         elif record.op is Op.REOPEN_LOGS and descriptors:
-            os.dup2(descriptors[0], self._birth.log_fd, inheritable=False)
+            self._take_log(descriptors[0], is_access=record.a == Log.ACCESS)
+
+    def _take_log(self, fd: int, *, is_access: bool) -> None:
+        """Write to the file that ``fd`` points to from now on."""
+        os.dup2(fd, self._birth.access_fd if is_access else self._birth.log_fd, inheritable=False)
+        if self._access_log is not None:
+            self._access_log.follow()
 
     def _on_parent_gone(self) -> None:
         _log.warning("the parent is gone: draining")

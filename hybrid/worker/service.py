@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from hybrid.connection.access_log import AccessLog
 from hybrid.connection.registry import Door, Registry, ThreadRegistry
 from hybrid.ground.errors import BootError, LoadError
 from hybrid.handlers import Handler, Kind, detect, protocol_factory
@@ -59,9 +60,13 @@ class ServicePlan:
     limit_connections: int | str
     worker: Worker
     http: HttpSettings = field(default_factory=HttpSettings)
+    access_log: AccessLog | None = None
+    """Closed by whoever made it, after the service has ended."""
 
     @classmethod
-    def of(cls, settings: Settings, app: LoadedTarget, worker: Worker) -> ServicePlan:
+    def of(
+        cls, settings: Settings, app: LoadedTarget, worker: Worker, access_log: AccessLog | None = None
+    ) -> ServicePlan:
         """Take what matters from the settings."""
         return cls(
             app=app,
@@ -73,6 +78,7 @@ class ServicePlan:
             limit_connections=settings.worker.limit_connections,
             worker=worker,
             http=settings.http,
+            access_log=access_log,
         )
 
 
