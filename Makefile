@@ -30,7 +30,7 @@ fi; \
 echo "Ctrl-C here stops the server."; echo
 endef
 
-.PHONY: serve test test-all lint format docs coverage bench accepting clean
+.PHONY: serve test test-all lint format docs coverage bench bench-peers accepting clean
 
 serve: $(VENV)/.installed ## set up, then run the echo service on all cores
 	@$(HOW_TO_TRY)
@@ -65,6 +65,10 @@ bench: $(VENV)/.installed-test ## the tables of docs/explanation/performance.md,
 	-$(BIN)/python -m tests.benchmarks.fetch
 	$(BIN)/python -m tests.benchmarks.pool
 
+bench-peers: ## HTTP beside uvicorn, granian and hypercorn, in an environment of its own; ARGS="--workload hello"
+	@$(MAKE) --no-print-directory VENV=.venv-peers .venv-peers/.installed-peers
+	.venv-peers/bin/python -m tests.benchmarks.peers $(ARGS)
+
 accepting: $(VENV)/.installed-plot ## measure, and rewrite docs/explanation/accepting.md: tables, pictures, verdict
 	$(BIN)/python -m tests.docs.accepting
 
@@ -87,6 +91,10 @@ $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 $(VENV)/.installed-plot: pyproject.toml | $(BIN)/python
 	@$(PIP) --config-settings editable_mode=compat --editable '.[test,plot]'
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-test
+
+$(VENV)/.installed-peers: pyproject.toml tests/benchmarks/peers.txt | $(BIN)/python
+	@$(PIP) --config-settings editable_mode=compat --editable . --requirement tests/benchmarks/peers.txt
+	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-lint: pyproject.toml | $(BIN)/python
 	@$(PIP) --config-settings editable_mode=compat --editable '.[test,lint]'

@@ -60,13 +60,13 @@ def table(workload: str, rows: Sequence[Row], subject: Row) -> str:
     known = WORKLOADS[workload]
     lines = [
         f"\n{workload}: {known.what}; {known.connections} connections, {max(len(row.cpu_us) for row in rows)} rounds",
-        f"  {'':24} {'CPU µs':>9} {'busy':>6} {'per s':>8}   {subject.name} x this [95 % of the median]",
+        f"  {'':24} {'CPU µs':>9} {'least':>7} {'busy':>6} {'per s':>8}   {subject.name} x this [95 % of the median]",
     ]
     for row in rows:
         if row.problem:
             lines.append(f"  {row.name:24} {row.problem}")
             continue
-        figures = f"{statistics.median(row.cpu_us):9.2f} {statistics.median(row.busy):6.0%}"
+        figures = f"{statistics.median(row.cpu_us):9.2f} {min(row.cpu_us):7.2f} {statistics.median(row.busy):6.0%}"
         figures += f" {statistics.median(row.per_s):8.0f}"
         paired = against(subject, row)
         told = f"   {paired}  {_verdict(BARS.get(workload), subject, row)}" if paired else ""

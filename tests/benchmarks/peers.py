@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.benchmarks.http_load import Load, Workload, WrongAnswer
@@ -27,35 +28,52 @@ from tests.benchmarks.peer_servers import PEERS, ROOT, Candidate, Running, hybri
 WARM_UP_S = 0.4
 
 
-def measure(workload: Workload, candidates: Sequence[Candidate], rounds: int, for_s: float) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How thoroughly each workload is measured."""
+
+    rounds: int
+    for_s: float
+    """Of load on each server in each round."""
+    starts: int = 1
+    """So many times all servers are started afresh, for ``rounds`` each: where the memory of a process lies is luck."""
+
+
+def measure(workload: Workload, candidates: Sequence[Candidate], plan: Plan) -> list[Row]:
     """Return a row for each candidate, in their order; one that cannot be measured says why.
 
     Closes: all servers, whatever happens.
     """
     rows = [Row(candidate.name, candidate.version) for candidate in candidates]
-    with ExitStack() as stack:
-        started: list[tuple[Row, Running]] = []
-        for row, candidate in zip(rows, candidates, strict=True):
-            if candidate.version:
-                running = Running(candidate, workload.app)
-                stack.callback(running.end)
-                started.append((row, running))
-            else:
-                row.problem = "not installed: add it to tests/benchmarks/peers.txt"
-        for row, running in started:
+    for row, candidate in zip(rows, candidates, strict=True):
+        if not candidate.version:
+            row.problem = f"is not installed in {sys.prefix}: make bench-peers does that"
+    for _ in range(plan.starts):
+        with ExitStack() as stack:
+            started: list[tuple[Row, Running]] = []
+            for row, candidate in zip(rows, candidates, strict=True):
+                if not row.problem:
+                    running = Running(candidate, workload.app)
+                    stack.callback(running.end)
+                    started.append((row, running))
+            _rounds(started, workload, plan)
+    return rows
+
+
+def _rounds(started: Sequence[tuple[Row, Running]], workload: Workload, plan: Plan) -> None:
+    """Let the servers take turns. Whoever answers wrongly is left out from then on, and its row says why."""
+    for turn in range(-1, plan.rounds):
+        for row, running in started if turn % 2 else reversed(started):
+            if row.problem:
+                continue
             try:
-                running.wait_ready(workload)
-                _turn(Row("", ""), running, workload, WARM_UP_S)
+                if turn < 0:
+                    running.wait_ready(workload)
+                    _turn(Row("", ""), running, workload, WARM_UP_S)
+                else:
+                    _turn(row, running, workload, plan.for_s)
             except WrongAnswer as error:
                 row.problem = str(error)
-        for turn in range(rounds):
-            for row, running in started if turn % 2 else reversed(started):
-                if not row.problem:
-                    try:
-                        _turn(row, running, workload, for_s)
-                    except WrongAnswer as error:
-                        row.problem = str(error)
-    return rows
 
 
 def _turn(row: Row, running: Running, workload: Workload, for_s: float) -> None:
@@ -74,6 +92,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--peers", nargs="+", default=list(PEERS), choices=list(PEERS), metavar="NAME")
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="at least 5; from 6 on there is an interval")
     parser.add_argument("--seconds", type=float, default=0.7, help="of load on each server in each round")
+    parser.add_argument(
+        "--starts", type=int, default=1, metavar="N", help="start all servers so often"
+    )
     parser.add_argument("--self", action="store_true", dest="alone", help="no peers: compare the trees")
     parser.add_argument("--tree", type=Path, action="append", help="a source tree of hybrid; default: this one")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
@@ -103,13 +124,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write; return 1 if a bar is missed or a server answers wrongly."""
     chosen = _parse(arguments)
     candidates = _candidates(chosen)
+    plan = Plan(chosen.rounds, chosen.seconds, chosen.starts)
     pin(CLIENT_CPU)
     print(", ".join(machine().values()), flush=True)
     print(", ".join(f"{each.name} {each.version or '(not installed)'}" for each in candidates), flush=True)
     results: dict[str, list[Row]] = {}
     good = True
     for name in chosen.workload:
-        rows = measure(WORKLOADS[name], candidates, chosen.rounds, chosen.seconds)
+        rows = measure(WORKLOADS[name], candidates, plan)
         results[name] = rows
         print(table(name, rows, rows[-1]), flush=True)
         good = good and not missed(name, rows) and not rows[-1].problem
