@@ -315,3 +315,9 @@ CORPUS: Final = (
     *RFC_9110_10_EXPECT_AND_CONNECTION,
     *RFC_6585_LIMITS,
 )
+
+SECTIONS: Final[dict[str, list[Case]]] = {
+    section: [case for case in CORPUS if case.name.split()[0] == section]
+    for section in dict.fromkeys(case.name.split()[0] for case in CORPUS)
+}
+"""The corpus by the RFC's section, in its order: a test takes one of them, not one of two hundred cases."""

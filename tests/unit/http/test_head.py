@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from hybrid.http.errors import HttpError
 from hybrid.http.fields import Fields
 from hybrid.http.head import Head, HeadLimits, HeadReader
-from tests.unit.http.corpus import ACCEPTED, BROWSER, CORPUS, HOST, Case
+from tests.unit.http.corpus import ACCEPTED, BROWSER, CORPUS, HOST, SECTIONS
+from tests.unit.http.cuts import CUTS, pieces, single
 
 LIMITS = HeadLimits()
 SMALL = HeadLimits(line_bytes=40, head_bytes=200, count=4)
@@ -53,11 +55,17 @@ def get(target: bytes, method: bytes = b"GET") -> Head:
 # ── what is read, what is refused ────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("case", CORPUS, ids=lambda case: case.name)
-def test_head_gets_its_status(case: Case) -> None:
+@pytest.mark.parametrize("section", SECTIONS)
+def test_head_gets_its_status(section: str) -> None:
     """Each case of the corpus is read, or refused with the status that the RFC names."""
-    assert outcome(HeadReader(LIMITS), case.data).get("status", ACCEPTED) == case.status
-    assert outcome(HeadReader(LIMITS), bytearray(b"before" + case.data), 6).get("status", ACCEPTED) == case.status
+    wanted = {case.name: (case.status, case.status) for case in SECTIONS[section]}
+    assert wanted == {
+        case.name: (
+            outcome(HeadReader(LIMITS), case.data).get("status", ACCEPTED),
+            outcome(HeadReader(LIMITS), bytearray(b"before" + case.data), 6).get("status", ACCEPTED),
+        )
+        for case in SECTIONS[section]
+    }
 
 
 def test_every_accepted_head_ends_where_its_bytes_end() -> None:
@@ -202,7 +210,7 @@ def test_bytes_that_trickle_in_are_searched_once() -> None:
 def by_cuts(data: bytes, cuts: list[int], limits: HeadLimits) -> dict[str, Any]:
     """Return the outcome of ``data`` when it arrives in pieces that end at ``cuts``, in a buffer that moves."""
     reader = HeadReader(limits)
-    for moved, cut in enumerate(sorted({*(each % (len(data) + 1) for each in cuts), len(data)})):
+    for moved, cut in enumerate(accumulate(len(piece) for piece in pieces(data, cuts))):
         start = moved % 3
         found = outcome(reader, bytearray(b"\r" * start + data[:cut]), start)
         if found:
@@ -218,7 +226,7 @@ STREAMS = st.lists(st.sampled_from(PIECES), max_size=14).map(b"".join) | st.samp
 
 
 @settings(max_examples=200, deadline=None)
-@given(STREAMS, st.lists(st.integers(0, 400), max_size=6))
+@given(STREAMS, CUTS)
 def test_cuts_change_nothing(data: bytes, cuts: list[int]) -> None:
     """Any split of the bytes yields the same head, or the same error with the same message."""
     assert by_cuts(data, cuts, SMALL) == outcome(HeadReader(SMALL), data)
@@ -228,8 +236,7 @@ def test_cut_after_every_byte_changes_nothing() -> None:
     """The same, at every place at once."""
     for case in CORPUS:
         if len(case.data) < 300:
-            cuts = list(range(len(case.data)))
-            assert by_cuts(case.data, cuts, LIMITS) == outcome(HeadReader(LIMITS), case.data), case.name
+            assert by_cuts(case.data, single(case.data), LIMITS) == outcome(HeadReader(LIMITS), case.data), case.name
 
 
 def test_head_after_one_that_came_in_pieces_is_found() -> None:
