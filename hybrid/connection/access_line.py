@@ -108,6 +108,11 @@ def _escaped_text(text: str) -> str:
     return escaped(text.encode("utf-8", "surrogatepass"))
 
 
+def _escaped_word(text: str) -> str:
+    """As above, without blanks: for a place that has no quotes around it."""
+    return _escaped_text(text).replace(" ", "\\x20")
+
+
 # ── times ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -156,7 +161,7 @@ def client_host(client: Client) -> str:
 
 
 # The host of a connection's requests is one str: its escaped form is found by a hash that is known.
-_escaped_host = lru_cache(maxsize=1024)(_escaped_text)
+_escaped_host = lru_cache(maxsize=1024)(_escaped_word)
 
 
 def _request_line(entry: Entry) -> str:
@@ -167,7 +172,7 @@ def _request_line(entry: Entry) -> str:
 
 
 def _user(entry: Entry) -> str:
-    """Return who the client says it is. Blanks are escaped, too: the atom stands without quotes."""
+    """Return who the client says it is."""
     scheme, _, credentials = entry.header(b"authorization").partition(b" ")
     if scheme.lower() != b"basic":
         return UNKNOWN
@@ -175,7 +180,7 @@ def _user(entry: Entry) -> str:
         user = binascii.a2b_base64(credentials).partition(b":")[0]
     except binascii.Error:
         return UNKNOWN
-    return escaped(user).replace(" ", "\\x20")
+    return escaped(user).replace(" ", "\\x20")  # no quotes around it, either
 
 
 def _duration(form: Callable[[float], str]) -> _Getter:
