@@ -119,7 +119,18 @@ _IN_SIZE, _IN_DATA, _IN_END, _IN_TRAILER = _Part
 class ChunkedBody:
     """A body in chunks. ``trailers``: the fields behind it, once complete. Source: RFC 9112 §7.1."""
 
-    __slots__ = ("_framing", "_left", "_limit", "_new", "_part", "_rest", "_size", "is_complete", "trailers")
+    __slots__ = (
+        "_framing",
+        "_left",
+        "_limit",
+        "_new",
+        "_part",
+        "_rest",
+        "_searched",
+        "_size",
+        "is_complete",
+        "trailers",
+    )
 
     def __init__(self, limit_bytes: int = 0) -> None:
         """``limit_bytes``: of the decoded body; 0: no limit."""
@@ -128,7 +139,9 @@ class ChunkedBody:
         self._left = 0
         """Of the chunk, still to come."""
         self._rest = b""
-        """A line, or a CRLF, that is not whole yet."""
+        """A line, a CRLF, or trailers that are not whole yet."""
+        self._searched = 0
+        """Bytes of trailers that are known to hold neither their end nor a fault."""
         self._new: list[bytes] = []
         self._size = 0
         """Of all chunks so far, by what their size lines say."""
@@ -224,13 +237,15 @@ class ChunkedBody:
             self.is_complete = True
             return start + 2
         longest = start + _TRAILER_BYTES + 4
-        end = data.find(b"\r\n\r\n", start, longest)
+        known = start + self._searched
+        end = data.find(b"\r\n\r\n", max(start, known - 3), longest)
         # First of all, and in what is there: or the status would depend on how the bytes were cut.
-        if _BARE.search(data, start, longest if end < 0 else end + 2) is not None:
+        if _BARE.search(data, max(start, known - 1), longest if end < 0 else end + 2) is not None:
             raise HttpError(400, "a bare CR or a bare LF in a trailer")
         if end < 0:
             if len(data) >= longest:
                 raise HttpError(431, f"trailers of more than {_TRAILER_BYTES} bytes")
+            self._searched = len(data) - start
             return -1
         self.trailers = _trailers(data[start:end])
         self.is_complete = True

@@ -34,7 +34,8 @@ _METHODS: Final[dict[bytes, str]] = {
 _DEFAULT_PORT: Final = {b"http": b":80", b"https": b":443"}
 
 _MEMO_BYTES: Final = 8192
-"""Longer header blocks are not kept: an idle connection should not hold 64 KiB for a guess."""
+_WHOLE_BYTES: Final = 1024
+"""Longer header blocks, and longer heads, are not kept: an idle connection should not hold 64 KiB for a guess."""
 
 
 @dataclass(frozen=True)
@@ -100,17 +101,19 @@ class Head:
 class HeadReader:
     """Reads the heads of one connection, one after the other.
 
-    It keeps the last header block and its fields: a client that repeats itself costs one comparison. The request line
-    is read each time.
+    It keeps the last header block and its fields, and a last head that was short and came alone: a client that repeats
+    itself costs one comparison.
     """
 
-    __slots__ = ("_block", "_fields", "_limits", "_searched")
+    __slots__ = ("_block", "_fields", "_head", "_limits", "_searched", "_whole")
 
     def __init__(self, limits: HeadLimits) -> None:
         self._limits = limits
         self._block: bytes = b""
         self._fields: Fields = Fields([])
         self._searched: int = 0
+        self._whole: bytes = b""
+        self._head: Head | None = None
 
     def read(self, data: bytes | bytearray, start: int) -> Head | None:
         """Return the head that begins at ``start``, or None while it is not whole.
@@ -119,6 +122,9 @@ class HeadReader:
         is not searched again: bytes that trickle in cost no more than bytes that come at once.
         Raises: HttpError 400, 414, 417, 431, 501, 505. The connection ends: what follows cannot be trusted.
         """
+        if data == self._whole and start == 0:
+            self._searched = 0
+            return self._head
         searched = self._searched
         end = data.find(b"\r\n\r\n", start + searched - 3 if searched > 3 else start)
         if end < 0:
@@ -129,9 +135,12 @@ class HeadReader:
             return None
         self._searched = 0
         try:
-            return self._parse(data, start, end)
+            head = self._parse(data, start, end)
         except HttpError as error:
             raise (_early_fault(data, start, end + 4, 0, self._limits) or error) from None
+        if start == 0 and head.end == len(data) <= _WHOLE_BYTES:
+            self._whole, self._head = bytes(data), head
+        return head
 
     def _parse(self, data: bytes | bytearray, start: int, end: int) -> Head:
         """Return the head between ``start`` and the last two CRLFs, which begin at ``end``."""

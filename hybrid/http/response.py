@@ -100,6 +100,37 @@ _IS_PLAIN, _IS_LENGTH, _IS_CODING, _IS_CONNECTION, _IS_STANDING = _Field
 # hot: whole response, 2 headers; a member by its own name costs 90 ns less than through its class (CPython 3.11).
 
 
+class StartMemo:
+    """The last ordinary start of a response on a listener: HTTP/1.1, not to HEAD, and the connection stays.
+
+    hot: ASGI hello; an application that answers with the same headers again costs one comparison. Headers that differ
+    each time cost a comparison more; they are kept at every eighth miss only.
+    """
+
+    __slots__ = ("_misses", "framing", "headers", "held", "left", "standing", "status")
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: Pairs = ()
+        self.standing = b""
+        self.held = b""
+        self.framing = _NONE
+        self.left = 0
+        self._misses = 0
+
+    def offer(self, status: int, headers: Pairs, standing: bytes) -> bool:
+        """Take a start, if it is its turn and nobody can change the headers afterwards; return whether it was taken."""
+        self._misses += 1
+        if self._misses % 8 or not isinstance(headers, (list, tuple)):
+            return False
+        pairs = tuple(map(tuple, headers))
+        if not all(type(part) is bytes for pair in pairs for part in pair):
+            return False
+        self.status, self.standing = status, standing
+        self.headers = pairs if isinstance(headers, tuple) else list(pairs)
+        return True
+
+
 class Response:
     """The response to one request. Never used again: an application may hold on to it.
 
@@ -108,15 +139,17 @@ class Response:
     ``must_close``: nothing may follow it on this connection; settled once it is complete.
     """
 
-    __slots__ = ("_framing", "_head", "_held", "_left", "_step", "_trailers", "_with_trailers", "must_close")
+    __slots__ = ("_framing", "_head", "_held", "_left", "_memo", "_step", "_trailers", "_with_trailers", "must_close")
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: Head, memo: StartMemo | None = None) -> None:
+        """``memo``: shared by the responses of a listener."""
         self._head = head
+        self._memo = memo
         self._step = NEW
         self._framing = _NONE
         self._left = 0
         """Of a body whose length was said, still to come."""
-        self._held: tuple[bytes, ...] = ()
+        self._held = b""
         """The head, until the first piece of the body comes."""
         self._trailers = b""
         self._with_trailers = False
@@ -142,6 +175,22 @@ class Response:
         after = STEP_AFTER[self._step][START]
         if after is None:
             raise RuntimeError("the response has started already: http.response.start is sent once")
+        self._with_trailers = trailers
+        self.must_close |= close
+        head, memo = self._head, self._memo
+        if self.must_close or head.method == "HEAD" or head.version == "1.0":
+            memo = None
+        elif memo is not None and memo.standing is standing and memo.status == status and memo.headers == headers:
+            self._held, self._framing, self._left = memo.held, memo.framing, memo.left
+            self._step = after
+            return
+        self._held = self._make(status, headers, standing)
+        self._step = after
+        if memo is not None and not self.must_close and memo.offer(status, headers, standing):
+            memo.held, memo.framing, memo.left = self._held, self._framing, self._left
+
+    def _make(self, status: int, headers: Pairs, standing: bytes) -> bytes:
+        """Return the head, and settle how the body is framed."""
         if not 200 <= status <= 999:
             raise ValueError(f"cannot respond with status {status!r}: a response has a number from 200 to 999")
         lines: list[bytes] = []
@@ -151,7 +200,6 @@ class Response:
         # the bytes that are allowed, the CRLF of each header is left, two bytes for four pieces, and nothing else.
         if 2 * len(block.translate(None, FIELD_BYTES)) != len(lines):
             raise _unfit_among(lines)
-        self.must_close |= close
         head = self._head
         coding = b""
         if status in (204, 205, 304) or head.method == "HEAD":
@@ -168,9 +216,7 @@ class Response:
             end = b"connection: close\r\n\r\n"
         else:
             end = b"\r\n" if head.version == "1.1" else b"connection: keep-alive\r\n\r\n"
-        self._held = (_STATUS_LINES.get(status) or _status_line(status), block, coding, standing, end)
-        self._with_trailers = trailers
-        self._step = after
+        return b"".join((_STATUS_LINES.get(status) or _status_line(status), block, coding, standing, end))
 
     def _take_headers(self, status: int, headers: Pairs, standing: bytes, lines: list[bytes]) -> tuple[int, bytes]:
         """Add what the application says to ``lines``; return its content-length, or -1, and what is left to stand."""
@@ -242,8 +288,8 @@ class Response:
         elif framing is _NONE:
             data = b""
         if step is HELD:
-            data = b"".join((*self._held, data))
-            self._held = ()
+            data = self._held + data
+            self._held = b""
         self._step = after
         return data
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from time import process_time_ns
+import sys
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -260,17 +261,68 @@ def test_what_was_fed_may_change_afterwards() -> None:
         assert type(decoded) is bytes and decoded == b"hello"
 
 
-def test_tiny_chunks_cost_the_same_each() -> None:
-    """S21: sixteen times the chunks take about sixteen times the work, not two hundred and fifty-six times."""
+class Counted(bytes):
+    """Bytes that count how many of them are copied and how many are searched, in whatever is cut from them, too."""
 
-    def cost_ns(count: int) -> int:
-        data = b"1\r\nx\r\n" * count
-        costs = []
-        for _ in range(3):
-            body, begun = ChunkedBody(), process_time_ns()
-            body.feed(data, 0)
-            body.take()
-            costs.append(process_time_ns() - begun)
-        return min(costs)
+    copied = 0
+    searched = 0
 
-    assert cost_ns(20_000) < 40 * cost_ns(1250)
+    def __bytes__(self) -> Counted:
+        """Return the same: of what is bytes already no copy is made."""
+        return self
+
+    def __getitem__(self, key: Any) -> Any:
+        """Cut, and count the piece."""
+        found = super().__getitem__(key)
+        return _copied(found) if isinstance(found, bytes) else found
+
+    def __add__(self, other: Any) -> Counted:
+        """Join, and count both."""
+        return _copied(super().__add__(other))
+
+    def __radd__(self, other: bytes) -> Counted:
+        """Join, and count both."""
+        return _copied(b"".join((other, self)))
+
+    def find(self, sub: Any, start: Any = 0, stop: Any = sys.maxsize) -> int:
+        """Search, and count what was looked at."""
+        found = super().find(sub, start, stop)
+        Counted.searched += (found if found >= 0 else min(stop, len(self))) - start
+        return found
+
+
+def _copied(made: bytes) -> Counted:
+    Counted.copied += len(made)
+    return Counted(made)
+
+
+def work(begin: bytes, unit: bytes, times: int, step: int) -> tuple[int, int]:
+    """Return how many bytes a body copies and searches while it takes ``times`` units, ``step`` bytes at once."""
+    body, data = ChunkedBody(), unit * times
+    body.feed(begin, 0)
+    Counted.copied = Counted.searched = 0
+    for at in range(0, len(data), step):
+        body.feed(Counted(data[at : at + step]), 0)
+    return Counted.copied, Counted.searched
+
+
+FLOODS = {
+    "chunks at once": (b"", b"1\r\nx\r\n", 4000, 24000),
+    "chunks in pieces of seven": (b"", b"1\r\nx\r\n", 4000, 7),
+    "chunks byte by byte": (b"", b"1\r\nx\r\n", 2000, 1),
+    "data byte by byte": (b"FFFFFF\r\n", b"x", 8000, 1),
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+def test_work_grows_as_the_bytes_do(flood: str) -> None:
+    """S21: eight times the bytes are copied eight times as often, not sixty-four times. Counted, not timed."""
+    begin, unit, times, step = FLOODS[flood]
+    few, many = work(begin, unit, times // 8, step)[0], work(begin, unit, times, step)[0]
+    assert times // 8 <= few, "the count sees nothing"
+    assert many < 9 * few
+
+
+def test_trailers_that_trickle_in_are_searched_once() -> None:
+    """S21: byte by byte they cost as much as at once. They are joined anew each time, but they are 8 KiB at most."""
+    assert 4000 <= work(b"0\r\n", b"X: 1\r\n", 1000, 1)[1] < 5 * 6000
