@@ -129,13 +129,15 @@ class HttpEndpoint:
     horizon: float = 0.0
     """The loop's time at the next sweep. A deadline is counted from here, which is free: late by two sweeps at most,
     and never early."""
+    idle_until: float = 0.0
+    """The deadline of a connection that is idle from now on."""
     sweeping: asyncio.TimerHandle | None = None
 
     def opened(self, connection: HttpConnection) -> None:
         """Count a connection in, and keep an eye on its deadline."""
         self.open.add(connection)
         if self.sweeping is None:
-            self.horizon = self.loop.time() + _SWEEP_S
+            self._look_ahead(self.loop.time())
             self.sweeping = self.loop.call_later(_SWEEP_S, self._sweep)
         self.door.opened(connection)
 
@@ -148,9 +150,13 @@ class HttpEndpoint:
         """Return the exchange of a request that is one too many."""
         return Overload(connection, head, self.standing())
 
+    def _look_ahead(self, now: float) -> None:
+        self.horizon = now + _SWEEP_S
+        self.idle_until = self.horizon + (self.times.keep_alive_s or inf)
+
     def _sweep(self) -> None:
         now = self.loop.time()
-        self.horizon = now + _SWEEP_S
+        self._look_ahead(now)
         # Ends by itself when nothing is open: cancelling in closed() would cost each short connection a timer.
         self.sweeping = self.loop.call_later(_SWEEP_S, self._sweep) if self.open else None
         for connection in [each for each in self.open if each.deadline <= now]:

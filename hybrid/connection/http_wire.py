@@ -17,23 +17,20 @@ class Wire:
     Runs in: worker, in its loop. Closes: nothing.
     """
 
-    __slots__ = ("_corked", "_is_reading", "_loop", "_phase", "_unsent", "_waiters", "transport")
+    __slots__ = ("_corked", "_is_reading", "_loop", "_phase", "_unsent", "_waiters", "is_lost", "transport")
     transport: asyncio.Transport
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._phase = IDLE
         self._is_reading = True
+        self.is_lost = False
+        """Whether the transport is gone, or aborted."""
         self._corked: list[bytes] = []
         self._unsent = 0
         """What the transport held at the last look, while it took no more."""
         self._waiters: list[asyncio.Future[None]] | None = None
         """Who waits for room in the transport; None: there is room."""
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether the transport is gone, or about to be."""
-        return self._phase is CLOSED or self.transport.is_closing()
 
     @property
     def is_full(self) -> bool:
@@ -61,6 +58,7 @@ class Wire:
 
     def abort(self) -> None:
         """Close at once; the peer sees that the answer is not whole."""
+        self.is_lost = True
         if self._phase is not CLOSED:
             self.transport.abort()
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 from hybrid.connection.addresses import UNKNOWN, address
@@ -18,6 +19,7 @@ from hybrid.ground.errors import BootError
 from hybrid.handlers.asgi_exchange import Application, AsgiExchange, Scope
 from hybrid.handlers.http_shared import HttpShared
 from hybrid.http.head import Head, HeadLimits
+from hybrid.http.response import StartMemo
 
 
 @dataclass(slots=True)
@@ -33,10 +35,7 @@ class AsgiEndpoint:
     """What the lifespan left; each request has a copy. None: no lifespan."""
     root_path: str = ""
     read_high_bytes: int = 65536
-
-    def begin(self, connection: HttpConnection, head: Head) -> AsgiExchange:
-        """Return the exchange of one request. Never raises."""
-        return AsgiExchange(self, connection, head)
+    memo: StartMemo = field(default_factory=StartMemo)
 
     def scope(self, connection: HttpConnection, head: Head) -> Scope:
         """Return what the application is told of the request."""
@@ -92,7 +91,7 @@ def asgi_factory(
     settings = shared.settings
     asgi = AsgiEndpoint(app, loop, name, shared.standing, None if state is None else dict(state), settings.root_path)
     endpoint = HttpEndpoint(
-        begin=asgi.begin,
+        begin=partial(AsgiExchange, asgi),
         door=door,
         loop=loop,
         standing=shared.standing,

@@ -77,7 +77,7 @@ class AsgiExchange:
         self._endpoint = endpoint
         self._connection = connection
         self._head = head
-        self._response = Response(head)
+        self._response = Response(head, endpoint.memo)
         fields = head.fields
         self._is_whole = not fields.chunked and fields.content_length <= 0
         self._chunks: list[bytes] | None = None
