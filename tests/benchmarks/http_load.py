@@ -237,7 +237,8 @@ class Load:
     def _next(self) -> list[int]:
         ready = [descriptor for descriptor, _ in self._ready.poll(PATIENCE_S)]
         if not ready:
-            raise WrongAnswer(f"nothing came for {PATIENCE_S} s; {len(self._flights)} connections are open")
+            begun = [b"".join(parts)[-_TAIL_BYTES:] for _, parts in self._flights.values() if parts]
+            raise WrongAnswer(f"nothing came for {PATIENCE_S} s; answers that are not whole end with {begun[:2]}")
         return ready
 
     def _open(self) -> socket.socket:

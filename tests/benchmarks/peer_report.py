@@ -7,12 +7,27 @@ import platform
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.benchmarks.http_workloads import BARS, WORKLOADS
 from tests.benchmarks.measure import Bar, Ratio, ratio
 
-__all__ = ["Row", "against", "as_json", "machine", "markdown", "missed", "table"]
+__all__ = ["Row", "Turn", "against", "as_json", "machine", "markdown", "missed", "table"]
+
+
+_QUIET = 0.05
+"""With more waiting than that, figures of different rounds say little, and ratios less than they seem to."""
+
+
+class Turn(NamedTuple):
+    """What one server did in one round."""
+
+    requests: int
+    wall_ns: int
+    cpu_ns: int
+    """Of all the server's processes."""
+    load_ran_ns: int
+    load_waited_ns: int
 
 
 @dataclass(slots=True)
@@ -25,14 +40,20 @@ class Row:
     cpu_us: list[float] = field(default_factory=list)
     """Per request."""
     busy: list[float] = field(default_factory=list)
-    """Share of the time that a CPU was used; well below 1 the load was too small to compare."""
+    """Share of the time that the server ran."""
+    load_busy: list[float] = field(default_factory=list)
+    """Share of the time that the load ran; near 1 it was the load that set the pace."""
+    load_waited: list[float] = field(default_factory=list)
+    """Share of the time that the load waited for its CPU, because others ran there."""
     per_s: list[float] = field(default_factory=list)
 
-    def add(self, count: int, wall_s: float, cpu_ns: int) -> None:
+    def add(self, turn: Turn) -> None:
         """Note one round."""
-        self.cpu_us.append(cpu_ns / 1000 / count)
-        self.busy.append(cpu_ns / 1e9 / wall_s)
-        self.per_s.append(count / wall_s)
+        self.cpu_us.append(turn.cpu_ns / 1000 / turn.requests)
+        self.busy.append(turn.cpu_ns / turn.wall_ns)
+        self.load_busy.append(turn.load_ran_ns / turn.wall_ns)
+        self.load_waited.append(turn.load_waited_ns / turn.wall_ns)
+        self.per_s.append(turn.requests * 1e9 / turn.wall_ns)
 
 
 def against(row: Row, other: Row) -> Ratio | None:
@@ -58,19 +79,23 @@ def missed(workload: str, rows: Sequence[Row]) -> bool:
 def table(workload: str, rows: Sequence[Row], subject: Row) -> str:
     """Return what the rows hold, for the terminal. ``subject``: who is compared with each of the others."""
     known = WORKLOADS[workload]
+    heads = f"{'CPU µs':>9} {'least':>7} {'busy':>6} {'load':>6} {'per s':>8}"
     lines = [
         f"\n{workload}: {known.what}; {known.connections} connections, {max(len(row.cpu_us) for row in rows)} rounds",
-        f"  {'':24} {'CPU µs':>9} {'least':>7} {'busy':>6} {'per s':>8}   {subject.name} x this [95 % of the median]",
+        f"  {'':24} {heads}   {subject.name} x this [95 % of the median]",
     ]
     for row in rows:
         if row.problem:
             lines.append(f"  {row.name:24} {row.problem}")
             continue
         figures = f"{statistics.median(row.cpu_us):9.2f} {min(row.cpu_us):7.2f} {statistics.median(row.busy):6.0%}"
-        figures += f" {statistics.median(row.per_s):8.0f}"
+        figures += f" {statistics.median(row.load_busy):6.0%} {statistics.median(row.per_s):8.0f}"
         paired = against(subject, row)
         told = f"   {paired}  {_verdict(BARS.get(workload), subject, row)}" if paired else ""
         lines.append(f"  {row.name:24} {figures}{told}".rstrip())
+    waited = statistics.median([share for row in rows for share in row.load_waited] or [0.0])
+    if waited > _QUIET:
+        lines.append(f"  not a quiet machine: the load waited for its CPU {waited:.0%} of the time")
     return "\n".join(lines)
 
 
@@ -121,6 +146,8 @@ def as_json(results: Mapping[str, Sequence[Row]], subject: str) -> dict[str, Any
                 "problem": row.problem,
                 "cpu_us": row.cpu_us,
                 "busy": row.busy,
+                "load_busy": row.load_busy,
+                "load_waited": row.load_waited,
                 "per_s": row.per_s,
                 "subject_x_this": [paired.median, paired.low, paired.high] if paired else None,
             }

@@ -19,10 +19,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from hybrid.bench.measure import own_schedule_ns
 from tests.benchmarks.http_load import Load, Workload, WrongAnswer
 from tests.benchmarks.http_workloads import WORKLOADS
 from tests.benchmarks.measure import CLIENT_CPU, pin
-from tests.benchmarks.peer_report import Row, as_json, machine, markdown, missed, table
+from tests.benchmarks.peer_report import Row, Turn, as_json, machine, markdown, missed, table
 from tests.benchmarks.peer_servers import PEERS, ROOT, Candidate, Running, hybrid
 
 WARM_UP_S = 0.4
@@ -69,19 +70,20 @@ def _rounds(started: Sequence[tuple[Row, Running]], workload: Workload, plan: Pl
             try:
                 if turn < 0:
                     running.wait_ready(workload)
-                    _turn(Row("", ""), running, workload, WARM_UP_S)
+                    _turn(running, workload, WARM_UP_S)
                 else:
-                    _turn(row, running, workload, plan.for_s)
+                    row.add(_turn(running, workload, plan.for_s))
             except WrongAnswer as error:
                 row.problem = str(error)
 
 
-def _turn(row: Row, running: Running, workload: Workload, for_s: float) -> None:
-    """Load one server once, and add what came of it to its row. Raises: WrongAnswer."""
+def _turn(running: Running, workload: Workload, for_s: float) -> Turn:
+    """Load one server once, and return what came of it. Raises: WrongAnswer."""
     with Load(running.port, workload) as load:
-        cpu_ns, begun_s = running.cpu_ns(), time.monotonic()
+        begun = (time.monotonic_ns(), running.cpu_ns(), *own_schedule_ns())
         count = load.run(for_s)
-        row.add(count, time.monotonic() - begun_s, running.cpu_ns() - cpu_ns)
+        ended = (time.monotonic_ns(), running.cpu_ns(), *own_schedule_ns())
+    return Turn(count, *(after - before for before, after in zip(begun, ended, strict=True)))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -92,9 +94,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--peers", nargs="+", default=list(PEERS), choices=list(PEERS), metavar="NAME")
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="at least 5; from 6 on there is an interval")
     parser.add_argument("--seconds", type=float, default=0.7, help="of load on each server in each round")
-    parser.add_argument(
-        "--starts", type=int, default=1, metavar="N", help="start all servers so often"
-    )
+    parser.add_argument("--starts", type=int, default=1, metavar="N", help="start all servers so often")
     parser.add_argument("--self", action="store_true", dest="alone", help="no peers: compare the trees")
     parser.add_argument("--tree", type=Path, action="append", help="a source tree of hybrid; default: this one")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
@@ -103,6 +103,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     chosen = parser.parse_args(arguments)
     if chosen.rounds < 5:
         parser.error(f"--rounds {chosen.rounds} is too few to say anything: give 5 or more")
+    if chosen.starts < 1:
+        parser.error(f"--starts {chosen.starts} measures nothing: give 1 or more")
+    if chosen.seconds <= 0:
+        parser.error(f"--seconds {chosen.seconds:g} is no load: give more than 0")
     trees = [tree.resolve() for tree in chosen.tree or [ROOT]]
     if wrong := [tree for tree in trees if not (tree / "hybrid" / "__main__.py").is_file()]:
         parser.error(f"--tree {wrong[0]} holds no hybrid/: give the directory that it is in")
