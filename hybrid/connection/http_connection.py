@@ -5,9 +5,8 @@ feeds it the body, and writes what the exchange says. What it does not do: parse
 :mod:`hybrid.http`, which knows no asyncio.
 
 One request is answered at a time. Bytes that come meanwhile wait here; above ``read_high_bytes`` the socket is not
-read any more. Answers to pipelined requests are corked: they leave in one write, unless an application takes its time.
-
-There is no timer for a request. Each phase has a deadline, and the endpoint's sweep looks at them all once a second.
+read any more. Answers to pipelined requests are corked: they leave in one write, unless an application takes its time. There is no
+timer for a request. Each phase has a deadline, and the endpoint's sweep looks at them all once a second.
 
 Source: RFC 9112 §9 (connection management), §9.3.2 (pipelining), §9.6 (tear-down).
 """
@@ -23,8 +22,8 @@ from hybrid.connection.http_phases import ANSWERING, CLOSED, HEAD, IDLE, LINGERI
 from hybrid.connection.http_wire import Wire
 from hybrid.http.body import Body, body_of
 from hybrid.http.errors import HttpError
-from hybrid.http.head import HeadReader
-from hybrid.http.response import refusal
+from hybrid.http.head import Head, HeadReader
+from hybrid.http.status import refusal
 
 NEVER = float("inf")
 _UNREAD_BYTES = 262144
@@ -145,13 +144,13 @@ class HttpConnection(Wire):
     def _begin(self, data: bytes) -> None:
         """Begin the request at the start of ``data``, if its head is there."""
         endpoint = self._endpoint
+        head = body = None
         try:
             head = self._reader.read(data, 0)
-            body = None
             if head is not None and (head.fields.chunked or head.fields.content_length > 0):
                 body = body_of(head.fields, endpoint.limit_body_bytes)
         except HttpError as error:
-            self._refuse(error)
+            self._refuse(error, head)
             return
         if head is None:
             self._buffer = data
@@ -251,11 +250,12 @@ class HttpConnection(Wire):
         if self._exchange is exchange or not self._buffer:
             self._flush()
 
-    def _refuse(self, error: HttpError) -> None:
+    def _refuse(self, error: HttpError, head: Head | None = None) -> None:
         """Answer what is no request, and close: where the next one begins is not known."""
         log.debug("connection refused with %s: %s", error.status, error)
         self._buffer = b""
         self._corked.append(refusal(error, self._endpoint.standing()))
+        self._endpoint.log_refusal(self, head, error)
         self._finish()
 
     # ── what an exchange calls ──

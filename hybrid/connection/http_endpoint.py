@@ -8,16 +8,17 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
+from hybrid.connection.access_log import AccessLog, Entry
 from hybrid.connection.registry import Door
 from hybrid.http.errors import HttpError
 from hybrid.http.head import Head, HeadLimits
 from hybrid.http.response import Response
+from hybrid.http.status import refusal_body
 
 if TYPE_CHECKING:
     from hybrid.connection.http_connection import HttpConnection
 
 _SWEEP_S = 1.0
-_OVERLOADED = b"Service Unavailable\n"
 
 
 class Exchange(Protocol):
@@ -76,20 +77,23 @@ class Load:
 class Overload:
     """The exchange of a request for which there is no room: 503, and the connection stays. Source: RFC 9110 §15.6.4."""
 
-    __slots__ = ("_connection", "_head", "_standing")
+    __slots__ = ("_connection", "_endpoint", "_head")
 
-    def __init__(self, connection: HttpConnection, head: Head, standing: bytes) -> None:
+    def __init__(self, endpoint: HttpEndpoint, connection: HttpConnection, head: Head) -> None:
+        self._endpoint = endpoint
         self._connection = connection
         self._head = head
-        self._standing = standing
 
     def start(self) -> None:
         """Answer at once."""
         connection, response = self._connection, Response(self._head)
-        headers = ((b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(_OVERLOADED)))
+        error = HttpError(503, "as many requests as are allowed are being answered")
+        body = refusal_body(error)
+        headers = ((b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body)))
         close = connection.draining or self._head.expect_continue
-        response.start(503, (*headers, (b"retry-after", b"1")), self._standing, close=close)
-        connection.write_last(response.body(_OVERLOADED, False), self, close=response.must_close)
+        response.start(503, (*headers, (b"retry-after", b"1")), self._endpoint.standing(), close=close)
+        connection.write_last(response.body(body, False), self, close=response.must_close)
+        self._endpoint.log_refusal(connection, self._head, error)
         connection.ended()
 
     def feed(self, data: bytes, complete: bool) -> None:
@@ -108,6 +112,11 @@ class Overload:
         """Do nothing."""
 
 
+def bare_entry(_connection: HttpConnection, head: Head | None) -> Entry:
+    """Return the access log's entry of a request of which nobody knows whom it came from."""
+    return Entry(head, None, "http", 0)
+
+
 @dataclass(slots=True)
 class HttpEndpoint:
     """A listener with its application, in one worker: what every connection accepted there shares."""
@@ -118,6 +127,9 @@ class HttpEndpoint:
     loop: asyncio.AbstractEventLoop
     standing: Callable[[], bytes] = bytes
     """Header lines of every response: date and server, ready to be sent."""
+    access_log: AccessLog | None = None
+    entry: Callable[[HttpConnection, Head | None], Entry] = bare_entry
+    """Makes an access log's entry of a request: whom it came from is not for the connection to say."""
     load: Load = field(default_factory=Load)
     """The worker's: its listeners share it."""
     limits: HeadLimits = field(default_factory=HeadLimits)
@@ -148,7 +160,14 @@ class HttpEndpoint:
 
     def overload(self, connection: HttpConnection, head: Head) -> Exchange:
         """Return the exchange of a request that is one too many."""
-        return Overload(connection, head, self.standing())
+        return Overload(self, connection, head)
+
+    def log_refusal(self, connection: HttpConnection, head: Head | None, error: HttpError) -> None:
+        """Write what was answered without an application to the access log, if there is one."""
+        if self.access_log is not None:
+            entry = self.entry(connection, head)
+            entry.status, entry.body_bytes = error.status, len(refusal_body(error))
+            self.access_log.wrote(entry)
 
     def _look_ahead(self, now: float) -> None:
         self.horizon = now + _SWEEP_S

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
+from hybrid.connection.access_log import AccessLog, Entry
 from hybrid.connection.addresses import UNKNOWN, address
 from hybrid.connection.http_connection import HttpConnection
 from hybrid.connection.http_endpoint import HttpEndpoint, HttpTimes
 from hybrid.connection.registry import Door
+from hybrid.ground.clock import monotonic
 from hybrid.ground.errors import BootError
 from hybrid.handlers.asgi_exchange import Application, AsgiExchange, Scope
 from hybrid.handlers.http_shared import HttpShared
@@ -34,16 +36,14 @@ class AsgiEndpoint:
     state: dict[str, Any] | None = None
     """What the lifespan left; each request has a copy. None: no lifespan."""
     root_path: str = ""
+    access_log: AccessLog | None = None
     read_high_bytes: int = 65536
     memo: StartMemo = field(default_factory=StartMemo)
 
     def scope(self, connection: HttpConnection, head: Head) -> Scope:
         """Return what the application is told of the request."""
-        template: Scope | None = connection.memo
-        if template is None:
-            template = connection.memo = self._template(connection.transport)
         # hot: ASGI hello; a copy of the connection's own template saves 0.45 µs against a new dict.
-        scope = template.copy()
+        scope = self._template(connection).copy()
         scope["http_version"] = head.version
         scope["method"] = head.method
         scope["path"] = self.root_path + head.path if self.root_path else head.path
@@ -55,9 +55,18 @@ class AsgiEndpoint:
             scope["state"] = self.state.copy()
         return scope
 
-    def _template(self, transport: asyncio.Transport) -> Scope:
+    def entry(self, connection: HttpConnection, head: Head | None) -> Entry:
+        """Return the access log's entry of a request that begins."""
+        template = self._template(connection)
+        return Entry(head, template["client"], template["scheme"], 0, started=monotonic())
+
+    def _template(self, connection: HttpConnection) -> Scope:
         """Return what is the same for every request of a connection; the rest in its place, for the order of keys."""
-        return {
+        template: Scope | None = connection.memo
+        if template is not None:
+            return template
+        transport = connection.transport
+        connection.memo = template = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.5"},
             "http_version": "1.1",
@@ -72,6 +81,7 @@ class AsgiEndpoint:
             "server": scope_address(address(transport, "sockname")),
             "extensions": {"http.response.early_hint": {}, "http.response.trailers": {}},
         }
+        return template
 
 
 def asgi_factory(
@@ -89,12 +99,16 @@ def asgi_factory(
         )
     loop = asyncio.get_running_loop()
     settings = shared.settings
-    asgi = AsgiEndpoint(app, loop, name, shared.standing, None if state is None else dict(state), settings.root_path)
+    asgi = AsgiEndpoint(
+        app, loop, name, shared.standing, None if state is None else dict(state), settings.root_path, shared.access_log
+    )
     endpoint = HttpEndpoint(
         begin=partial(AsgiExchange, asgi),
         door=door,
         loop=loop,
         standing=shared.standing,
+        access_log=shared.access_log,
+        entry=asgi.entry,
         load=shared.load,
         limits=HeadLimits(settings.limit_line_bytes, settings.limit_head_bytes, settings.limit_fields),
         limit_body_bytes=settings.limit_body_bytes,

@@ -21,7 +21,8 @@ from hybrid.connection.failures import log
 from hybrid.connection.http_connection import HttpConnection
 from hybrid.http.errors import HttpError
 from hybrid.http.head import Head
-from hybrid.http.response import Response, refusal
+from hybrid.http.response import Response
+from hybrid.http.status import refusal, refusal_body
 
 if TYPE_CHECKING:
     from hybrid.handlers.asgi import AsgiEndpoint
@@ -57,6 +58,7 @@ class AsgiExchange:
         "_chunks",
         "_connection",
         "_endpoint",
+        "_entry",
         "_error",
         "_has_heard",
         "_head",
@@ -95,6 +97,8 @@ class AsgiExchange:
         """What began the response."""
         self._pieces = 0
         """Of the response, sent before its last one."""
+        self._entry = None if endpoint.access_log is None else endpoint.entry(connection, head)
+        """For the access log, until it is written."""
         self._error: HttpError | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -123,10 +127,10 @@ class AsgiExchange:
         self._lost = True
         if error.status == 504:
             log.warning("app %s: %s: %s; cancelled (--request-timeout)", self._endpoint.name, self._title, error)
-        if not self._response.has_begun:
-            self._connection.write_last(refusal(error), self, close=True)
-        else:
+        if self._response.has_begun:
             self._connection.abort()
+        else:
+            self._answer(error)
         self._wake()
 
     def disconnect(self) -> None:
@@ -147,6 +151,13 @@ class AsgiExchange:
         """Cancel the application's task: the grace is over, or the time for the request."""
         if self._task is not None:
             self._task.cancel()
+
+    def _complete(self) -> None:
+        """The last byte of the response was written."""
+        if self._waiter is not None:
+            self._wake()
+        if self._entry is not None and self._start is not None:
+            self._log_access(self._start["status"])
 
     def _wake(self) -> None:
         waiter = self._waiter
@@ -196,9 +207,11 @@ class AsgiExchange:
             if self._is_drained and more and not self._has_heard:
                 raise Disconnected("the server stops: the event stream ends here")
             data = response.body(message.get("body", b""), more)
+            if self._entry is not None and response.has_body:
+                self._entry.body_bytes += len(message.get("body", b""))
             if response.is_complete:
                 connection.write_last(data, self, close=response.must_close)
-                self._wake()
+                self._complete()
             else:
                 if data:
                     connection.write(data)
@@ -222,7 +235,7 @@ class AsgiExchange:
             data = response.trailers(message.get("headers", ()), message.get("more_trailers", False))
             if response.is_complete:
                 connection.write_last(data, self, close=response.must_close)
-                self._wake()
+                self._complete()
         elif kind == "http.response.early_hint":
             if self._head.version == "1.1":
                 connection.write(response.informational(103, _links(message["links"])))
@@ -245,6 +258,8 @@ class AsgiExchange:
                 self._give_up(error)
             elif error is not None:
                 self._log(error)
+            if self._entry is not None:
+                self._log_access(0 if self._start is None else self._start["status"])
         finally:
             self._task = None
             connection.ended()
@@ -270,13 +285,29 @@ class AsgiExchange:
         if self._response.has_begun:
             connection.abort()  # an answer that looks whole and is not would be worse
         else:
-            status = 503 if isinstance(error, CancelledError) else 500
-            connection.write_last(refusal(HttpError(status, "")), self, close=True)
+            self._answer(HttpError(503 if isinstance(error, CancelledError) else 500, ""))
 
     def _end_stream(self) -> None:
         """End a stream that the drain has ended, so that it is whole; not one that promised its length, or trailers."""
         with suppress(RuntimeError):
             self._connection.write_last(self._response.body(b"", False), self, close=True)
+
+    def _answer(self, error: HttpError) -> None:
+        """Answer in the application's place."""
+        self._connection.write_last(refusal(error, self._endpoint.standing()), self, close=True)
+        if self._entry is not None:
+            self._entry.body_bytes = len(refusal_body(error))
+            self._log_access(error.status)
+
+    def _log_access(self, status: int) -> None:
+        """Write the request into the access log, once."""
+        entry, self._entry = self._entry, None
+        access_log = self._endpoint.access_log
+        if entry is not None and access_log is not None:
+            entry.status = status
+            if access_log.wants_response_headers and self._start is not None:
+                entry.response_headers = self._start.get("headers", ())
+            access_log.wrote(entry)
 
     @property
     def _title(self) -> str:

@@ -34,20 +34,28 @@ HOST: Final = re.compile(
 LENGTH_DIGITS: Final = 19
 """Digits that a Content-Length may have: more do not fit into 64 bits, which others compute with."""
 
-FRAMING: Final = frozenset(
-    {b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade"},
-)
+FORWARDED: Final = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-port"})
+"""The fields in which a proxy says on whose behalf it asks: :mod:`hybrid.http.forwarded`."""
+
+FRAMING: Final = FORWARDED | {
+    b"host",
+    b"content-length",
+    b"transfer-encoding",
+    b"connection",
+    b"expect",
+    b"upgrade",
+}
 """The fields that say something to the server itself."""
 
 _COMMON = (
     "Accept Accept-Charset Accept-Encoding Accept-Language Access-Control-Request-Headers "
     "Access-Control-Request-Method Authorization Cache-Control Content-Encoding Content-Language Content-Type Cookie "
-    "DNT Date Forwarded From If-Match If-Modified-Since If-None-Match If-Range If-Unmodified-Since Keep-Alive Origin "
+    "DNT Date From If-Match If-Modified-Since If-None-Match If-Range If-Unmodified-Since Keep-Alive Origin "
     "Pragma Priority Proxy-Connection Purpose Range Referer Save-Data Sec-CH-UA Sec-CH-UA-Mobile Sec-CH-UA-Platform "
     "Sec-Fetch-Dest Sec-Fetch-Mode Sec-Fetch-Site Sec-Fetch-User Sec-GPC Sec-Purpose Sec-WebSocket-Extensions "
     "Sec-WebSocket-Key Sec-WebSocket-Protocol Sec-WebSocket-Version TE Trailer Traceparent Tracestate "
-    "Upgrade-Insecure-Requests User-Agent Via X-Amzn-Trace-Id X-CSRFToken X-Forwarded-For X-Forwarded-Host "
-    "X-Forwarded-Port X-Forwarded-Proto X-Real-IP X-Request-ID X-Requested-With"
+    "Upgrade-Insecure-Requests User-Agent Via X-Amzn-Trace-Id X-CSRFToken X-Forwarded-Host X-Real-IP X-Request-ID "
+    "X-Requested-With"
 )
 
 _NAMES: Final[dict[bytes, bytes]] = {
@@ -65,6 +73,7 @@ class Fields:
     ``content_length``: -1 when there is none. ``chunked``: the body is chunked; never together with a length.
     ``close``, ``keep_alive``: options in Connection. ``expect_continue``: the client waits for a 100.
     ``upgrade``: what Upgrade offers, lower-cased, if Connection lists it; else empty. ``host``: None if there is none.
+    ``is_forwarded``: a field of :data:`FORWARDED` is among them; nothing is believed yet.
     """
 
     __slots__ = (
@@ -73,6 +82,7 @@ class Fields:
         "content_length",
         "expect_continue",
         "host",
+        "is_forwarded",
         "keep_alive",
         "pairs",
         "upgrade",
@@ -87,6 +97,7 @@ class Fields:
         self.expect_continue: bool = False
         self.upgrade: bytes = b""
         self.host: bytes | None = None
+        self.is_forwarded: bool = False
 
     def with_host(self, host: bytes) -> Fields:
         """Return the same fields with a Host in front, for a request that named it in its target only."""
@@ -98,6 +109,7 @@ class Fields:
         fields.expect_continue = self.expect_continue
         fields.upgrade = self.upgrade
         fields.host = host
+        fields.is_forwarded = self.is_forwarded
         return fields
 
 
@@ -162,8 +174,10 @@ def _read_framing(fields: Fields, framing: list[tuple[bytes, bytes]]) -> None:
         elif name == b"expect":
             expect = value if not fields.expect_continue else expect + b"," + value
             fields.expect_continue = True
-        else:
+        elif name == b"upgrade":
             upgrade = value if not upgrade else upgrade + b"," + value
+        else:
+            fields.is_forwarded = True
     if fields.chunked:
         if fields.content_length >= 0:  # one of the two is a lie: RFC 9112 §6.3, request smuggling
             raise HttpError(400, "both Transfer-Encoding and Content-Length")

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntEnum
-from http import HTTPStatus
 from typing import Final
 
-from hybrid.http.errors import HttpError
 from hybrid.http.fields import FIELD_BYTES, TOKEN
 from hybrid.http.head import Head
 from hybrid.http.lifecycle import (
@@ -30,11 +28,8 @@ from hybrid.http.lifecycle import (
     STEP_AFTER,
     TRAILER,
 )
+from hybrid.http.status import status_line
 
-_STATUS_LINES: Final[dict[int, bytes]] = {
-    status: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
-}
-_CLASSES: Final = ("Informational", "Success", "Redirection", "Client Error", "Server Error")
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 _NO_BYTES: Final = b"content-length: 0\r\n"
 
@@ -165,6 +160,11 @@ class Response:
         """Whether its last byte was returned."""
         return self._step is COMPLETE
 
+    @property
+    def has_body(self) -> bool:
+        """Whether bytes of a body are sent; once it has started."""
+        return self._framing is not _NONE
+
     def start(
         self, status: int, headers: Pairs, standing: bytes, *, close: bool = False, trailers: bool = False
     ) -> None:
@@ -216,7 +216,7 @@ class Response:
             end = b"connection: close\r\n\r\n"
         else:
             end = b"\r\n" if head.version == "1.1" else b"connection: keep-alive\r\n\r\n"
-        return b"".join((_STATUS_LINES.get(status) or _status_line(status), block, coding, standing, end))
+        return b"".join((status_line(status), block, coding, standing, end))
 
     def _take_headers(self, status: int, headers: Pairs, standing: bytes, lines: list[bytes]) -> tuple[int, bytes]:
         """Add what the application says to ``lines``; return its content-length, or -1, and what is left to stand."""
@@ -322,22 +322,7 @@ class Response:
         lines = _lines(headers, _NOT_IN_1XX)
         if self._head.version == "1.0":
             return b""
-        return (_STATUS_LINES.get(status) or _status_line(status)) + lines + b"\r\n"
-
-
-def refusal(error: HttpError, standing: bytes = b"") -> bytes:
-    """Return a whole response that says no more than the status, and closes.
-
-    ``standing``: lines that every response has; a server with a clock says the date (RFC 9110 §6.6.1).
-    """
-    line = _STATUS_LINES.get(error.status) or _status_line(error.status)
-    phrase = line[13:-2] + b"\n"
-    return b"%bcontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n%bconnection: close\r\n\r\n%b" % (
-        line,
-        len(phrase),
-        standing,
-        phrase,
-    )
+        return status_line(status) + lines + b"\r\n"
 
 
 def _lines(headers: Pairs, refused: frozenset[bytes]) -> bytes:
@@ -380,10 +365,6 @@ def _length(value: bytes, before: int) -> int:
     if length < 0 or (before >= 0 and before != length):
         raise ValueError(f"cannot send content-length {value[:80]!r}: it is one whole number, said once")
     return length
-
-
-def _status_line(status: int) -> bytes:
-    return f"HTTP/1.1 {status} {_CLASSES[status // 100 - 1] if status < 600 else 'Unknown'}\r\n".encode()
 
 
 def _without(standing: bytes, own: list[bytes]) -> bytes:

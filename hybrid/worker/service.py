@@ -214,7 +214,7 @@ class Service:
     def _site(self, listeners: Sequence[socket.socket], accept: str, handler: Handler, state: Any) -> Site:
         """Return what the acceptors get: this worker's listeners, and what makes of a connection what is served."""
 
-        shared = HttpShared.of(self._plan.http)
+        shared = HttpShared.of(self._plan.http, self._plan.access_log)
 
         def factory_for(door: Door) -> Factory:
             return protocol_factory(handler, door, self._loop, state, shared)

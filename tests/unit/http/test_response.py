@@ -8,7 +8,8 @@ import pytest
 
 from hybrid.http.errors import HttpError
 from hybrid.http.head import Head, HeadLimits, HeadReader
-from hybrid.http.response import Response, refusal
+from hybrid.http.response import Response
+from hybrid.http.status import refusal
 
 STANDING = b"date: now\r\nserver: hybrid\r\n"
 Pairs = list[tuple[bytes, bytes]]
