@@ -1,12 +1,11 @@
 """An HTTP/1.1 connection: bytes of one transport in, one request after another out, and the answers back in order.
 
 What it does not know: the application. It gives each request to what :attr:`HttpEndpoint.begin` makes (an *exchange*),
-feeds it the body, and writes what the exchange says. What it does not do: parse and frame; that is
-:mod:`hybrid.http`, which knows no asyncio.
+feeds it the body, and writes what the exchange says. What it does not do: parse and frame (:mod:`hybrid.http`).
 
 One request is answered at a time. Bytes that come meanwhile wait here; above ``read_high_bytes`` the socket is not
-read any more. Answers to pipelined requests are corked: they leave in one write, unless an application takes its time. There is no
-timer for a request. Each phase has a deadline, and the endpoint's sweep looks at them all once a second.
+read any more. Answers to pipelined requests are corked: they leave in one write, unless an application takes its time.
+There is no timer for a request: each phase has a deadline, and the endpoint's sweep looks at them all once a second.
 
 Source: RFC 9112 §9 (connection management), §9.3.2 (pipelining), §9.6 (tear-down).
 """

@@ -76,8 +76,8 @@ class HttpSettings:
     request_s: float = option(
         0.0,
         "Time for a whole request, from its head to the end of its answer.",
-        more="The application is cancelled, and the answer is 504; cut, if it has begun. A stream that never ends is cut, "
-        "too: leave it off for those. 0: no limit.",
+        more="The application is cancelled, and the answer is 504; cut, if it has begun. A stream that never ends is "
+        "cut, too: leave it off for those. 0: no limit.",
         flag="--request-timeout",
         parse="seconds",
         metavar="SECONDS",
