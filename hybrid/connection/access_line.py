@@ -251,7 +251,10 @@ def _constant(text: str) -> _Getter:
 
 
 def _response_header(entry: Entry, name: bytes) -> bytes:
-    return b", ".join([value for each, value in entry.response_headers or () if each.lower() == name])
+    try:
+        return b", ".join([value for each, value in entry.response_headers or () if each.lower() == name])
+    except (TypeError, ValueError, AttributeError):
+        return b""  # what the application said is no list of headers, and was not sent
 
 
 # ── JSON ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -189,6 +189,12 @@ def test_response_headers_are_asked_for_only_if_needed(text: str, wants: bool) -
     assert compile_format(text, 0)[1] is wants
 
 
+@pytest.mark.parametrize("headers", ["etag", ["etag"], [("etag", "e")], [(b"etag", "e")], [(1, 2)], 5, [(b"etag",)]])
+def test_headers_that_are_none_are_a_dash(headers: Any) -> None:
+    """An application said nonsense and was refused: the request is logged all the same."""
+    assert line("%({etag}o)s", entry(response_headers=headers)) == "-"
+
+
 def test_id_is_made_once() -> None:
     """The line says what the application was told, and the other way round."""
     of = entry(head_of())
