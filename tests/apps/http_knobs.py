@@ -103,7 +103,7 @@ async def download(scope: Scope, receive: Receive, send: Send) -> None:
     """Send much, and watch for the client to go meanwhile, as frameworks do."""
     await receive()
     watch = asyncio.ensure_future(receive())
-    await begin(send, (b"content-length", b"%d" % (len(PIECE) * PIECES)))
+    await begin(send, (b"content-type", b"text/plain"), (b"content-length", b"%d" % (len(PIECE) * PIECES)))
     for number in range(PIECES):
         if watch.done():
             return

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from hybrid.ground.states import Life
 from tests.apps.frameworks import common
 from tests.support.eventually import eventually
+from tests.support.http_clients import ByHand
 from tests.support.server import Server, running
 
 FRAMEWORKS = ("starlette", "fastapi", "django", "litestar", "quart")
@@ -51,7 +54,7 @@ class Served:
 
 @pytest.fixture(scope="module", params=FRAMEWORKS)
 def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Serve each framework in turn; at the end it stops in an orderly way."""
+    """Serve each framework in turn; the end is a test as well, whose server nobody can have after it."""
     name = request.param
     if find_spec(name) is None:  # an import would take a second, here where it is of no use
         pytest.skip(f"{name} is not installed")
@@ -63,9 +66,28 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         server.wait_ready()
         with httpx.Client(base_url=f"http://{server.address}", timeout=10, trust_env=False) as http:
             yield Served(name, server, http)
-        assert server.stop() == 0, server.log
-        assert server.log.count("lifespan: closed") == (0 if name == "django" else 2), server.log
-        assert not re.search(r"[1-9]\d* (were cancelled|cut)", server.log), server.log
+        _stops_in_order(name, server)
+
+
+def _stops_in_order(name: str, server: Server) -> None:
+    """SIGTERM ends an event stream, and lets a download go on to its end; the log has no error since."""
+    before = len(server.log)
+    with ByHand(server.connect()) as watcher, ByHand(server.connect()) as reader:
+        watcher.send(b"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        reader.send(b"GET /download HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert watcher.head()[0] == reader.head()[0] == 200
+        server.signal(signal.SIGTERM)
+        eventually(lambda: all(worker.life is not Life.READY for worker in server.workers()))
+        while watcher.chunk():
+            pass
+        size = 0
+        while piece := reader.chunk():
+            size += len(piece)
+        assert size == len(common.PIECE) * common.PIECES, name
+        assert watcher.is_closed() and reader.is_closed()
+    assert server.wait() == 0, server.log
+    assert server.log.count("lifespan: closed") == (0 if name == "django" else 2), server.log
+    assert not re.search(r"[1-9]\d* (were cancelled|cut)|error|Traceback", server.log[before:]), server.log
 
 
 @pytest.fixture

@@ -12,6 +12,9 @@ from pathlib import Path
 LINES = [f"line {number}\n" for number in range(500)]
 SERVED = Path(os.environ.get("SERVED_FILE", __file__))
 """The static file."""
+PIECE = b"0123456789abcdef" * 4096
+PIECES = 200
+"""Of a download: more than the buffers of a connection hold."""
 MARK = "x-middleware"
 """The field that a middleware of the application puts into every response."""
 gate = asyncio.Event()
@@ -27,6 +30,12 @@ async def lines() -> AsyncIterator[str]:
     """Yield many small pieces."""
     for line in LINES:
         yield line
+
+
+async def download() -> AsyncIterator[bytes]:
+    """Yield much, without waiting."""
+    for _ in range(PIECES):
+        yield PIECE
 
 
 async def events() -> AsyncIterator[str]:

@@ -49,6 +49,10 @@ async def stream(request: HttpRequest) -> HttpResponse:
     return StreamingHttpResponse(common.lines(), content_type="text/plain")
 
 
+async def download(request: HttpRequest) -> HttpResponse:
+    return StreamingHttpResponse(common.download(), content_type="application/octet-stream")
+
+
 async def events(request: HttpRequest) -> HttpResponse:
     return StreamingHttpResponse(common.events(), content_type="text/event-stream")
 
@@ -78,6 +82,7 @@ urlpatterns = [
     path("items/<int:item_id>", item),
     path("echo", echo),
     path("stream", stream),
+    path("download", download),
     path("events", events),
     path("upload", upload),
     path("fail", fail),

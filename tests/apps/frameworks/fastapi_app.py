@@ -43,6 +43,11 @@ async def stream() -> StreamingResponse:
     return StreamingResponse(common.lines(), media_type="text/plain")
 
 
+@app.get("/download")
+async def download() -> StreamingResponse:
+    return StreamingResponse(common.download(), media_type="application/octet-stream")
+
+
 @app.get("/events")
 async def events() -> StreamingResponse:
     return StreamingResponse(common.events(), media_type="text/event-stream")

@@ -53,6 +53,11 @@ async def stream() -> Stream:
     return Stream(common.lines(), media_type="text/plain")
 
 
+@get("/download")
+async def download() -> Stream:
+    return Stream(common.download(), media_type="application/octet-stream")
+
+
 @get("/events")
 async def events() -> Stream:
     return Stream(common.events(), media_type="text/event-stream")
@@ -99,7 +104,7 @@ async def cookies(request: Request[Any, Any, Any]) -> Response[str]:
 
 
 app = Litestar(
-    [item, echo, stream, events, upload, fail, opened, background, release, file, cookies],
+    [item, echo, stream, download, events, upload, fail, opened, background, release, file, cookies],
     middleware=[mark],
     lifespan=[lifespan],
 )

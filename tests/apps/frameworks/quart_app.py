@@ -42,6 +42,11 @@ async def stream() -> Any:
     return common.lines(), {"content-type": "text/plain"}
 
 
+@app.get("/download")
+async def download() -> Any:
+    return common.download(), {"content-type": "application/octet-stream"}
+
+
 @app.get("/events")
 async def events() -> Any:
     response = await make_response(common.events(), {"content-type": "text/event-stream"})

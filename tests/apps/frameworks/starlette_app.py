@@ -44,6 +44,10 @@ async def stream(request: Request) -> Response:
     return StreamingResponse(common.lines(), media_type="text/plain")
 
 
+async def download(request: Request) -> Response:
+    return StreamingResponse(common.download(), media_type="application/octet-stream")
+
+
 async def events(request: Request) -> Response:
     return StreamingResponse(common.events(), media_type="text/event-stream")
 
@@ -88,6 +92,7 @@ app = Starlette(
         Route("/items/{item_id:int}", item),
         Route("/echo", echo, methods=["POST"]),
         Route("/stream", stream),
+        Route("/download", download),
         Route("/events", events),
         Route("/upload", upload, methods=["POST"]),
         Route("/fail", fail),
