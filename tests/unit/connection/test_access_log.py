@@ -89,19 +89,19 @@ def test_line_is_one_write(tmp_path: Path) -> None:
 
 def test_line_goes_where_the_number_points_to_now(tmp_path: Path) -> None:
     """Rotation: the number is pointed to another file. Of the same kind at once; of another one after ``follow``."""
-    read, write = os.pipe()
-    fd = open_log_file(str(tmp_path / "old"))
+    read, fd = os.pipe()
+    first, second = (open_log_file(str(tmp_path / name)) for name in ("first", "second"))
     log = AccessLog(say_status, fd, clock=Clock())
     log.wrote(entry(1))
-    new = open_log_file(str(tmp_path / "new"))
-    os.dup2(new, fd)
-    log.wrote(entry(2))
-    os.dup2(write, fd)
+    os.dup2(first, fd)
     log.follow()
+    log.wrote(entry(2))
+    os.dup2(second, fd)
     log.wrote(entry(3))
-    assert ((tmp_path / "old").read_text(), (tmp_path / "new").read_text(), os.read(read, 9)) == ("1\n", "2\n", b"3\n")
+    said = (os.read(read, 9), (tmp_path / "first").read_text(), (tmp_path / "second").read_text())
+    assert said == (b"1\n", "2\n", "3\n")
     log.close()
-    for each in (read, write, fd, new):
+    for each in (read, fd, first, second):
         os.close(each)
 
 
