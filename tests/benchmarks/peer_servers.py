@@ -1,13 +1,14 @@
 """Servers to compare: how each is started with one worker on a CPU of its own, and that all of it is ended.
 
-A server is a command of this interpreter's environment; a peer that is not installed there says so. Nothing is logged
-of a request, and nothing at all below a warning.
+A server in Python is a module of this interpreter's environment; a peer that is not installed says so. Requests are
+not logged, nor anything else below a warning.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from pathlib import Path
 from hybrid.bench import tethered
 from hybrid.bench.measure import pin, tree_cpu_ns
 from hybrid.bench.server import plain_environment, session_members
+from tests.benchmarks.apps_http import HELLO
 from tests.benchmarks.http_load import HOST, Workload, WrongAnswer, free_port, sample
 from tests.benchmarks.measure import SERVER_CPU
 
@@ -31,20 +33,27 @@ ROOT = HERE.parents[1]
 BOOT_S = 20.0
 _POLL_S = 0.02
 
-Arguments = Callable[[str, int], Sequence[str]]
-"""From the application, ``module:attribute``, and the port."""
+Command = Callable[[str, int, Path], Sequence[str]]
+"""From the application, ``module:attribute``, the port, and a directory that is there as long as the server is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A server that can be started. ``version``: empty if it is not installed."""
+    """A server that can be started."""
 
     name: str
     version: str
-    arguments: Arguments
-    """What follows ``python -m``."""
+    command: Command
+    problem: str = ""
+    """Why it cannot be started after all."""
     cwd: Path = HERE
     """Its modules are found here, before all others."""
+    only_app: str = ""
+    """If it can serve one application only: that one."""
+
+
+def _module(*arguments: str) -> Sequence[str]:
+    return (sys.executable, "-m", *arguments)
 
 
 def hybrid(name: str, tree: Path) -> Candidate:
@@ -52,49 +61,68 @@ def hybrid(name: str, tree: Path) -> Candidate:
     asked = ["git", "-C", str(tree), "describe", "--always", "--dirty"]
     answer = subprocess.run(asked, capture_output=True, text=True, check=False)
 
-    def arguments(app: str, port: int) -> Sequence[str]:
+    def command(app: str, port: int, _: Path) -> Sequence[str]:
         options = ("--bind", f"{HOST}:{port}", "--workers", "1", "--log-level", "warning")
-        return ("hybrid", app, "--app-dir", str(HERE), *options)
+        return _module("hybrid", app, "--app-dir", str(HERE), *options)
 
-    return Candidate(name, answer.stdout.strip() or "of no commit", arguments, tree)
+    return Candidate(name, answer.stdout.strip() or "of no commit", command, cwd=tree)
 
 
-def _uvicorn(app: str, port: int) -> Sequence[str]:
-    quiet = ("--no-access-log", "--log-level", "warning")
+def _uvicorn(app: str, port: int, _: Path) -> Sequence[str]:
     # Without --no-proxy-headers each request passes a middleware whose like we do not have.
-    return (
-        "uvicorn",
-        app,
-        "--port",
-        str(port),
-        "--http",
-        "httptools",
-        "--loop",
-        "uvloop",
-        "--no-proxy-headers",
-        *quiet,
-    )
+    options = ("--http", "httptools", "--loop", "uvloop", "--no-proxy-headers", "--no-access-log")
+    return _module("uvicorn", app, "--host", HOST, "--port", str(port), *options, "--log-level", "warning")
 
 
-def _granian(app: str, port: int) -> Sequence[str]:
+def _granian(app: str, port: int, _: Path) -> Sequence[str]:
     options = ("--interface", "asgi", "--loop", "uvloop", "--workers", "1", "--no-access-log", "--log-level", "warning")
-    return ("granian", app, "--host", HOST, "--port", str(port), *options)
+    return _module("granian", app, "--host", HOST, "--port", str(port), *options)
 
 
-def _hypercorn(app: str, port: int) -> Sequence[str]:
-    return ("hypercorn", app, "--bind", f"{HOST}:{port}", "--worker-class", "uvloop", "--log-level", "warning")
+def _hypercorn(app: str, port: int, _: Path) -> Sequence[str]:
+    return _module("hypercorn", app, "--bind", f"{HOST}:{port}", "--worker-class", "uvloop", "--log-level", "warning")
 
 
-def _version(package: str) -> str:
+_NGINX = """
+daemon off; pid nginx.pid; worker_processes 1; error_log stderr warn;
+events { worker_connections 1024; }
+http {
+    access_log off; keepalive_requests 1000000000;
+    client_body_temp_path t; proxy_temp_path t; fastcgi_temp_path t; uwsgi_temp_path t; scgi_temp_path t;
+    server { listen HOST:PORT; location / { default_type text/plain; return 200 "BODY"; } }
+}
+"""
+
+
+def _nginx(_: str, port: int, folder: Path) -> Sequence[str]:
+    """Return a command for 12 fixed bytes: no application runs, so it is no peer but a floor."""
+    text = _NGINX.replace("HOST", HOST).replace("PORT", str(port)).replace("BODY", HELLO.decode())
+    folder.joinpath("nginx.conf").write_text(text)
+    return (shutil.which("nginx") or "nginx", "-p", str(folder), "-e", "stderr", "-c", "nginx.conf")
+
+
+def _installed(name: str, command: Command) -> Candidate:
     try:
-        return importlib.metadata.version(package)
+        return Candidate(name, importlib.metadata.version(name), command)
     except importlib.metadata.PackageNotFoundError:
-        return ""
+        return Candidate(name, "", command, f"not installed in {sys.prefix}: make bench-peers has one that fits")
+
+
+def _found_nginx() -> Candidate:
+    if not shutil.which("nginx"):
+        return Candidate("nginx", "", _nginx, "not installed: there is no nginx on the PATH")
+    said = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=False).stderr
+    return Candidate("nginx", said.strip().rpartition("/")[2], _nginx, only_app="apps_http:hello")
 
 
 PEERS = {
-    name: Candidate(name, _version(name), arguments)
-    for name, arguments in (("uvicorn", _uvicorn), ("granian", _granian), ("hypercorn", _hypercorn))
+    candidate.name: candidate
+    for candidate in (
+        _installed("uvicorn", _uvicorn),
+        _installed("granian", _granian),
+        _installed("hypercorn", _hypercorn),
+        _found_nginx(),
+    )
 }
 """By name."""
 
@@ -104,20 +132,23 @@ class Running:
 
     def __init__(self, candidate: Candidate, app: str) -> None:
         self.port = free_port()
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed by end()
+        self._folder = tempfile.TemporaryDirectory(prefix="hybrid-peers-")
+        folder = Path(self._folder.name)
+        self._log = folder / "log"
         tether = [sys.executable, "-I", tethered.__file__, str(os.getpid())]
         # One seed of hashes for all: what falls into which bucket is no difference between servers.
         environ = plain_environment(os.environ) | {"PYTHONPATH": str(candidate.cwd), "PYTHONHASHSEED": "0"}
-        self._process = subprocess.Popen(
-            [*tether, sys.executable, "-m", *candidate.arguments(app, self.port)],
-            start_new_session=True,
-            preexec_fn=partial(pin, SERVER_CPU),
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-            env=environ,
-            cwd=candidate.cwd,
-        )
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [*tether, *candidate.command(app, self.port, folder)],
+                start_new_session=True,
+                preexec_fn=partial(pin, SERVER_CPU),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environ,
+                cwd=candidate.cwd,
+            )
 
     def wait_ready(self, workload: Workload) -> None:
         """Wait for the first right answer. Raises: WrongAnswer: it ended, takes too long, or answers something else."""
@@ -138,7 +169,7 @@ class Running:
         return tree_cpu_ns(self._process.pid)
 
     def _last_words(self) -> str:
-        lines = os.pread(self._log.fileno(), 1 << 20, 0).decode(errors="replace").strip().splitlines()
+        lines = self._log.read_text(errors="replace").strip().splitlines()
         return lines[-1].strip() if lines else "it logged nothing"
 
     def end(self) -> None:
@@ -153,4 +184,4 @@ class Running:
                 self._process.wait()
             time.sleep(_POLL_S)
         self._process.wait()
-        self._log.close()
+        self._folder.cleanup()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -47,8 +48,9 @@ def measure(workload: Workload, candidates: Sequence[Candidate], plan: Plan) -> 
     """
     rows = [Row(candidate.name, candidate.version) for candidate in candidates]
     for row, candidate in zip(rows, candidates, strict=True):
-        if not candidate.version:
-            row.problem = f"is not installed in {sys.prefix}: make bench-peers does that"
+        if candidate.only_app and candidate.only_app != workload.app:
+            row.problem = f"serves no application but {candidate.only_app}"
+        row.problem = candidate.problem or row.problem
     for _ in range(plan.starts):
         with ExitStack() as stack:
             started: list[tuple[Row, Running]] = []
@@ -147,6 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # servers are ended by the blocks that started them
     try:
         sys.exit(main())
     except KeyboardInterrupt:

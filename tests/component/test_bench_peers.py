@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -163,12 +164,13 @@ def test_no_two_requests_of_a_browser_are_the_same() -> None:
 def test_hybrid_is_measured_and_a_missing_peer_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """One round with a real server; what is not installed has a row without figures."""
     monkeypatch.setattr(peers, "WARM_UP_S", 0.02)
-    missing = replace(PEERS["granian"], version="")
-    mine, its = peers.measure(WORKLOADS["upload"], [hybrid("hybrid", ROOT), missing], peers.Plan(1, 0.02))
+    missing = replace(PEERS["granian"], problem="not installed")
+    static = replace(PEERS["nginx"], problem="", only_app="apps_http:hello")
+    mine, *others = peers.measure(WORKLOADS["upload"], [hybrid("hybrid", ROOT), missing, static], peers.Plan(1, 0.02))
     assert not mine.problem
     assert mine.cpu_us[0] > 0
-    assert "not installed" in its.problem
-    assert not its.cpu_us
+    assert [row.problem for row in others] == ["not installed", "serves no application but apps_http:hello"]
+    assert not any(row.cpu_us for row in others)
 
 
 def test_a_server_that_ends_gives_its_reason() -> None:
@@ -182,10 +184,13 @@ def test_a_server_that_ends_gives_its_reason() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_servers_end_with_the_benchmark(number: signal.Signals) -> None:
+def test_servers_end_with_the_benchmark(number: signal.Signals, tmp_path: Path) -> None:
     """Whatever ends it, Ctrl-C or worse."""
     command = [sys.executable, "-m", "tests.benchmarks.peers", "--self", "--workload", "hello", "--seconds", "60"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as bench:
+    environ = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as bench:
         try:
             servers = eventually(lambda: descendants(bench.pid, 2), 20)
         finally:
@@ -196,6 +201,7 @@ def test_servers_end_with_the_benchmark(number: signal.Signals) -> None:
         for pid in filter(is_alive, servers):
             os.kill(pid, signal.SIGKILL)
         raise
+    assert number == signal.SIGKILL or not list(tmp_path.iterdir())
 
 
 def descendants(parent: int, least: int) -> list[int]:
