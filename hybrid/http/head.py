@@ -14,23 +14,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import unquote_to_bytes
 
 from hybrid.http.errors import HttpError
 from hybrid.http.fields import HOST, TOKEN, Fields, parse_fields
+from hybrid.http.request_line import RequestLine, decode_path, read_line
 
-_REQUEST_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!-\"$-~]+) HTTP/1\.([0-9])")
-"""Method, target, minor version. The target: visible ASCII; a fragment is not part of it (RFC 9112 §3.2)."""
-
-_ANY_VERSION: Final = re.compile(rb"[^ ]+ [^ ]+ HTTP/[0-9]\.[0-9]")
 _ABSOLUTE: Final = re.compile(rb"(https?)://([^/?]+)(/[^?]*)?(?:\?(.*))?", re.IGNORECASE)
 _AUTHORITY_FORM: Final = re.compile(rb"[^/?@]+:[0-9]{1,5}")
 _BARE: Final = re.compile(rb"\r(?=[^\n])|(?<!\r)\n")
 _TOKEN_BYTES: Final = frozenset(TOKEN)
 
-_METHODS: Final[dict[bytes, str]] = {
-    name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-}
 _DEFAULT_PORT: Final = {b"http": b":80", b"https": b":443"}
 
 _MEMO_BYTES: Final = 8192
@@ -54,11 +47,10 @@ class HeadLimits:
 class Head:
     """One request as its head describes it. Not changed after it was read.
 
-    ``method``: as received, methods are case-sensitive. ``target``: as received. ``raw_path``, ``query_string``: the
-    target's two parts, without the ``?``. ``path``: percent-decoded; what is not UTF-8 becomes U+FFFD, ``raw_path``
-    has the truth. ``version``: "1.1" or "1.0". ``keep_alive``: the connection may serve another request.
-    ``expect_continue``, ``upgrade``: those of ``fields``, but nothing in HTTP/1.0, where both are ignored
-    (RFC 9110 §7.8, §10.1.1). ``end``: index of the first byte after the head.
+    ``method``, ``target``, ``path``, ``raw_path``, ``query_string``: of the :class:`RequestLine`; in ``path`` what is
+    not UTF-8 becomes U+FFFD, ``raw_path`` has the truth. ``version``: "1.1" or "1.0". ``keep_alive``: the connection
+    may serve another request. ``expect_continue``, ``upgrade``: those of ``fields``, but nothing in HTTP/1.0, where
+    both are ignored (RFC 9110 §7.8, §10.1.1). ``end``: index of the first byte after the head.
     """
 
     __slots__ = (
@@ -75,27 +67,24 @@ class Head:
         "version",
     )
 
-    def __init__(self, method: str, target: bytes, minor: bytes, fields: Fields, end: int) -> None:
-        self.method = method
-        self.target = target
+    def __init__(self, line: RequestLine, fields: Fields, end: int) -> None:
+        self.method = line.method
+        self.target = line.target
+        self.path = line.path
+        self.raw_path = line.raw_path
+        self.query_string = line.query_string
         self.fields = fields
         self.end = end
-        if minor != b"0":  # a higher minor version is answered as 1.1: RFC 9110 §2.5
-            self.version = "1.1"
-            self.keep_alive = not fields.close
-            self.expect_continue = fields.expect_continue
-            self.upgrade = fields.upgrade
-        else:
+        if line.is_1_0:
             self.version = "1.0"
             self.keep_alive = fields.keep_alive and not fields.close
             self.expect_continue = False
             self.upgrade = b""
-        raw_path = target
-        self.query_string = b""
-        if b"?" in target:
-            raw_path, _, self.query_string = target.partition(b"?")
-        self.raw_path = raw_path
-        self.path = _decode_path(raw_path) if b"%" in raw_path else raw_path.decode()
+        else:
+            self.version = "1.1"
+            self.keep_alive = not fields.close
+            self.expect_continue = fields.expect_continue
+            self.upgrade = fields.upgrade
 
 
 class HeadReader:
@@ -153,10 +142,7 @@ class HeadReader:
             raise _line_too_long(limits)
         if end + 4 - start > limits.head_bytes:
             raise _head_too_long(limits)
-        found = _REQUEST_LINE.fullmatch(data, start, line_end)
-        if found is None:
-            raise _request_line_error(bytes(data[start:line_end]))
-        name, target, minor = found.groups()
+        line = read_line(bytes(data[start:line_end]))
         block = data[line_end + 2 : end]
         if block == self._block:
             fields = self._fields
@@ -166,15 +152,13 @@ class HeadReader:
             if len(block) <= _MEMO_BYTES:
                 self._block = block
                 self._fields = fields
-        if minor == b"0":
+        if line.is_1_0:
             if fields.chunked:  # RFC 9112 §6.1: whoever sent or forwarded it did not know what it means
                 raise HttpError(400, "Transfer-Encoding in HTTP/1.0")
         elif fields.host is None:
             raise HttpError(400, "no Host: RFC 9112 §3.2 asks for one in HTTP/1.1")
-        method = _METHODS.get(name) or name.decode("ascii")
-        if target.startswith(b"/") and method != "CONNECT":
-            return Head(method, target, minor, fields, end + 4)
-        return _read_other_form(Head(method, target, minor, fields, end + 4))
+        head = Head(line, fields, end + 4)
+        return head if line.is_origin else _read_other_form(head)
 
 
 def _read_other_form(head: Head) -> Head:
@@ -202,7 +186,7 @@ def _read_other_form(head: Head) -> Head:
     elif _without_port(host, scheme) != _without_port(authority, scheme):
         raise HttpError(400, f"the target is at {authority[:80]!r}, Host says {host[:80]!r}")
     head.raw_path = raw_path or b"/"
-    head.path = _decode_path(head.raw_path)
+    head.path = decode_path(head.raw_path)
     head.query_string = query_string
     return head
 
@@ -210,14 +194,6 @@ def _read_other_form(head: Head) -> Head:
 def _without_port(host: bytes, scheme: bytes) -> bytes:
     """Return ``host`` as it compares: lower case, without a port that is empty or the scheme's own."""
     return host.lower().removesuffix(_DEFAULT_PORT[scheme.lower()]).removesuffix(b":")
-
-
-def _decode_path(raw_path: bytes) -> str:
-    """Return the path that ASGI asks for: percent-decoded, then read as UTF-8. A lone ``%`` stands for itself.
-
-    Not surrogateescape: a str that cannot be encoded makes whoever logs it fail, at the wish of the peer.
-    """
-    return unquote_to_bytes(raw_path).decode("utf-8", "replace")
 
 
 def _early_fault(data: bytes | bytearray, start: int, stop: int, searched: int, limits: HeadLimits) -> HttpError | None:
@@ -242,13 +218,6 @@ def _early_fault(data: bytes | bytearray, start: int, stop: int, searched: int, 
     if bare is not None and bare.start() + (data[bare.start()] == 13) <= fault_at:
         return HttpError(400, "a bare CR or a bare LF in a head")
     return fault
-
-
-def _request_line_error(line: bytes) -> HttpError:
-    """Return why a line is not the request line of an HTTP/1.x request, RFC 9112 §2.3, §3."""
-    if _ANY_VERSION.fullmatch(line) and not line.endswith(b"HTTP/1.", 0, -1):
-        return HttpError(505, f"not HTTP/1.x: {line[-8:]!r}")
-    return HttpError(400, f"not a request line: {line[:80]!r}")
 
 
 def _line_too_long(limits: HeadLimits) -> HttpError:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hybrid.connection.access_line import Client, Entry, compile_format
 from hybrid.http.fields import Fields
 from hybrid.http.head import Head, HeadLimits, HeadReader
+from hybrid.http.request_line import RequestLine
 from hybrid.shared.access_format import OWN_ATOMS, PLAIN_ATOMS
 
 NOON = 1795417760.1239
@@ -235,7 +236,7 @@ _pairs = st.lists(
 )
 _text = st.text(max_size=20)
 _heads = st.builds(
-    lambda method, target, minor, pairs: Head(method, b"/%" + target, minor, Fields(pairs), 0),
+    lambda method, target, minor, pairs: Head(RequestLine(method, b"/%" + target, minor), Fields(pairs), 0),
     _text, st.binary(max_size=40), st.sampled_from([b"0", b"1"]), _pairs,
 )  # fmt: skip
 _entries = st.builds(

@@ -9,12 +9,13 @@ import pytest
 from hybrid.connection.request_id import LONGEST, new_request_id, request_id
 from hybrid.http.fields import Fields
 from hybrid.http.head import Head
+from hybrid.http.request_line import RequestLine
 from tests.support.forked import forked
 
 
 def head(*values: bytes) -> Head:
     pairs = [(b"accept", b"*/*"), *((b"x-request-id", value) for value in values)]
-    return Head("GET", b"/", b"1", Fields(pairs), 0)
+    return Head(RequestLine("GET", b"/", b"1"), Fields(pairs), 0)
 
 
 @pytest.mark.parametrize("value", [b"a", b"0b8dcb5e-6a3f", b"Az09._-", b"x" * LONGEST])
