@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.docs.pages import ROOT, Page
@@ -71,6 +72,25 @@ def talk_to_aiohttp(server: Server) -> None:
         client.close()
 
 
+def talk_to_asgi(server: Server) -> None:
+    """Visit twice on one connection: one worker, which counts."""
+    with httpx.Client(base_url=f"http://{server.address}", trust_env=False) as client:
+        for visit in (1, 2):
+            assert client.get("/José").text.startswith(f"hello, José: visit {visit} of process ")
+
+
+def talk_to_fastapi(server: Server) -> None:
+    """Leave a note, have it read by every worker; watch the clock for a moment, and not until the stop."""
+    url = f"http://{server.address}"
+    note = {"text": "buy milk"}
+    assert httpx.post(f"{url}/notes", json=note, trust_env=False).json() == {"id": 1, **note}
+    for _ in range(4):
+        assert httpx.get(f"{url}/notes/1", trust_env=False).json() == note
+    assert httpx.get(f"{url}/notes/2", trust_env=False).status_code == 404
+    with httpx.stream("GET", f"{url}/events", trust_env=False) as response:
+        assert next(response.iter_lines()).startswith("data: ")
+
+
 CONVERSATIONS: dict[str, Conversation] = {
     "echo.py": talk_to_echo,
     "fetch.py": talk_to_fetch,
@@ -78,6 +98,8 @@ CONVERSATIONS: dict[str, Conversation] = {
     "blocking.py": talk_to_blocking,
     "smtp.py": talk_to_smtp,
     "aiohttp_server.py": talk_to_aiohttp,
+    "asgi.py": talk_to_asgi,
+    "fastapi_app.py": talk_to_fastapi,
 }
 
 
@@ -91,7 +113,12 @@ def command_of(example: str) -> list[str]:
 @pytest.mark.parametrize("example", CONVERSATIONS)
 def test_example_serves(example: str, tmp_path: Path) -> None:
     """It boots on two workers, answers, and stops with 0 when asked."""
-    env = {**os.environ, "KEYVALUE_DB": str(tmp_path / "keyvalue.db"), "PYTHONUNBUFFERED": "1"}
+    env = {
+        **os.environ,
+        "KEYVALUE_DB": str(tmp_path / "keyvalue.db"),
+        "NOTES_DB": str(tmp_path / "notes.db"),
+        "PYTHONUNBUFFERED": "1",
+    }
     with running(*command_of(example), "--workers", "2", log=tmp_path / "log", env=env) as server:
         server.wait_ready()
         CONVERSATIONS[example](server)
