@@ -3,8 +3,8 @@
 How a block is read, and what was tried, CPython 3.11, µs of CPU for 1 / 12 fields, on a busy machine, so to compare and
 not to quote; httptools, whole head, in the same runs: 1.3 / 4.1:
 
-- one look at the whole block for bytes that are never allowed, then ``partition`` line by line and a table of common
-  names, which both validates and lower-cases: 2.4 / 7.3;
+- one look for bytes that are never allowed, then ``partition`` line by line and a table of common names, which both
+  validates and lower-cases: 2.4 / 7.3; with a table of whole lines that were read before, and 10 of the 12 in it: 3.2;
 - a ``translate`` for each name and each value: 2.1 / 11.8;
 - one regular expression, ``findall``: 2.6 / 11.8.
 
@@ -65,6 +65,18 @@ _NAMES: Final[dict[bytes, bytes]] = {
 }
 """Common field names as they arrive → lower-cased. A hit needs no check. Fixed: a peer cannot make it grow."""
 
+_STEADY: Final = frozenset(
+    b"accept accept-charset accept-encoding accept-language cache-control content-encoding content-type dnt origin "
+    b"pragma priority save-data sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode "
+    b"sec-fetch-site sec-fetch-user sec-gpc te upgrade-insecure-requests user-agent x-requested-with".split()
+)
+"""Fields that clients send again and again with the same value, and that are no secret."""
+_KNOWN_BYTES: Final = 256
+_KNOWN_COUNT: Final = 1024
+"""A line that is known is shorter than this, and there are no more of them: a full table is emptied."""
+_known: Final[dict[bytes, tuple[bytes, bytes]]] = {}
+"""Lines of such fields that were read, and what they say; shared by the worker's connections."""
+
 
 class Fields:
     """A parsed header block. Nobody changes it: a connection reuses it while the same block arrives again.
@@ -73,7 +85,7 @@ class Fields:
     ``content_length``: -1 when there is none. ``chunked``: the body is chunked; never together with a length.
     ``close``, ``keep_alive``: options in Connection. ``expect_continue``: the client waits for a 100.
     ``upgrade``: what Upgrade offers, lower-cased, if Connection lists it; else empty. ``host``: None if there is none.
-    ``is_forwarded``: a field of :data:`FORWARDED` is among them; nothing is believed yet.
+    ``forwarded``: those of the pairs that are in :data:`FORWARDED`; nothing of it is believed yet.
     """
 
     __slots__ = (
@@ -81,8 +93,8 @@ class Fields:
         "close",
         "content_length",
         "expect_continue",
+        "forwarded",
         "host",
-        "is_forwarded",
         "keep_alive",
         "pairs",
         "upgrade",
@@ -97,7 +109,7 @@ class Fields:
         self.expect_continue: bool = False
         self.upgrade: bytes = b""
         self.host: bytes | None = None
-        self.is_forwarded: bool = False
+        self.forwarded: tuple[tuple[bytes, bytes], ...] = ()
 
     def with_host(self, host: bytes) -> Fields:
         """Return the same fields with a Host in front, for a request that named it in its target only."""
@@ -109,7 +121,7 @@ class Fields:
         fields.expect_continue = self.expect_continue
         fields.upgrade = self.upgrade
         fields.host = host
-        fields.is_forwarded = self.is_forwarded
+        fields.forwarded = self.forwarded
         return fields
 
 
@@ -127,13 +139,16 @@ def parse_fields(block: bytes, limit_count: int) -> Fields:
     count = len(lines)
     if count > limit_count:
         raise HttpError(431, f"{count} header fields, {limit_count} are allowed")
-    # Without every byte that is allowed, the line ends of the split are left, and nothing else: no bare CR, no bare LF.
-    if block.translate(None, FIELD_BYTES) != b"\r\n" * (count - 1):
-        raise HttpError(400, "a control byte, a bare CR or a bare LF in a header field")
     framing: list[tuple[bytes, bytes]] = []
+    fresh: dict[bytes, tuple[bytes, bytes]] = {}
     for line in lines:
+        # hot: ASGI hello, 12 headers, one of them new; 9 µs when each line is read, 4 when 10 of them are known.
+        pair = _known.get(line)
+        if pair is not None:
+            pairs.append(pair)
+            continue
         name, colon, value = line.partition(b":")
-        value = value.strip()  # SP and HTAB: other blanks were refused above
+        value = value.strip()  # SP and HTAB: other blanks are refused below
         lower = _NAMES.get(name)
         if lower is None:
             # A continuation line (obs-fold), a blank before the colon and an empty line end here too: no token.
@@ -144,7 +159,16 @@ def parse_fields(block: bytes, limit_count: int) -> Fields:
                 framing.append((lower, value))
         elif not colon:
             raise HttpError(400, f"a header field without a colon: {line[:80]!r}")
-        pairs.append((lower, value))
+        pair = fresh[line] = (lower, value)
+        pairs.append(pair)
+    # Of the lines that were read, without every byte that is allowed, nothing is left: no bare CR, no bare LF.
+    if fresh and b"".join(fresh).translate(None, FIELD_BYTES):
+        raise HttpError(400, "a control byte, a bare CR or a bare LF in a header field")
+    for line, pair in fresh.items():
+        if pair[0] in _STEADY and len(line) <= _KNOWN_BYTES:
+            if len(_known) >= _KNOWN_COUNT:
+                _known.clear()
+            _known[line] = pair
     if framing:
         _read_framing(fields, framing)
     return fields
@@ -177,7 +201,7 @@ def _read_framing(fields: Fields, framing: list[tuple[bytes, bytes]]) -> None:
         elif name == b"upgrade":
             upgrade = value if not upgrade else upgrade + b"," + value
         else:
-            fields.is_forwarded = True
+            fields.forwarded += ((name, value),)
     if fields.chunked:
         if fields.content_length >= 0:  # one of the two is a lie: RFC 9112 §6.3, request smuggling
             raise HttpError(400, "both Transfer-Encoding and Content-Length")

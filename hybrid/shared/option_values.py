@@ -35,12 +35,13 @@ def read(option: Option, texts: Sequence[str], origin: Origin) -> Any:
     """
     if not option.repeatable and len(texts) != 1:
         raise refuse(option, texts, origin, "it takes one value. Give one.")
-    values = []
+    values: list[Any] = []
     for text in texts:
         try:
-            values.append(_parse_one(option, text))
+            value = _parse_one(option, text)
         except Rejected as error:
             raise refuse(option, text, origin, str(error)) from None
+        values += value if isinstance(value, tuple) else (value,)  # a list in one text
     if option.repeatable:
         if not values:
             raise refuse(option, texts, origin, "it is empty. Give at least one value, or leave it out.")
@@ -239,6 +240,33 @@ def _output(text: str) -> str:
     return text
 
 
+def _proxies(text: str) -> tuple[str, ...]:
+    entries = tuple(_proxy(each.strip()) for each in text.split(",") if each.strip())
+    if not entries:
+        raise Rejected("it is empty. Give an address or a network, or use --no-proxy-headers to believe nobody.")
+    return entries
+
+
+def _proxy(entry: str) -> str:
+    """Return one entry of a list of proxies as it compares: ``010.0.0.0/8`` is none, ``::0:1`` is ``::1``."""
+    import ipaddress  # here: nobody else needs it
+
+    if entry in ("*", "unix"):
+        return entry
+    if "%" in entry:
+        raise Rejected(f"{entry!r} names an interface. Give the address without what is behind the %.")
+    try:
+        network = ipaddress.ip_network(entry, strict=False)
+    except ValueError:
+        remedy = "Give addresses (10.0.0.7, ::1), networks (10.0.0.0/8), unix, or *."
+        raise Rejected(f"{entry!r} is neither an address nor a network. {remedy}") from None
+    if "/" not in entry:
+        return str(network.network_address)
+    if network.network_address != ipaddress.ip_interface(entry).ip:
+        raise Rejected(f"{entry!r} is an address inside a network. Give the network, {network}, or the address alone.")
+    return str(network)
+
+
 def _text(text: str) -> str:
     """Take any text; empty means "none", so that a higher level can undo a lower one."""
     return text
@@ -261,6 +289,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "port": _port,
     "positive": _positive,
     "positive_seconds": _positive_seconds,
+    "proxies": _proxies,
     "seconds": _seconds,
     "target": _text,
     "threads": _threads,

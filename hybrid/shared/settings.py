@@ -16,6 +16,7 @@ from hybrid.shared.access_settings import AccessSettings
 from hybrid.shared.declare import option, titled
 from hybrid.shared.http_settings import HttpSettings
 from hybrid.shared.models import MODELS
+from hybrid.shared.proxy_settings import ProxySettings
 
 MOST_WORKERS = 1024
 """Of one server. The scoreboard has a row for each; untouched rows cost no memory."""
@@ -228,8 +229,7 @@ class LogSettings:
     config: str = option(
         "",
         "logging.config file (JSON or INI) that workers load.",
-        more="Loaded after our own set-up; the loggers are hybrid.error and hybrid.access. The parent's lines keep "
-        "their form.",
+        more="Loaded after our own set-up; the logger is hybrid.error. The parent's lines keep their form.",
         flag="--log-config",
         parse="existing_file",
         metavar="PATH",
@@ -336,6 +336,7 @@ class Settings:
     worker: WorkerSettings = titled(WorkerSettings, "Workers")
     timeout: TimeoutSettings = titled(TimeoutSettings, "Timeouts")
     http: HttpSettings = titled(HttpSettings, "HTTP")
+    proxy: ProxySettings = titled(ProxySettings, "Proxies")
     log: LogSettings = titled(LogSettings, "Logging")
     access: AccessSettings = titled(AccessSettings, "Access log")
     process: ProcessSettings = titled(ProcessSettings, "Process")

@@ -45,6 +45,7 @@ _TEXTS: dict[str, st.SearchStrategy[str]] = {
     "port": st.integers(0, 65535).map(str),
     "positive": _numbers,
     "positive_seconds": _seconds,
+    "proxies": st.sampled_from(["*", "unix", "::1", "10.0.0.7", "10.0.0.0/8", "2001:db8::/32"]),
     "seconds": st.one_of(st.just("0"), _seconds),
     "target": st.tuples(_paths, st.sampled_from(["app", "a.b"])).map(lambda parts: f"{parts[0]}.py:{parts[1]}"),
     "url_path": st.sampled_from(["/api", "/a/b"]),

@@ -106,6 +106,12 @@ def test_addresses_are_collected_in_order() -> None:
         ("--user", "no such user", "no such user", "by name or number"),
         ("--group", "no such group", "no such group", "by name or number"),
         ("--ready-fd", "0", "less than 1", "descriptor"),
+        ("--forwarded-allow-ips", "", "it is empty", "--no-proxy-headers"),
+        ("--forwarded-allow-ips", "::1, proxy.example", "'proxy.example' is neither an address nor", "10.0.0.0/8"),
+        ("--forwarded-allow-ips", "10.1.0.0/8", "'10.1.0.0/8' is an address inside", "the network, 10.0.0.0/8"),
+        ("--forwarded-allow-ips", "10.0.0.0/33", "neither an address nor a network", "10.0.0.0/8"),
+        ("--forwarded-allow-ips", "010.0.0.7", "neither an address nor a network", "10.0.0.7"),
+        ("--forwarded-allow-ips", "fe80::1%eth0", "names an interface", "behind the %"),
         ("--log-file", "a\0b", "NUL", "Remove it"),
     ],
 )
@@ -136,6 +142,14 @@ def test_refusal_says_where_the_value_came_from(origin: Origin, start: str) -> N
     assert str(caught.value).startswith(start)
     assert str(caught.value).endswith("not a whole number. Give 1 to 1024, auto, or 0 to serve in this process, "
                                       "without a pool.")  # fmt: skip
+
+
+def test_list_of_proxies_is_one_value_or_several() -> None:
+    """Commas or repetition, or both; each entry in the form in which it compares."""
+    assert value("--forwarded-allow-ips", "10.0.0.0/8, ::0:1,,unix") == ("10.0.0.0/8", "::1", "unix")
+    assert value("--forwarded-allow-ips", "10.0.0.7", "*,2001:DB8::/32") == ("10.0.0.7", "*", "2001:db8::/32")
+    default = OPTIONS["--forwarded-allow-ips"].default
+    assert value("--forwarded-allow-ips", *default) == default
 
 
 @given(st.data())
