@@ -64,13 +64,24 @@ def parse(argv: Sequence[str], sources: Sequence[Source]) -> dict[str, Value]:
     origins: dict[str, Origin] = {}
     app, command = _build(sources, origins)
     try:
-        found, bound, _ = app.parse_args(list(argv), exit_on_error=False, print_error=False, verbose=False)
+        found, bound, _ = app.parse_args(_with_hyphens(argv), exit_on_error=False, print_error=False, verbose=False)
     except CycloptsError as error:
         raise _in_our_words(error) from None
     if found is not command:
         raise Asked(lambda: found(*bound.args, **bound.kwargs))
     given = {option.flag: bound.arguments.get(option.keyword) for option in _options()}
     return {flag: _value(flag, value) for flag, value in given.items() if value is not None}
+
+
+def _with_hyphens(argv: Sequence[str]) -> list[str]:
+    """Return the tokens with ``--option -`` as ``--option=-``: the library takes a lone hyphen for an option."""
+    tokens: list[str] = []
+    for token in argv:
+        if token == "-" and tokens and len(tokens[-1]) > 2 and tokens[-1].startswith("--") and "=" not in tokens[-1]:
+            tokens[-1] += "=-"
+        else:
+            tokens.append(token)
+    return tokens
 
 
 def _options() -> tuple[Option, ...]:

@@ -70,6 +70,20 @@ def test_command_line_can_take_back_what_a_file_says(tmp_path: Path) -> None:
     assert (settings.app.factory, settings.log.file, settings.bind.bind) == (False, "", ("c:3",))
 
 
+@pytest.mark.parametrize(
+    "argv", [("--access-log-file", "-"), ("--access-log-file=-",), ("--access-log-file", "x", "--access-log-file", "-")]
+)
+def test_lone_hyphen_is_a_value(argv: tuple[str, ...]) -> None:
+    """stdout, as every tool writes it; no file of that name, and no option."""
+    assert resolved(*argv).settings.access.file == "-"
+
+
+def test_hyphen_that_belongs_to_no_option_is_refused() -> None:
+    """A switch takes none; an option that lacks its value does not take the next option for it."""
+    assert "neither true nor false" in refusal("--access-log", "-")
+    assert "cannot use --access-log-file without a value" in refusal("--access-log-file", "--access-log")
+
+
 def test_last_of_a_repeated_option_wins_and_bind_collects() -> None:
     """A wrapper's options can be overridden behind it."""
     settings = resolved("--workers", "1", "--workers=2", "-b", "a:1", "--bind", "b:2").settings
