@@ -50,7 +50,7 @@ def settings_from_keywords(target: str, keywords: Mapping[str, object]) -> Setti
 
 # ── workers=0: what has no meaning without a pool ───────────────────────────────────────────────────────────
 
-_LOGGING = "its lines go to your program's logging. Set up the loggers hybrid.error and hybrid.access there"
+_LOGGING = "its lines go to your program's logging. Set up the logger hybrid.error there"
 
 _NOT_IN_A_GUEST = {
     "app_dir": "the import path is your program's. Put the directory on sys.path",

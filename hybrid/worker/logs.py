@@ -1,9 +1,10 @@
-"""The logging module of a worker: our two loggers write our lines.
+"""The logging module of a worker: our logger writes our lines.
 
-``hybrid.error`` and ``hybrid.access`` get a handler and stop propagating. The root logger, and with it the app's own
-loggers, is left as the app configures it; unconfigured, warnings go to stderr, as Python does everywhere. Only
-workers, and a process that serves by itself (``--workers 0``, ``hybrid.run(..., workers=0)``), install: in
-``hybrid.serve(..., workers=0)`` the host's logging stays as it is, and our records reach whatever it has on its root.
+``hybrid.error`` gets a handler and stops propagating. The root logger, and with it the app's own loggers, is left as
+the app configures it; unconfigured, warnings go to stderr, as Python does everywhere. Only workers, and a process that
+serves by itself (``--workers 0``, ``hybrid.run(..., workers=0)``), install: in ``hybrid.serve(..., workers=0)`` the
+host's logging stays as it is, and our records reach whatever it has on its root. Requests are logged past all this:
+:mod:`hybrid.connection.access_log`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from hybrid.ground.errors import UsageError
 from hybrid.shared.log_line import LEVELS, LogEvent, LogWriter, Style
 from hybrid.shared.settings import LogSettings
 
-OWN_LOGGERS = ("hybrid.error", "hybrid.access")
+OWN_LOGGERS = ("hybrid.error",)
 
 _NAMES = sorted(((weight, name) for name, weight in LEVELS.items()), reverse=True)
 

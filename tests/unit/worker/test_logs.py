@@ -61,7 +61,7 @@ def _state(logger: logging.Logger) -> tuple[list[logging.Handler], int, bool, bo
 
 @pytest.mark.parametrize("name", logs.OWN_LOGGERS)
 def test_record_is_one_line_with_the_workers_name(name: str, installed: Installed) -> None:
-    """hybrid.error and hybrid.access write our lines."""
+    """hybrid.error writes our lines."""
     installed()
     logging.getLogger(name).warning("hello %s", "world\nforged")
     line = installed.read()
@@ -90,10 +90,9 @@ def test_stack_is_part_of_the_event(installed: Installed) -> None:
 
 
 def test_level_is_the_settings(installed: Installed) -> None:
-    """--log-level holds for both loggers."""
+    """--log-level holds for our logger."""
     installed(level="warning")
     logging.getLogger("hybrid.error").info("no")
-    logging.getLogger("hybrid.access").info("no")
     logging.getLogger("hybrid.error").error("yes")
     assert installed.read().endswith("error   yes\n")
 
@@ -181,9 +180,8 @@ def test_json_configuration_is_loaded_after_ours(installed: Installed, tmp_path:
     app = logging.getLogger("app")
     installed(str(config))
     logging.getLogger("hybrid.error").debug("to the file")
-    logging.getLogger("hybrid.access").info("to the log")
     assert (tmp_path / "out").read_text() == "to the file\n"
-    assert installed.read().endswith("info    to the log\n")
+    assert installed.read() == ""
     assert not app.disabled
     logging.getLogger("hybrid.error").handlers[0].close()
 
