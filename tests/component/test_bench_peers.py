@@ -23,7 +23,7 @@ from tests.benchmarks.peer_report import Row, Turn, against, as_json, markdown, 
 from tests.benchmarks.peer_servers import PEERS, ROOT, Running, hybrid
 from tests.component.test_load_generator import TinyServer
 from tests.support.eventually import eventually
-from tests.support.server import is_alive
+from tests.support.server import is_alive, session_members
 
 BODY = b"Hello, world"
 FINE = b"HTTP/1.1 200 OK\r\ndate: now\r\nContent-Length: 12\r\n\r\n" + BODY
@@ -185,14 +185,14 @@ def test_a_server_that_ends_gives_its_reason() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_servers_end_with_the_benchmark(number: signal.Signals, tmp_path: Path) -> None:
-    """Whatever ends it, Ctrl-C or worse."""
+    """Whatever ends it, Ctrl-C or worse. Until then the load is on another CPU than they are."""
     command = [sys.executable, "-m", "tests.benchmarks.peers", "--self", "--workload", "hello", "--seconds", "60"]
     environ = os.environ | {"TMPDIR": str(tmp_path)}
-    with subprocess.Popen(
-        command, cwd=ROOT, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as bench:
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, cwd=ROOT, env=environ, stdout=quiet, stderr=quiet) as bench:
         try:
-            servers = eventually(lambda: descendants(bench.pid, 2), 20)
+            servers = eventually(lambda: server_of(bench.pid), 20)
+            apart = os.sched_getaffinity(servers[0]) != os.sched_getaffinity(bench.pid)
         finally:
             bench.send_signal(number)
     try:
@@ -202,12 +202,16 @@ def test_servers_end_with_the_benchmark(number: signal.Signals, tmp_path: Path) 
             os.kill(pid, signal.SIGKILL)
         raise
     assert number == signal.SIGKILL or not list(tmp_path.iterdir())
+    assert apart or len(os.sched_getaffinity(0)) == 1
 
 
-def descendants(parent: int, least: int) -> list[int]:
-    """Return all processes below one, if they are so many."""
-    found = [pid for pid in tree(parent) if pid != parent]
-    return found if len(found) >= least else []
+def server_of(bench: int) -> list[int]:
+    """Return the processes of the server that a benchmark has started, if it is up: two at least, its parent first."""
+    for pid in tree(bench):
+        if pid != bench and is_alive(pid) and os.getsid(pid) == pid:
+            members = session_members(pid)
+            return sorted(members, key=lambda each: each != pid) if len(members) > 1 else []
+    return []
 
 
 # ── the report ───────────────────────────────────────────────────────────────────────────────────────────────
