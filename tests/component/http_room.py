@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
+from hybrid.connection import http_connection, http_endpoint
 from hybrid.connection.registry import Served
 from hybrid.handlers.asgi import asgi_factory
 from hybrid.handlers.http_shared import HttpShared
 from hybrid.shared.http_settings import HttpSettings
+from tests.support.connections import Client as Peer
+from tests.support.eventually import eventually_async
+
+SWEEP_S = 0.02
+"""Between two looks at the deadlines: a test does not wait for seconds as a server may."""
+LINGER_S = 0.1
+"""For a client that does not close after the server has."""
 
 
 @dataclass
@@ -82,12 +92,66 @@ class Client:
 
 
 @dataclass
+class Witness:
+    """An application that reads each request whole, remembers it, and answers with its path."""
+
+    seen: list[tuple[str, str, bytes]] = field(default_factory=list)
+    """Method, path and body; of a request whose client left, the body ends with ``LEFT``."""
+    scopes: list[dict[str, Any]] = field(default_factory=list)
+
+    LEFT = b"<left>"
+
+    @property
+    def paths(self) -> list[str]:
+        """Return where the requests went."""
+        return [path for _, path, _ in self.seen]
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one request."""
+        self.scopes.append(scope)
+        number = len(self.seen)
+        self.seen.append((scope["method"], scope["path"], b"<unread>"))
+        body = b""
+        more = True
+        while more:
+            message = await receive()
+            body += message.get("body", self.LEFT)
+            more = message.get("more_body", False)
+        self.seen[number] = (scope["method"], scope["path"], body)
+        if not body.endswith(self.LEFT):
+            await respond(send, scope["path"].encode())
+
+
+async def respond(send: Any, body: bytes, status: int = 200, *headers: tuple[bytes, bytes]) -> None:
+    """Send a whole response."""
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [length, *headers]})
+    await send({"type": "http.response.body", "body": body})
+
+
+@dataclass
 class HttpRoom:
     """A listening endpoint."""
 
     door: CountingDoor
     port: int
     _clients: list[Client] = field(default_factory=list)
+    _peers: list[Peer] = field(default_factory=list)
+
+    async def peer(self, receive_buffer_bytes: int = 0) -> Peer:
+        """Return a bare socket, connected; it is closed with the room."""
+        sock = socket.socket()
+        if receive_buffer_bytes:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        sock.setblocking(False)
+        peer = Peer(sock)
+        self._peers.append(peer)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.port))
+        return peer
+
+    async def empty(self) -> None:
+        """Wait until no connection is open."""
+        await eventually_async(lambda: not self.door.open)
 
     async def connect(self) -> Client:
         """Return a new connection; it is closed with the room."""
@@ -104,17 +168,23 @@ class HttpRoom:
 
 @asynccontextmanager
 async def serving(app: Any, state: dict[str, Any] | None = None, **settings: Any) -> AsyncIterator[HttpRoom]:
-    """Serve ``app`` on a port of its own."""
+    """Serve ``app`` on a port of its own; ``settings`` are the options of HTTP. Closes: everything it made."""
     door = CountingDoor()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(asgi_factory(app, "app", door, state, HttpShared.of(HttpSettings(**settings))), "127.0.0.1", 0)
+    factory = asgi_factory(app, "app", door, state, HttpShared.of(HttpSettings(**settings)))
+    server = await loop.create_server(factory, "127.0.0.1", 0)
     room = HttpRoom(door, server.sockets[0].getsockname()[1])
-    try:
-        yield room
-    finally:
-        server.close()
-        for client in room._clients:
-            client.close()
-        for connection in tuple(door.open):
-            connection.abort()
-        await server.wait_closed()
+    with patch.object(http_endpoint, "_SWEEP_S", SWEEP_S), patch.object(http_connection, "_LINGER_S", LINGER_S):
+        try:
+            yield room
+        finally:
+            server.close()
+            for client in room._clients:
+                client.close()
+            for peer in room._peers:
+                peer.sock.close()
+            for connection in tuple(door.open):
+                connection.cancel()
+                connection.abort()
+            await room.empty()
+            await server.wait_closed()

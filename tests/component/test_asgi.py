@@ -9,18 +9,12 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.component.http_room import serving
+from tests.component.http_room import respond, serving
+from tests.support.connections import on_both_loops
 from tests.support.eventually import eventually_async
 
 GET = b"GET /a%20b?x=1 HTTP/1.1\r\nHost: example.org\r\nX-One: 1\r\n\r\n"
 LAST = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-
-
-async def respond(send: Any, body: bytes, status: int = 200, *headers: tuple[bytes, bytes]) -> None:
-    """Send a whole response."""
-    length = (b"content-length", str(len(body)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [length, *headers]})
-    await send({"type": "http.response.body", "body": body})
 
 
 async def whole_body(receive: Any) -> bytes:
@@ -42,6 +36,7 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     await respond(send, await whole_body(receive))
 
 
+@on_both_loops
 async def test_scope_has_every_key() -> None:
     """Each key that the specification makes mandatory, and the state, a copy for each request."""
     seen: list[dict[str, Any]] = []
@@ -71,6 +66,7 @@ async def test_scope_has_every_key() -> None:
     )
 
 
+@on_both_loops
 async def test_connection_is_kept() -> None:
     """One connection serves one request after another; date and server are in each response."""
     async with serving(hello) as room:
@@ -81,6 +77,7 @@ async def test_connection_is_kept() -> None:
         assert room.door.came == 1
 
 
+@on_both_loops
 async def test_close_is_said_and_done() -> None:
     """Connection: close in the request: the response says it too, and the connection ends."""
     async with serving(hello) as room:
@@ -91,6 +88,7 @@ async def test_close_is_said_and_done() -> None:
 
 
 @pytest.mark.parametrize("turns", [0, 1, 3])
+@on_both_loops
 async def test_pipelined_requests_are_answered_in_order(turns: int) -> None:
     """However long each takes (S8), and however many come at once."""
 
@@ -107,6 +105,7 @@ async def test_pipelined_requests_are_answered_in_order(turns: int) -> None:
             assert (await client.response())[2] == b"/%d" % number
 
 
+@on_both_loops
 async def test_pipelined_answer_does_not_wait_for_a_slow_one() -> None:
     """What is corked leaves when the next application takes its time."""
     gate = asyncio.Event()
@@ -133,6 +132,7 @@ BODIES = {
 
 @pytest.mark.parametrize("request_", BODIES.values(), ids=BODIES)
 @pytest.mark.parametrize("step", [1, 7, 1000])
+@on_both_loops
 async def test_body_arrives_whole_however_it_is_cut(request_: bytes, step: int) -> None:
     """Cut anywhere, with a request behind it in the same bytes."""
     async with serving(echo) as room:
@@ -145,6 +145,7 @@ async def test_body_arrives_whole_however_it_is_cut(request_: bytes, step: int) 
             assert (await client.response())[2] == b"hello world"
 
 
+@on_both_loops
 async def test_continue_is_said_when_the_application_asks() -> None:
     """Expect: 100-continue: not before receive(), and not at all when it answers without."""
     async with serving(echo) as room:
@@ -158,6 +159,7 @@ async def test_continue_is_said_when_the_application_asks() -> None:
         assert (await client.response())[0] == 200
 
 
+@on_both_loops
 async def test_unread_body_is_no_next_request() -> None:
     """S7: an answer that comes before the body: the rest of the body is passed over, or the connection ends."""
     hidden = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -176,6 +178,7 @@ async def test_unread_body_is_no_next_request() -> None:
     assert paths in (["/a"], ["/a", "/b"])
 
 
+@on_both_loops
 async def test_head_and_no_content_have_no_body() -> None:
     """S17: whatever the application sends."""
 
@@ -193,6 +196,7 @@ async def test_head_and_no_content_have_no_body() -> None:
         assert (await client.ask(GET))[2] == b"hello"
 
 
+@on_both_loops
 async def test_stream_without_length_is_chunked() -> None:
     """1.1: chunked; 1.0: until the connection closes."""
 
@@ -208,6 +212,7 @@ async def test_stream_without_length_is_chunked() -> None:
         assert said.endswith(b"\r\n\r\none two ") and b"chunked" not in said
 
 
+@on_both_loops
 async def test_application_that_raises_is_a_500() -> None:
     """Before the response began: 500 and close; the error is logged once and counted."""
 
@@ -219,6 +224,7 @@ async def test_application_that_raises_is_a_500() -> None:
         assert room.door.lost == 1
 
 
+@on_both_loops
 async def test_response_that_breaks_off_looks_broken() -> None:
     """After it began: cut, so that nobody takes a part for the whole."""
 
@@ -234,6 +240,7 @@ async def test_response_that_breaks_off_looks_broken() -> None:
             await client.response()
 
 
+@on_both_loops
 async def test_application_that_says_nothing_is_a_500(caplog: pytest.LogCaptureFixture) -> None:
     """It returned without a response."""
 
@@ -245,6 +252,7 @@ async def test_application_that_says_nothing_is_a_500(caplog: pytest.LogCaptureF
     assert "returned without a response" in caplog.text
 
 
+@on_both_loops
 async def test_half_closed_client_gets_its_answer() -> None:
     """A client that said all it has to say, as `nc -N` does."""
     gate = asyncio.Event()
@@ -262,6 +270,7 @@ async def test_half_closed_client_gets_its_answer() -> None:
         assert (await client.rest()).endswith(b"hello")
 
 
+@on_both_loops
 async def test_client_that_leaves_is_seen_by_receive_and_send() -> None:
     """receive() gives http.disconnect; send() raises an OSError."""
     told = asyncio.get_running_loop().create_future()
@@ -290,6 +299,7 @@ async def test_client_that_leaves_is_seen_by_receive_and_send() -> None:
         assert room.door.lost == 0
 
 
+@on_both_loops
 async def test_sender_waits_for_a_slow_reader() -> None:
     """Backpressure: a client that reads nothing holds the application up, not the memory."""
     sent = 0
@@ -319,6 +329,7 @@ async def test_sender_waits_for_a_slow_reader() -> None:
         assert len((await client.response())[2]) == 200 * 65536
 
 
+@on_both_loops
 async def test_unread_body_stays_in_the_kernel() -> None:
     """An application that does not receive: we do not read on and on."""
     gate = asyncio.Event()
@@ -339,6 +350,7 @@ async def test_unread_body_stays_in_the_kernel() -> None:
         assert (await client.response())[2] == str(size).encode()
 
 
+@on_both_loops
 async def test_application_runs_as_in_a_task_of_its_own() -> None:
     """Context variables do not leak, before or after a suspension; timeouts and task groups work."""
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
@@ -371,6 +383,7 @@ async def test_application_runs_as_in_a_task_of_its_own() -> None:
     assert seen == [("none", "set"), ("none", "none"), ("none", "set"), ("none", "none"), ("none", "none")]
 
 
+@on_both_loops
 async def test_background_work_does_not_hold_up_the_next_request() -> None:
     """An answer is complete before its application returns; the connection counts as open until it does."""
     gate = asyncio.Event()
@@ -395,6 +408,7 @@ async def test_background_work_does_not_hold_up_the_next_request() -> None:
 @pytest.mark.parametrize(
     ("header", "value"), [(b"x", b"a\r\nset-cookie: b"), (b"x\r\ny", b"a"), (b"x", b"a\x00"), (b"x y", b"a")]
 )
+@on_both_loops
 async def test_response_cannot_be_split(header: bytes, value: bytes) -> None:
     """S14: an application that passes a client's bytes on cannot be made to say what it did not mean."""
 
@@ -423,6 +437,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("request_", "status"), BAD.values(), ids=BAD)
+@on_both_loops
 async def test_bad_request_is_refused_and_the_connection_ends(request_: bytes, status: int) -> None:
     """And what comes behind it is never taken for a request."""
     async with serving(echo) as room:
@@ -444,12 +459,14 @@ LIMITS = {
 
 
 @pytest.mark.parametrize(("request_", "settings", "status"), LIMITS.values(), ids=LIMITS)
+@on_both_loops
 async def test_limit_is_kept(request_: bytes, settings: dict[str, Any], status: int) -> None:
     """Each limit by its option: one more than it allows is answered with the RFC's code."""
     async with serving(echo, **settings) as room:
         assert (await room.ask(request_)).startswith(b"HTTP/1.1 %d " % status)
 
 
+@on_both_loops
 async def test_slow_head_is_answered_with_408() -> None:
     """S19: from its first byte to its last, in total: another byte now and then gains nothing."""
     async with serving(hello, head_s=0.1) as room:
@@ -458,6 +475,7 @@ async def test_slow_head_is_answered_with_408() -> None:
         assert (await client.rest()).startswith(b"HTTP/1.1 408 ")
 
 
+@on_both_loops
 async def test_slow_body_is_answered_with_408() -> None:
     """The application waits for a body that does not come."""
     async with serving(echo, body_s=0.1) as room:
@@ -467,6 +485,7 @@ async def test_slow_body_is_answered_with_408() -> None:
 
 
 @pytest.mark.parametrize("asks_first", [False, True])
+@on_both_loops
 async def test_silent_connection_is_closed(asks_first: bool) -> None:
     """One that never asked, and one that is kept and asks no more."""
     async with serving(hello, head_s=0.1, keep_alive_s=0.1) as room:
@@ -477,6 +496,7 @@ async def test_silent_connection_is_closed(asks_first: bool) -> None:
         await eventually_async(lambda: not room.door.open)
 
 
+@on_both_loops
 async def test_client_that_takes_nothing_is_cut() -> None:
     """A write that stalls: the transport holds bytes, and none of them leaves."""
     errors: list[OSError] = []
@@ -497,6 +517,7 @@ async def test_client_that_takes_nothing_is_cut() -> None:
         await eventually_async(lambda: not room.door.open)
 
 
+@on_both_loops
 async def test_drain_answers_what_was_asked() -> None:
     """A worker that drains: idle connections close, the others get their answer, which says that it is the last."""
     gate = asyncio.Event()
@@ -520,6 +541,7 @@ async def test_drain_answers_what_was_asked() -> None:
         await eventually_async(lambda: not room.door.open)
 
 
+@on_both_loops
 async def test_cancelled_request_is_answered_with_503() -> None:
     """The grace is over: the application is cancelled, the client is told."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import socket
 import struct
@@ -26,24 +27,32 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 }
 
 
-def on_both_loops(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[str], None]:
-    """Make a test of a coroutine function: once on uvloop, once on asyncio; what a loop would only log fails it."""
+def on_both_loops(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Make a test of a coroutine function: once on uvloop, once on asyncio; what a loop would only log fails it.
 
-    def run(loop_name: str) -> None:
+    Its fixtures and parameters stay as they are; so does a task that it leaves behind: that fails it, too.
+    """
+
+    def run(loop_name: str, **arguments: Any) -> None:
         complaints: list[dict[str, Any]] = []
         loop = LOOPS[loop_name]()
         loop.set_exception_handler(lambda _, context: complaints.append(context))
         try:
-            loop.run_until_complete(test())
+            loop.run_until_complete(test(**arguments))
             loop.run_until_complete(loop.shutdown_asyncgens())
+            left = asyncio.all_tasks(loop)
         finally:
             loop.close()
         assert not complaints
+        assert not left
 
+    own = inspect.signature(test)
+    loop_name = inspect.Parameter("loop_name", inspect.Parameter.KEYWORD_ONLY)
+    run.__signature__ = own.replace(parameters=[*own.parameters.values(), loop_name])  # type: ignore[attr-defined]  # pytest reads it
     run.__name__ = test.__name__
     run.__doc__ = test.__doc__
     run.__module__ = test.__module__
-    return cast(Callable[[str], None], pytest.mark.parametrize("loop_name", list(LOOPS))(run))
+    return cast(Callable[..., None], pytest.mark.parametrize("loop_name", list(LOOPS))(run))
 
 
 @dataclass
