@@ -58,9 +58,11 @@ _COMMON = (
     "X-Requested-With"
 )
 
+_FRAMING = "Connection Content-Length Expect Host Transfer-Encoding Upgrade"
+
 _NAMES: Final[dict[bytes, bytes]] = {
     spelling: name.lower().encode()
-    for name in _COMMON.split()
+    for name in (*_COMMON.split(), *_FRAMING.split())
     for spelling in (name.encode(), name.lower().encode(), name.title().encode())
 }
 """Common field names as they arrive → lower-cased. A hit needs no check. Fixed: a peer cannot make it grow."""
@@ -76,6 +78,8 @@ _KNOWN_COUNT: Final = 1024
 """A line that is known is shorter than this, and there are no more of them: a full table is emptied."""
 _known: Final[dict[bytes, tuple[bytes, bytes]]] = {}
 """Lines of such fields that were read, and what they say; shared by the worker's connections."""
+_known_hosts: Final[set[bytes]] = set()
+"""Values of Host that were found to be hosts, in the same way."""
 
 
 class Fields:
@@ -125,6 +129,12 @@ class Fields:
         return fields
 
 
+def has_control(data: bytes) -> bool:
+    """Whether a byte is in ``data`` that no field may hold: a bare CR, a bare LF, NUL, any control but HTAB."""
+    # hot: ASGI hello, any new header; a translate that deletes costs 1.2 µs, whatever it is given (CPython 3.11).
+    return not data.decode("latin-1").isprintable() and data.translate(None, FIELD_BYTES) != b""
+
+
 def parse_fields(block: bytes, limit_count: int) -> Fields:
     """Parse what stands between the request line's CRLF and the last CRLF CRLF (neither included).
 
@@ -140,7 +150,8 @@ def parse_fields(block: bytes, limit_count: int) -> Fields:
     if count > limit_count:
         raise HttpError(431, f"{count} header fields, {limit_count} are allowed")
     framing: list[tuple[bytes, bytes]] = []
-    fresh: dict[bytes, tuple[bytes, bytes]] = {}
+    fresh: list[bytes] = []
+    steady: list[tuple[bytes, tuple[bytes, bytes]]] = []
     for line in lines:
         # hot: ASGI hello, 12 headers, one of them new; 9 µs when each line is read, 4 when 10 of them are known.
         pair = _known.get(line)
@@ -155,17 +166,19 @@ def parse_fields(block: bytes, limit_count: int) -> Fields:
             if not colon or not name or name.translate(None, TOKEN):
                 raise HttpError(400, f"not a header field: {line[:80]!r}")
             lower = name.lower()
-            if lower in FRAMING:
-                framing.append((lower, value))
         elif not colon:
             raise HttpError(400, f"a header field without a colon: {line[:80]!r}")
-        pair = fresh[line] = (lower, value)
+        pair = (lower, value)
         pairs.append(pair)
-    # Of the lines that were read, without every byte that is allowed, nothing is left: no bare CR, no bare LF.
-    if fresh and b"".join(fresh).translate(None, FIELD_BYTES):
+        fresh.append(line)
+        if lower in FRAMING:
+            framing.append(pair)
+        elif lower in _STEADY:
+            steady.append((line, pair))
+    if fresh and has_control(b"".join(fresh)):
         raise HttpError(400, "a control byte, a bare CR or a bare LF in a header field")
-    for line, pair in fresh.items():
-        if pair[0] in _STEADY and len(line) <= _KNOWN_BYTES:
+    for line, pair in steady:
+        if len(line) <= _KNOWN_BYTES:
             if len(_known) >= _KNOWN_COUNT:
                 _known.clear()
             _known[line] = pair
@@ -181,8 +194,13 @@ def _read_framing(fields: Fields, framing: list[tuple[bytes, bytes]]) -> None:
         if name == b"host":
             if fields.host is not None:
                 raise HttpError(400, "more than one Host")
-            if value and HOST.fullmatch(value) is None:  # an empty one is allowed: RFC 9112 §3.2
-                raise HttpError(400, f"not a host: {value[:80]!r}")
+            if value not in _known_hosts:
+                if value and HOST.fullmatch(value) is None:  # an empty one is allowed: RFC 9112 §3.2
+                    raise HttpError(400, f"not a host: {value[:80]!r}")
+                if len(value) <= _KNOWN_BYTES:
+                    if len(_known_hosts) >= _KNOWN_COUNT:
+                        _known_hosts.clear()
+                    _known_hosts.add(value)
             fields.host = value
         elif name == b"connection":
             connection = value if not connection else connection + b"," + value

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import Final
 
-from hybrid.http.fields import FIELD_BYTES, TOKEN
+from hybrid.http.fields import TOKEN, has_control
 from hybrid.http.head import Head
 from hybrid.http.lifecycle import (
     COMPLETE,
@@ -196,9 +196,7 @@ class Response:
         lines: list[bytes] = []
         length, standing = self._take_headers(status, headers, standing, lines)
         block = b"".join(lines)
-        # hot: whole response, 8 headers; a look at the block 4.5 µs, at each value 6.1 (CPython 3.11). Without
-        # the bytes that are allowed, the CRLF of each header is left, two bytes for four pieces, and nothing else.
-        if 2 * len(block.translate(None, FIELD_BYTES)) != len(lines):
+        if has_control(b"".join(lines[2::4])):  # the values; names are tokens
             raise _unfit_among(lines)
         head = self._head
         coding = b""
@@ -329,7 +327,7 @@ def _lines(headers: Pairs, refused: frozenset[bytes]) -> bytes:
     """Return header lines. Raises: ValueError: one is none, would be more than one, or is in ``refused``."""
     lines = []
     for name, value in headers:
-        if not name or name.translate(None, TOKEN) or value.translate(None, FIELD_BYTES):
+        if not name or name.translate(None, TOKEN) or has_control(value):
             raise _unfit(name, value)
         if name.lower() in refused:
             raise ValueError(f"cannot send {name!r} in a trailer or a 1xx: it belongs to the head of the response")
@@ -347,7 +345,7 @@ def _as_bytes(data: object) -> bytes:
 def _unfit_among(lines: list[bytes]) -> ValueError:
     """Return why the first header that cannot be sent cannot; of ``lines`` each header is four."""
     for name, value in zip(lines[::4], lines[2::4], strict=True):
-        if value.translate(None, FIELD_BYTES):
+        if has_control(value):
             return _unfit(name, value)
     raise AssertionError("no header holds a control byte")
 
