@@ -20,6 +20,7 @@ from hybrid.ground.clock import monotonic
 from hybrid.ground.errors import BootError
 from hybrid.handlers.asgi_exchange import Application, AsgiExchange, Scope
 from hybrid.handlers.http_shared import HttpShared
+from hybrid.http.forwarded import Trust, forwarded
 from hybrid.http.head import Head, HeadLimits
 from hybrid.http.response import StartMemo
 
@@ -37,6 +38,8 @@ class AsgiEndpoint:
     """What the lifespan left; each request has a copy. None: no lifespan."""
     root_path: str = ""
     access_log: AccessLog | None = None
+    trust: Trust | None = None
+    """Whose forwarded headers are believed; None: nobody's."""
     read_high_bytes: int = 65536
     memo: StartMemo = field(default_factory=StartMemo)
 
@@ -51,14 +54,34 @@ class AsgiEndpoint:
         scope["query_string"] = head.query_string
         scope["headers"] = head.fields.pairs.copy()
         scope["extensions"] = scope["extensions"].copy()
+        if head.fields.forwarded:
+            self._believe(scope, connection, head)
         if self.state is not None:
             scope["state"] = self.state.copy()
         return scope
 
     def entry(self, connection: HttpConnection, head: Head | None) -> Entry:
         """Return the access log's entry of a request that begins."""
-        template = self._template(connection)
-        return Entry(head, template["client"], template["scheme"], 0, started=monotonic())
+        scope = self._template(connection)
+        if head is not None and head.fields.forwarded:
+            scope = scope.copy()
+            self._believe(scope, connection, head)
+        return Entry(head, scope["client"], scope["scheme"], 0, started=monotonic())
+
+    def _believe(self, scope: Scope, connection: HttpConnection, head: Head) -> None:
+        """Set what a trusted proxy says of the request: client, scheme, port of the server."""
+        peer = address(connection.transport, "peername")
+        if self.trust is None or peer == UNKNOWN:
+            return
+        origin = forwarded(head.fields.forwarded, None if isinstance(peer, str) else peer[0], self.trust)
+        if origin is None:
+            return
+        if origin.client is not None:
+            scope["client"] = origin.client
+        if origin.scheme is not None:
+            scope["scheme"] = origin.scheme
+        if origin.port is not None and scope["server"] is not None and scope["server"][1] is not None:
+            scope["server"] = (scope["server"][0], origin.port)
 
     def _template(self, connection: HttpConnection) -> Scope:
         """Return what is the same for every request of a connection; the rest in its place, for the order of keys."""
@@ -100,7 +123,14 @@ def asgi_factory(
     loop = asyncio.get_running_loop()
     settings = shared.settings
     asgi = AsgiEndpoint(
-        app, loop, name, shared.standing, None if state is None else dict(state), settings.root_path, shared.access_log
+        app,
+        loop,
+        name,
+        shared.standing,
+        state=None if state is None else dict(state),
+        root_path=settings.root_path,
+        access_log=shared.access_log,
+        trust=shared.trust,
     )
     endpoint = HttpEndpoint(
         begin=partial(AsgiExchange, asgi),

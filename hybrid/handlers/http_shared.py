@@ -8,7 +8,9 @@ from math import inf
 from hybrid.connection.access_log import AccessLog
 from hybrid.connection.http_endpoint import Load
 from hybrid.http.date import StandingLines
+from hybrid.http.forwarded import Trust
 from hybrid.shared.http_settings import HttpSettings
+from hybrid.shared.proxy_settings import ProxySettings
 
 
 @dataclass(slots=True)
@@ -18,14 +20,19 @@ class HttpShared:
     settings: HttpSettings
     standing: StandingLines
     load: Load
+    trust: Trust | None
+    """None: nobody is believed."""
     access_log: AccessLog | None
 
     @classmethod
-    def of(cls, settings: HttpSettings, access_log: AccessLog | None = None) -> HttpShared:
+    def of(
+        cls, settings: HttpSettings, proxy: ProxySettings | None = None, access_log: AccessLog | None = None
+    ) -> HttpShared:
         """Make it from the settings."""
         return cls(
             settings,
             StandingLines("hybrid" if settings.server_header else "", date=settings.date_header),
             Load(settings.limit_concurrency or inf),
+            Trust(proxy.allow_ips, proxy.header) if proxy is not None and proxy.headers else None,
             access_log,
         )

@@ -27,6 +27,7 @@ from hybrid.shared import models
 from hybrid.shared.http_settings import HttpSettings
 from hybrid.shared.loader import LoadedTarget, load
 from hybrid.shared.machine import advance
+from hybrid.shared.proxy_settings import ProxySettings
 from hybrid.shared.scoreboard import Scoreboard
 from hybrid.shared.settings import Settings
 from hybrid.worker.acceptors import descriptors, make_acceptors
@@ -60,6 +61,7 @@ class ServicePlan:
     limit_connections: int | str
     worker: Worker
     http: HttpSettings = field(default_factory=HttpSettings)
+    proxy: ProxySettings = field(default_factory=ProxySettings)
     access_log: AccessLog | None = None
     """Closed by whoever made it, after the service has ended."""
 
@@ -78,6 +80,7 @@ class ServicePlan:
             limit_connections=settings.worker.limit_connections,
             worker=worker,
             http=settings.http,
+            proxy=settings.proxy,
             access_log=access_log,
         )
 
@@ -214,7 +217,7 @@ class Service:
     def _site(self, listeners: Sequence[socket.socket], accept: str, handler: Handler, state: Any) -> Site:
         """Return what the acceptors get: this worker's listeners, and what makes of a connection what is served."""
 
-        shared = HttpShared.of(self._plan.http, self._plan.access_log)
+        shared = HttpShared.of(self._plan.http, self._plan.proxy, self._plan.access_log)
 
         def factory_for(door: Door) -> Factory:
             return protocol_factory(handler, door, self._loop, state, shared)

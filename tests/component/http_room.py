@@ -167,11 +167,13 @@ class HttpRoom:
 
 
 @asynccontextmanager
-async def serving(app: Any, state: dict[str, Any] | None = None, **settings: Any) -> AsyncIterator[HttpRoom]:
+async def serving(
+    app: Any, state: dict[str, Any] | None = None, shared: HttpShared | None = None, **settings: Any
+) -> AsyncIterator[HttpRoom]:
     """Serve ``app`` on a port of its own; ``settings`` are the options of HTTP. Closes: everything it made."""
     door = CountingDoor()
     loop = asyncio.get_running_loop()
-    factory = asgi_factory(app, "app", door, state, HttpShared.of(HttpSettings(**settings)))
+    factory = asgi_factory(app, "app", door, state, shared or HttpShared.of(HttpSettings(**settings)))
     server = await loop.create_server(factory, "127.0.0.1", 0)
     room = HttpRoom(door, server.sockets[0].getsockname()[1])
     with patch.object(http_endpoint, "_SWEEP_S", SWEEP_S), patch.object(http_connection, "_LINGER_S", LINGER_S):
