@@ -267,14 +267,16 @@ class AsgiExchange:
     def _give_up(self, error: BaseException | None) -> None:
         """The application has ended without an answer, or in the middle of it."""
         connection = self._connection
-        for_them = error is None or self._has_heard or is_from_disconnect(error)
-        if self._error is not None or connection.is_lost:
-            if for_them or isinstance(error, CancelledError):
+        gave_up_with_client = self._has_heard or is_from_disconnect(error)
+        if self._error is not None or connection.is_lost or (gave_up_with_client and not self._is_drained):
+            if error is None or gave_up_with_client or isinstance(error, CancelledError):
                 log.debug("app %s: %s: ended after the client was gone: %r", self._endpoint.name, self._title, error)
-            elif error is not None:
+            else:
                 self._log(error)
+            if self._error is None:
+                connection.abort()  # a client that only sends no more sees that the answer is not whole
             return
-        if self._is_drained and for_them:
+        if self._is_drained and (error is None or gave_up_with_client):
             self._end_stream()
         elif error is None:
             log.error("app %s returned without %s", self._endpoint.name, self._missing())
