@@ -129,6 +129,31 @@ async def respond(send: Any, body: bytes, status: int = 200, *headers: tuple[byt
     await send({"type": "http.response.body", "body": body})
 
 
+class Drip:
+    """Sends a byte now and then, until told to stop; an ended connection is no error."""
+
+    def __init__(self, client: Client, data: bytes, every_s: float) -> None:
+        self._task = asyncio.ensure_future(self._run(client, data, every_s))
+
+    async def __aenter__(self) -> asyncio.Task[None]:
+        return self._task
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    @staticmethod
+    async def _run(client: Client, data: bytes, every_s: float) -> None:
+        for byte in data:
+            client.send(bytes([byte]))
+            await asyncio.sleep(every_s)
+
+
+def ask_for(path: bytes) -> bytes:
+    """Return a request."""
+    return b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path
+
+
 @dataclass
 class HttpRoom:
     """A listening endpoint."""
