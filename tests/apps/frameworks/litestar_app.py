@@ -107,4 +107,5 @@ app = Litestar(
     [item, echo, stream, download, events, upload, fail, opened, background, release, file, cookies],
     middleware=[mark],
     lifespan=[lifespan],
+    logging_config=None,  # its own starts a thread, and then every worker has to import all of this
 )
