@@ -26,7 +26,7 @@ from hybrid.http.status import refusal
 
 NEVER = float("inf")
 _UNREAD_BYTES = 262144
-"""Of a body, thrown away behind its answer so that the connection can stay; a longer one ends it."""
+"""Of a body, thrown away behind its answer so that the connection can stay; more of it ends it."""
 _LAST_CALL_S = 0.5
 """For a request that is on its way when the worker drains."""
 _LINGER_S = 2.0
@@ -41,9 +41,9 @@ class HttpConnection(Wire):
 
     __slots__ = (
         "_answer_by",
+        "_awaits_body",
         "_body",
         "_buffer",
-        "_draining",
         "_earlier",
         "_endpoint",
         "_exchange",
@@ -54,6 +54,7 @@ class HttpConnection(Wire):
         "_running",
         "_unread",
         "deadline",
+        "draining",
         "memo",
     )
 
@@ -65,6 +66,8 @@ class HttpConnection(Wire):
         """Came, and is not used yet: a part of a head, or pipelined requests."""
         self._body: Body | None = None
         """Of the request that is being answered, while more of it is to come."""
+        self._awaits_body = False
+        """Whether somebody waits for more of it."""
         self._exchange: Exchange | None = None
         """Of the request that is being answered."""
         self._latest: Exchange | None = None
@@ -75,7 +78,8 @@ class HttpConnection(Wire):
         self._unread = 0
         """Bytes of a body that came after the answer was complete."""
         self._peer_is_done = False
-        self._draining = False
+        self.draining = False
+        """Whether the worker drains: the next answer says that it is the last."""
         self._has_failed = False
         self._answer_by = NEVER
         """When the request must be answered."""
@@ -106,24 +110,23 @@ class HttpConnection(Wire):
     def eof_received(self) -> bool:
         """The peer sends no more; it still gets the answers to what it has sent whole."""
         self._peer_is_done = True
-        if self._phase is not ANSWERING:
-            return False
         if self._body is not None:
             self._body = None
             self._finish()  # half a request
         if self._exchange is not None:
             self._exchange.disconnect()
-        return self._phase is ANSWERING and self.transport.can_write_eof()  # TLS has no half-close
+        owes = self._phase is ANSWERING or (self._phase is IDLE and self._buffer != b"")
+        return owes and self.transport.can_write_eof()  # TLS has no half-close
 
     def pause_writing(self) -> None:
         """Let senders wait; a peer that takes nothing has a deadline."""
         self._hold_senders()
-        self._wait_again()
+        self._set_deadline()
 
     def resume_writing(self) -> None:
         """Let senders go on."""
         self._release_senders()
-        self._wait_again()
+        self._set_deadline()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell whoever waits that the transport is gone; the door, if no application runs for it."""
@@ -154,14 +157,18 @@ class HttpConnection(Wire):
         if head is None:
             self._buffer = data
             if self._phase is IDLE and data:
-                self._wait(endpoint.times.head_s)
                 self._advance(PhaseEvent.PARTIAL)
+                if self._latest is not None:  # the first head has its time from the connection's start
+                    self._set_deadline()
             return
         self._phase = ANSWERING  # hot: ASGI hello; a look into the table costs 90 ns, here and when answered
-        self.deadline = NEVER
         if endpoint.times.request_s:
-            self._wait(endpoint.times.request_s)
-            self._answer_by = self.deadline
+            self._answer_by = endpoint.horizon + endpoint.times.request_s
+        self.deadline = self._answer_by
+        if self._waiters is not None:
+            self._set_deadline()
+        if not head.keep_alive:
+            self._peer_is_done = True
         self._buffer = b""
         if self._running and self._latest is not None:
             self._earlier = (*self._earlier, self._latest)
@@ -178,7 +185,7 @@ class HttpConnection(Wire):
         exchange.start()
 
     def _feed(self, body: Body, data: bytes, start: int) -> None:
-        """Give the exchange what ``data[start:]`` holds of the body; keep the rest."""
+        """Give the exchange what ``data[start:]`` holds of the body."""
         exchange = self._exchange
         if exchange is None:
             self._unread += len(data) - start
@@ -193,9 +200,8 @@ class HttpConnection(Wire):
             return
         if body.is_complete:
             self._body = None
-            self.deadline = self._answer_by
-        elif self.deadline != self._answer_by:
-            self._wait(self._endpoint.times.body_s)
+        self._awaits_body = exchange is None
+        self._set_deadline()
         if end < len(data):
             self._keep(data[end:])
         if exchange is not None:
@@ -203,7 +209,6 @@ class HttpConnection(Wire):
         elif self._body is None:
             self._answered()  # the answer came first; now the rest of the body is gone, too
         elif self._unread > _UNREAD_BYTES:
-            self._body = None
             self._finish()
 
     def _keep(self, data: bytes) -> None:
@@ -226,8 +231,8 @@ class HttpConnection(Wire):
             if self._waiters is None:
                 self.deadline = self._endpoint.idle_until
             else:
-                self._wait_again()
-            if self._draining:
+                self._set_deadline()
+            if self.draining:
                 self._call_last()  # the answer had begun when the drain came, and did not say that it is the last
         if not self._is_reading:
             self.resume_reading()
@@ -277,16 +282,14 @@ class HttpConnection(Wire):
             self.write(data)
         else:
             self.transport.write(data)
-        if self._phase is not ANSWERING:
-            self._finish()
-        elif close:
-            self._body = None
+        if self._phase is not ANSWERING or close:
             self._finish()
         elif self._body is None:
             self._answered()
         else:
             self._unread = 0
-            self._wait(self._endpoint.times.body_s)
+            self._awaits_body = True
+            self._set_deadline()
             self.resume_reading()
 
     def ended(self) -> None:
@@ -304,22 +307,18 @@ class HttpConnection(Wire):
             self._has_failed = True
             self._endpoint.door.failed(self)
 
-    @property
-    def draining(self) -> bool:
-        """Whether the worker drains: the answer says that the connection ends."""
-        return self._draining
-
     def expect_body(self) -> None:
         """The application waits for more of the body: from now on it has a deadline."""
         self.resume_reading()
-        if self._body is not None and self.deadline == self._answer_by:
-            self._wait(self._endpoint.times.body_s)
+        if self._body is not None and not self._awaits_body:
+            self._awaits_body = True
+            self._set_deadline()
 
     # ── what the drain calls ──
 
     def start_draining(self) -> None:
         """Say with the next answer that it is the last; close, if nobody asks for one."""
-        self._draining = True
+        self.draining = True
         if self._phase is IDLE:
             self._call_last()
         elif self._exchange is not None:
@@ -356,7 +355,6 @@ class HttpConnection(Wire):
         elif self._phase is HEAD:
             self._refuse(HttpError(408, "the head of the request took too long"))
         elif self._phase is ANSWERING and self._body is not None:
-            self._body = None
             self._finish()
             if self._exchange is not None:
                 self._exchange.refuse(HttpError(408, "the body of the request took too long"))
@@ -366,7 +364,6 @@ class HttpConnection(Wire):
     def _time_out(self) -> None:
         """The whole request took too long, whatever it waits for."""
         self._answer_by = self.deadline = NEVER
-        self._body = None
         self._finish()
         if self._exchange is not None:
             self._exchange.refuse(HttpError(504, "the application took too long"))
@@ -379,20 +376,23 @@ class HttpConnection(Wire):
             return
         self._advance(PhaseEvent.FINISH)
         self._flush()
+        nothing_follows = self._peer_is_done and self._body is None and not self._buffer
+        self._body = None
         if self._exchange is not None:
             return  # its answer is still to come
         self.resume_reading()
-        if self._peer_is_done or not self.transport.can_write_eof():
+        if nothing_follows or not self.transport.can_write_eof():
             self.transport.close()
         else:
             self.transport.write_eof()
         self._unsent = self.transport.get_write_buffer_size()
         self._wait(self._endpoint.times.write_s if self._unsent else _LINGER_S)
 
-    def _wait_again(self) -> None:
-        """Set the deadline that the phase has, after another one was more urgent."""
+    def _set_deadline(self) -> None:
+        """Set the deadline that the connection's state asks for."""
         times = self._endpoint.times
-        self._wait((times.keep_alive_s, times.head_s, 0.0, _LINGER_S, 0.0)[self._phase])
+        body_s = times.body_s if self._awaits_body and self._body is not None else 0.0
+        self._wait((times.keep_alive_s, times.head_s, body_s, _LINGER_S, 0.0)[self._phase])
 
     def _wait(self, seconds: float) -> None:
         if self._waiters is not None:

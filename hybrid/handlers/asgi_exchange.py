@@ -111,6 +111,7 @@ class AsgiExchange:
     def feed(self, data: bytes, complete: bool) -> None:
         """Keep a piece of the body until the application asks for it; read no more when it is much."""
         if data:
+            self._wants_continue = False  # its client did not wait
             if self._chunks is None:
                 self._chunks = [data]
             else:
@@ -296,9 +297,10 @@ class AsgiExchange:
 
     def _answer(self, error: HttpError) -> None:
         """Answer in the application's place."""
-        self._connection.write_last(refusal(error, self._endpoint.standing()), self, close=True)
+        to_head = self._head.method == "HEAD"
+        self._connection.write_last(refusal(error, self._endpoint.standing(), to_head=to_head), self, close=True)
         if self._entry is not None:
-            self._entry.body_bytes = len(refusal_body(error))
+            self._entry.body_bytes = 0 if to_head else len(refusal_body(error))
             self._log_access(error.status)
 
     def _log_access(self, status: int) -> None:

@@ -25,10 +25,11 @@ def status_line(status: int) -> bytes:
     return line
 
 
-def refusal(error: HttpError, standing: bytes = b"") -> bytes:
+def refusal(error: HttpError, standing: bytes = b"", *, to_head: bool = False) -> bytes:
     """Return a whole response that says no more than the status, and closes.
 
-    ``standing``: lines that every response has; a server with a clock says the date (RFC 9110 §6.6.1).
+    ``standing``: lines that every response has; a server with a clock says the date (RFC 9110 §6.6.1). ``to_head``:
+    the request was HEAD: the head says how long the body would be.
     """
     line = status_line(error.status)
     phrase = refusal_body(error)
@@ -36,7 +37,7 @@ def refusal(error: HttpError, standing: bytes = b"") -> bytes:
         line,
         len(phrase),
         standing,
-        phrase,
+        b"" if to_head else phrase,
     )
 
 
