@@ -188,7 +188,9 @@ class HttpRoom:
         """Send on a connection of its own; return all that comes until the server closes."""
         client = await self.connect()
         client.send(data)
-        return await client.rest()
+        said = await client.rest()
+        client.close()
+        return said
 
 
 @asynccontextmanager
