@@ -209,7 +209,7 @@ class AsgiExchange:
                 raise Disconnected("the server stops: the event stream ends here")
             data = response.body(message.get("body", b""), more)
             if self._entry is not None and response.has_body:
-                self._entry.body_bytes += len(message.get("body", b""))
+                self._entry.body_bytes += memoryview(message.get("body", b"")).nbytes
             if response.is_complete:
                 connection.write_last(data, self, close=response.must_close)
                 self._complete()

@@ -194,8 +194,12 @@ class Response:
         if not 200 <= status <= 999:
             raise ValueError(f"cannot respond with status {status!r}: a response has a number from 200 to 999")
         lines: list[bytes] = []
-        length, standing = self._take_headers(status, headers, standing, lines)
-        block = b"".join(lines)
+        try:
+            length, standing = self._take_headers(status, headers, standing, lines)
+            block = b"".join(lines)
+        except (TypeError, ValueError, AttributeError):
+            _check_types(headers)
+            raise
         if has_control(b"".join(lines[2::4])):  # the values; names are tokens
             raise _unfit_among(lines)
         head = self._head
@@ -333,6 +337,13 @@ def _lines(headers: Pairs, refused: frozenset[bytes]) -> bytes:
             raise ValueError(f"cannot send {name!r} in a trailer or a 1xx: it belongs to the head of the response")
         lines.append(b"%b: %b\r\n" % (name, value))
     return b"".join(lines)
+
+
+def _check_types(headers: Pairs) -> None:
+    """Say so if headers are not what they are by type: text is met most."""
+    for header in headers:
+        if not isinstance(header, (list, tuple)) or [type(part) for part in header] != [bytes, bytes]:
+            raise TypeError(f"cannot send header {header!r:.120}: it is a pair of a name and a value, both bytes")
 
 
 def _as_bytes(data: object) -> bytes:

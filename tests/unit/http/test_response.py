@@ -301,3 +301,10 @@ def test_refusal_has_the_standing_lines() -> None:
     """RFC 9110 §6.6.1: a server with a clock says the date in a 4xx."""
     said = refusal(HttpError(431, ""), STANDING)
     assert STANDING in said and said.endswith(b"\r\n\r\nRequest Header Fields Too Large\n")
+
+
+@pytest.mark.parametrize("headers", [[("a", "b")], [(b"a", "b")], ["abc"], [(b"a", b"b", b"c")], [(b"a", 1)], [7]])
+def test_headers_that_are_no_bytes_are_named(headers: Any) -> None:
+    """Text for bytes is what applications get wrong most: the header is shown, and what it would have to be."""
+    with pytest.raises(TypeError, match="both bytes"):
+        Response(head()).start(200, headers, b"")
