@@ -196,7 +196,8 @@ def _elements(values: list[bytes]) -> Iterator[bytes]:
             if end - at > _HOP_BYTES:
                 return
             if byte == _QUOTE:
-                if not quoted or not _is_escaped(value, at):
+                # Inside, one behind a backslash is escaped; were the backslash itself, the string would end here.
+                if not quoted or not at or value[at - 1] != _BACKSLASH:
                     quoted = not quoted
             elif byte == _COMMA and not quoted:
                 yield value[at + 1 : end]
@@ -208,14 +209,6 @@ def _elements(values: list[bytes]) -> Iterator[bytes]:
         left -= 1
         if not left:
             return
-
-
-def _is_escaped(value: bytes, at: int) -> bool:
-    """Return whether an odd number of backslashes stands before ``at``."""
-    before = at
-    while before and value[before - 1] == _BACKSLASH:
-        before -= 1
-    return (at - before) % 2 == 1
 
 
 def _parameters(element: bytes) -> dict[bytes, bytes] | None:

@@ -88,93 +88,93 @@ def test_all_that_is_looked_at_is_in_the_fields_of_a_head() -> None:
 # ── the walk ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(
-    ("values", "wanted"),
-    [
-        ([b"203.0.113.7"], ("203.0.113.7", 0)),
-        ([b" 203.0.113.7\t"], ("203.0.113.7", 0)),
-        ([b"6.6.6.6, 203.0.113.7"], ("203.0.113.7", 0)),  # spoofed left-most
-        ([b"203.0.113.7, 10.0.0.1, 10.0.0.2"], ("203.0.113.7", 0)),
-        ([b"6.6.6.6,203.0.113.7,10.0.0.1"], ("203.0.113.7", 0)),
-        ([b"6.6.6.6", b"203.0.113.7", b"10.0.0.1"], ("203.0.113.7", 0)),  # several fields are one list
-        ([b"203.0.113.7,", b"", b", ,10.0.0.1"], ("203.0.113.7", 0)),  # empty elements
-        ([b"10.0.0.3, 10.0.0.2"], ("10.0.0.3", 0)),  # all trusted: the left-most
-        ([b"10.0.0.1, garbage, 10.0.0.2"], ("10.0.0.2", 0)),  # garbage ends the walk
-        ([b"10.0.0.1", b"unknown", b"10.0.0.2"], ("10.0.0.2", 0)),
-        ([b"garbage"], None),
-        ([b"203.0.113.7, garbage"], None),
-        ([b""], None),
-        ([b","], None),
-        ([b"203.0.113.7:4711"], ("203.0.113.7", 4711)),
-        ([b"[2001:db8::1]:4711"], ("2001:db8::1", 4711)),
-        ([b"[2001:DB8:0::1]"], ("2001:db8::1", 0)),
-        ([b"2001:db8::1"], ("2001:db8::1", 0)),
-        ([b"::ffff:203.0.113.7"], ("203.0.113.7", 0)),
-        ([b"[::ffff:203.0.113.7]:1"], ("203.0.113.7", 1)),
-        ([b"fe80::1, ::ffff:10.0.0.1, 2001:db8:a::9"], ("fe80::1", 0)),
-        ([b"[fe80::1%eth0]:80"], ("fe80::1", 80)),
-        ([b"203.0.113.7, unix:"], ("203.0.113.7", 0)),
-        ([b"203.0.113.7:65536"], None),
-        ([b"203.0.113.7:-1"], None),
-        ([b"203.0.113.007"], None),
-        ([b"203.0.113"], None),
-        ([b"0x7f000001"], None),
-        ([b"[203.0.113.7]"], None),
-        ([b"[2001:db8::1"], None),
-        ([b"2001:db8::1]:80"], None),
-        ([b"1.2.3.4\x00"], None),
-        ([b"\xff\xfe"], None),
-        ([b'"203.0.113.7"'], None),
-        ([b"1.2.3.4 5.6.7.8"], None),
-    ],
-)
-def test_chain_leads_to_its_client(values: list[bytes], wanted: Client) -> None:
+CHAINS: dict[tuple[bytes, ...], Client] = {
+    (b"203.0.113.7",): ("203.0.113.7", 0),
+    (b" 203.0.113.7\t",): ("203.0.113.7", 0),
+    (b"6.6.6.6, 203.0.113.7",): ("203.0.113.7", 0),  # spoofed left-most
+    (b"203.0.113.7, 10.0.0.1, 10.0.0.2",): ("203.0.113.7", 0),
+    (b"6.6.6.6,203.0.113.7,10.0.0.1",): ("203.0.113.7", 0),
+    (b"6.6.6.6", b"203.0.113.7", b"10.0.0.1"): ("203.0.113.7", 0),  # several fields are one list
+    (b"203.0.113.7,", b"", b", ,10.0.0.1"): ("203.0.113.7", 0),  # empty elements
+    (b"10.0.0.3, 10.0.0.2",): ("10.0.0.3", 0),  # all trusted: the left-most
+    (b"10.0.0.1, garbage, 10.0.0.2",): ("10.0.0.2", 0),  # garbage ends the walk
+    (b"10.0.0.1", b"unknown", b"10.0.0.2"): ("10.0.0.2", 0),
+    (b"garbage",): None,
+    (b"203.0.113.7, garbage",): None,
+    (b"",): None,
+    (b",",): None,
+    (b"203.0.113.7:4711",): ("203.0.113.7", 4711),
+    (b"[2001:db8::1]:4711",): ("2001:db8::1", 4711),
+    (b"[2001:DB8:0::1]",): ("2001:db8::1", 0),
+    (b"2001:db8::1",): ("2001:db8::1", 0),
+    (b"::ffff:203.0.113.7",): ("203.0.113.7", 0),
+    (b"[::ffff:203.0.113.7]:1",): ("203.0.113.7", 1),
+    (b"fe80::1, ::ffff:10.0.0.1, 2001:db8:a::9",): ("fe80::1", 0),
+    (b"[fe80::1%eth0]:80",): ("fe80::1", 80),
+    (b"203.0.113.7, unix:",): ("203.0.113.7", 0),
+    (b"203.0.113.7:65536",): None,
+    (b"203.0.113.7:-1",): None,
+    (b"203.0.113.007",): None,
+    (b"203.0.113",): None,
+    (b"0x7f000001",): None,
+    (b"[203.0.113.7]",): None,
+    (b"[2001:db8::1",): None,
+    (b"2001:db8::1]:80",): None,
+    (b"1.2.3.4\x00",): None,
+    (b"\xff\xfe",): None,
+    (b'"203.0.113.7"',): None,
+    (b"1.2.3.4 5.6.7.8",): None,
+}
+
+
+def test_chain_leads_to_its_client() -> None:
     """X-Forwarded-For: the right-most hop that is no trusted proxy, never what stands left of it, never raw bytes."""
-    assert client(XFF, *values) == wanted
+    assert {values: client(XFF, *values) for values in CHAINS} == CHAINS
 
 
-@pytest.mark.parametrize(
-    ("values", "wanted", "scheme"),
-    [
-        ([b"for=203.0.113.7"], ("203.0.113.7", 0), None),
-        ([b'For="[2001:db8:cafe::17]:4711"'], ("2001:db8:cafe::17", 4711), None),
-        ([b'FOR="203.0.113.7:80";PROTO=HTTPS;By=10.0.0.1'], ("203.0.113.7", 80), "https"),
-        ([b"proto=https;for=203.0.113.7"], ("203.0.113.7", 0), "https"),
-        ([b"for=203.0.113.7; proto=http ;by=_x"], ("203.0.113.7", 0), "http"),
-        ([b";for=203.0.113.7;;proto=wss; "], ("203.0.113.7", 0), "https"),  # pairs may be empty
-        ([b"for=203.0.113.7;proto=gopher"], ("203.0.113.7", 0), None),
-        ([b'for=203.0.113.7;host="a,b;for=6.6.6.6";proto=http'], ("203.0.113.7", 0), "http"),
-        ([rb'for=203.0.113.7;host="a\",for=6.6.6.6,x=\"b\\"'], ("203.0.113.7", 0), None),
-        ([rb'for="203.0.113.\7"'], ("203.0.113.7", 0), None),
-        ([b"for=6.6.6.6, for=203.0.113.7, for=10.0.0.1"], ("203.0.113.7", 0), None),
-        ([b"for=6.6.6.6", b"for=203.0.113.7;proto=https", b"for=10.0.0.1;proto=http"], ("203.0.113.7", 0), "https"),
-        ([b"for=10.0.0.3;proto=https,for=10.0.0.2;proto=http"], ("10.0.0.3", 0), "https"),
-        ([b"for=203.0.113.7,for=unknown,for=10.0.0.1"], ("10.0.0.1", 0), None),
-        ([b"for=203.0.113.7,for=_hidden;proto=https,for=10.0.0.1"], ("10.0.0.1", 0), "https"),
-        ([b'for=203.0.113.7,for="_hidden:_port"'], None, None),
-        ([b'for="203.0.113.7:_port"'], ("203.0.113.7", 0), None),
-        ([b"for=[2001:db8::1]:80"], ("2001:db8::1", 80), None),  # without the quotes that it should have
-        ([b"proto=https"], None, "https"),
-        ([b"for=203.0.113.7;for=6.6.6.6"], None, None),  # twice in one element
-        ([b"for=203.0.113.7;proto=http;Proto=https"], None, None),
-        ([b'for="203.0.113.7'], None, None),
-        ([b'for=203.0.113.7"'], None, None),
-        ([b"for = 203.0.113.7"], None, None),
-        ([b"for=203.0.113.7 proto=https"], None, None),
-        ([b"203.0.113.7"], None, None),
-        ([b"for="], None, None),
-        ([b'for=""'], None, None),
-        ([b'for="[2001:db8::1'], None, None),
-        ([b" , ,", b""], None, None),
-        ([b'for=6.6.6.6;x=",for=203.0.113.7'], ("203.0.113.7", 0), None),  # a quotation mark left open by the client
-        ([b'for="6.6.6.6,for=203.0.113.7;host="a",for=10.0.0.1'], ("203.0.113.7", 0), None),
-        ([rb'for="6.6.6.6\",for=203.0.113.7'], ("203.0.113.7", 0), None),
-    ],
-)
-def test_elements_lead_to_their_client(values: list[bytes], wanted: Client, scheme: str | None) -> None:
+ELEMENTS: dict[tuple[bytes, ...], tuple[Client, str | None]] = {
+    (b"for=203.0.113.7",): (("203.0.113.7", 0), None),
+    (b'For="[2001:db8:cafe::17]:4711"',): (("2001:db8:cafe::17", 4711), None),
+    (b'FOR="203.0.113.7:80";PROTO=HTTPS;By=10.0.0.1',): (("203.0.113.7", 80), "https"),
+    (b"proto=https;for=203.0.113.7",): (("203.0.113.7", 0), "https"),
+    (b"for=203.0.113.7; proto=http ;by=_x",): (("203.0.113.7", 0), "http"),
+    (b";for=203.0.113.7;;proto=wss; ",): (("203.0.113.7", 0), "https"),  # pairs may be empty
+    (b"for=203.0.113.7;proto=gopher",): (("203.0.113.7", 0), None),
+    (b'for=203.0.113.7;host="a,b;for=6.6.6.6";proto=http',): (("203.0.113.7", 0), "http"),
+    (rb'for=203.0.113.7;host="a\",for=6.6.6.6,x=\"b\\"',): (("203.0.113.7", 0), None),
+    (rb'for="203.0.113.\7"',): (("203.0.113.7", 0), None),
+    (b"for=6.6.6.6, for=203.0.113.7, for=10.0.0.1",): (("203.0.113.7", 0), None),
+    (b"for=6.6.6.6", b"for=203.0.113.7;proto=https", b"for=10.0.0.1;proto=http"): (("203.0.113.7", 0), "https"),
+    (b"for=10.0.0.3;proto=https,for=10.0.0.2;proto=http",): (("10.0.0.3", 0), "https"),
+    (b"for=203.0.113.7,for=unknown,for=10.0.0.1",): (("10.0.0.1", 0), None),
+    (b"for=203.0.113.7,garbage,for=10.0.0.1;proto=http",): (("10.0.0.1", 0), "http"),
+    (rb'for=6.6.6.6,for=203.0.113.7;host="\\";by="\\\"a"',): (("203.0.113.7", 0), None),
+    (b"for=203.0.113.7,for=_hidden;proto=https,for=10.0.0.1",): (("10.0.0.1", 0), "https"),
+    (b'for=203.0.113.7,for="_hidden:_port"',): (None, None),
+    (b'for="203.0.113.7:_port"',): (("203.0.113.7", 0), None),
+    (b"for=[2001:db8::1]:80",): (("2001:db8::1", 80), None),  # without the quotes that it should have
+    (b"proto=https",): (None, "https"),
+    (b"for=203.0.113.7;for=6.6.6.6",): (None, None),  # twice in one element
+    (b"for=203.0.113.7;proto=http;Proto=https",): (None, None),
+    (b'for="203.0.113.7',): (None, None),
+    (b'for=203.0.113.7"',): (None, None),
+    (b"for = 203.0.113.7",): (None, None),
+    (b"for=203.0.113.7 proto=https",): (None, None),
+    (b"203.0.113.7",): (None, None),
+    (b"for=",): (None, None),
+    (b'for=""',): (None, None),
+    (b'for="[2001:db8::1',): (None, None),
+    (b" , ,", b""): (None, None),
+    (b'for=6.6.6.6;x=",for=203.0.113.7',): (("203.0.113.7", 0), None),  # a quotation mark left open by the client
+    (b'for="6.6.6.6,for=203.0.113.7;host="a",for=10.0.0.1',): (("203.0.113.7", 0), None),
+    (rb'for="6.6.6.6\",for=203.0.113.7',): (("203.0.113.7", 0), None),
+}
+
+
+def test_elements_lead_to_their_client() -> None:
     """Forwarded, RFC 7239 §4 to §6: the same walk, with the scheme that the hop which named the client has seen."""
-    origin = said(RFC7239, *values) or Origin(None, None, None)
-    assert (origin.client, origin.scheme) == (wanted, scheme)
+    found = {values: (said(RFC7239, *values) or Origin(None, None, None))[:2] for values in ELEMENTS}
+    assert found == ELEMENTS
 
 
 @pytest.mark.parametrize(
@@ -263,33 +263,33 @@ def written(header: str, host: str, style: int) -> bytes:
     )[style % 4].encode()
 
 
-@pytest.mark.parametrize("header", [XFF, RFC7239])
 @settings(max_examples=100, deadline=None)
 @given(HOSTILE, STRANGE, st.lists(TRUSTED, max_size=4), st.binary(min_size=5, max_size=5), CUTS)
 def test_client_is_whom_trusted_proxies_have_seen(
-    header: str, junk: bytes, host: str, proxies: list[str], styles: bytes, cuts: list[int]
+    junk: bytes, host: str, proxies: list[str], styles: bytes, cuts: list[int]
 ) -> None:
     """Whatever a client sends, and in however many fields: the proxies' own words are behind it, and they count."""
-    honest = [written(header, each, style) for each, style in zip([host, *proxies], styles, strict=False)]
     before = [piece.strip(b" \t") for piece in pieces(junk, cuts)]
-    together = [*before[:-1], b",".join([*before[-1:], *honest])]
-    for values in ([*before, *honest], together):
-        found = client(header, *values)
-        assert found is not None and found[0] == host
+    for header in (XFF, RFC7239):
+        honest = [written(header, each, style) for each, style in zip([host, *proxies], styles, strict=False)]
+        together = [*before[:-1], b",".join([*before[-1:], *honest])]
+        for values in ([*before, *honest], together):
+            found = client(header, *values)
+            assert found is not None and found[0] == host
 
 
-@pytest.mark.parametrize("header", [XFF, RFC7239])
 @settings(max_examples=100, deadline=None)
 @given(st.lists(HOSTILE, max_size=4), st.lists(TRUSTED, max_size=3))
-def test_nothing_but_an_address_comes_out(header: str, values: list[bytes], proxies: list[str]) -> None:
+def test_nothing_but_an_address_comes_out(hostile: list[bytes], proxies: list[str]) -> None:
     """Nothing raises; a client is an address in its one form, whatever it was read from; strangers get nothing."""
-    values = [*values, *(written(header, each, 0) for each in proxies)]
-    origin = said(header, *values)
-    assert said(header, *values, peer="203.0.113.9") is None
-    if origin is not None and origin.client is not None:
-        host, port = origin.client
-        assert str(ip_address(host)) == host and 0 <= port <= 65535
-    assert origin is None or origin.scheme in (None, "http", "https")
+    for header in (XFF, RFC7239):
+        values = [*hostile, *(written(header, each, 0) for each in proxies)]
+        origin = said(header, *values)
+        assert said(header, *values, peer="203.0.113.9") is None
+        if origin is not None and origin.client is not None:
+            host, port = origin.client
+            assert str(ip_address(host)) == host and 0 <= port <= 65535
+        assert origin is None or origin.scheme in (None, "http", "https")
 
 
 # ── cost ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -324,7 +324,7 @@ class Looked(bytes):
         (RFC7239, b"," * 60_000, 200),
         (RFC7239, b"a" * 60_000, 1200),
         (RFC7239, b'"' * 60_000, 2100),
-        (RFC7239, b'"' + b"\\" * 60_000 + b'"', 63_000),
+        (RFC7239, b'"' + b"\\" * 60_000 + b'"', 1200),
         (RFC7239, b'"' + b'\\"' * 30_000 + b'"', 3000),
         (RFC7239, b'"' + b"," * 60_000 + b'"', 1200),
         (RFC7239, b'"' * 60_000 + b",for=203.0.113.7", 100),
