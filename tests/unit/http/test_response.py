@@ -73,14 +73,13 @@ def test_response_without_a_body(status: int, method: str, keeps_length: bool) -
 
 
 @pytest.mark.parametrize("headers", [[], LENGTH, [(b"Content-Length", b"0")]])
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
-@pytest.mark.parametrize("version", ["1.1", "1.0"])
-def test_reset_content_has_no_bytes(headers: Pairs, method: str, version: str) -> None:
+def test_reset_content_has_no_bytes(headers: Pairs) -> None:
     """S17, RFC 9110 §15.3.6: a 205 says so, whatever the application says and sends; the connection stays."""
-    written, response = whole(205, headers, b"hel", b"lo", request=head(method, version))
-    assert written.endswith(b"\r\n\r\n") and b"chunked" not in written
-    assert written.lower().count(b"content-length:") == written.count(b"content-length: 0\r\n") == 1
-    assert response.is_complete and not response.must_close
+    for request in (head(), head("HEAD"), head(version="1.0"), head("HEAD", "1.0")):
+        written, response = whole(205, headers, b"hel", b"lo", request=request)
+        assert written.endswith(b"\r\n\r\n") and b"chunked" not in written
+        assert written.lower().count(b"content-length:") == written.count(b"content-length: 0\r\n") == 1
+        assert response.is_complete and not response.must_close
 
 
 def test_every_status_has_a_reason() -> None:
