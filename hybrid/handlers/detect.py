@@ -182,7 +182,8 @@ def _verdict(obj: object, interface: str) -> tuple[str, str]:
             return "it is an asyncio protocol, and --interface stream was asked for", "Leave out --interface stream."
         return misfit, "Name an asyncio protocol class that needs no arguments, or a coroutine function."
     if not callable(obj):
-        return f"it is {_what(obj)}, which cannot be called", "Name a coroutine function, an ASGI application or a protocol class."
+        remedy = "Name a coroutine function, an ASGI application or a protocol class."
+        return f"it is {_what(obj)}, which cannot be called", remedy
     return _verdict_on_function(obj, interface)
 
 
