@@ -339,7 +339,7 @@ def _lines(headers: Pairs, refused: frozenset[bytes]) -> bytes:
     return b"".join(lines)
 
 
-def _check_types(headers: Pairs) -> None:
+def _check_types(headers: Iterable[object]) -> None:
     """Say so if headers are not what they are by type: text is met most."""
     for header in headers:
         if not isinstance(header, (list, tuple)) or [type(part) for part in header] != [bytes, bytes]:
