@@ -19,7 +19,7 @@ _CPUCLOCK_SCHED = 2
 
 
 def pin(cpu: int) -> None:
-    """Run this process on one CPU only, where the machine has that many; also where its parent was pinned to another."""
+    """Run this process on one CPU only, where the machine has that many; its parent may be pinned to another."""
     os.sched_setaffinity(0, range(os.cpu_count() or 1))  # as many of them as its cpuset has
     allowed = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {allowed[min(cpu, len(allowed) - 1)]})
