@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from anyio.abc import SocketAttribute
@@ -36,6 +36,16 @@ def address(transport: asyncio.BaseTransport, name: str) -> Address:
     host, port = raw[0], raw[1]
     scope = raw[3] if len(raw) == 4 else 0
     return (f"{host}%{_interface(scope)}" if scope and "%" not in host else host, port)
+
+
+def common_address(listeners: Iterable[socket.socket]) -> Address | None:
+    """Return the local address of every connection that these accept; None: it differs, or is not known beforehand.
+
+    It is known for one IPv4 address that is not 0.0.0.0. Asking each connection costs a system call.
+    """
+    names = {listener.getsockname() if listener.family == socket.AF_INET else None for listener in listeners}
+    name: Address | None = names.pop() if len(names) == 1 else None
+    return name if name is not None and name[0] != "0.0.0.0" else None
 
 
 def show(where: Address) -> str:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, cast
 
 from hybrid.connection.access_log import AccessLog, Entry
-from hybrid.connection.addresses import UNKNOWN, address
+from hybrid.connection.addresses import UNKNOWN, Address, address
 from hybrid.connection.http_connection import HttpConnection
 from hybrid.connection.http_endpoint import HttpEndpoint, HttpTimes
 from hybrid.connection.registry import Door
@@ -38,6 +38,8 @@ class AsgiEndpoint:
     """What the lifespan left; each request has a copy. None: no lifespan."""
     root_path: str = ""
     access_log: AccessLog | None = None
+    server: Address | None = None
+    """Where all connections were accepted; None: each is asked."""
     trust: Trust | None = None
     """Whose forwarded headers are believed; None: nobody's."""
     read_high_bytes: int = 65536
@@ -101,7 +103,7 @@ class AsgiEndpoint:
             "root_path": self.root_path,
             "headers": [],
             "client": scope_address(address(transport, "peername")),
-            "server": scope_address(address(transport, "sockname")),
+            "server": scope_address(self.server or address(transport, "sockname")),
             "extensions": {"http.response.early_hint": {}, "http.response.trailers": {}},
         }
         return template
@@ -131,6 +133,7 @@ def asgi_factory(
         root_path=settings.root_path,
         access_log=shared.access_log,
         trust=shared.trust,
+        server=shared.server,
     )
     endpoint = HttpEndpoint(
         begin=partial(AsgiExchange, asgi),

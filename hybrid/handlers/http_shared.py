@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import inf
 
 from hybrid.connection.access_log import AccessLog
+from hybrid.connection.addresses import Address
 from hybrid.connection.http_endpoint import Load
 from hybrid.http.date import StandingLines
 from hybrid.http.forwarded import Trust
@@ -23,6 +24,8 @@ class HttpShared:
     trust: Trust | None
     """None: nobody is believed."""
     access_log: AccessLog | None
+    server: Address | None = None
+    """The address of the one listener, where that is every connection's own; None: each is asked."""
 
     @classmethod
     def of(

@@ -89,6 +89,7 @@ class Fields:
     ``content_length``: -1 when there is none. ``chunked``: the body is chunked; never together with a length.
     ``close``, ``keep_alive``: options in Connection. ``expect_continue``: the client waits for a 100.
     ``upgrade``: what Upgrade offers, lower-cased, if Connection lists it; else empty. ``host``: None if there is none.
+    ``is_common``: many clients may send the very same: nothing but what frames or is in :data:`_STEADY` is in it.
     ``forwarded``: those of the pairs that are in :data:`FORWARDED`; nothing of it is believed yet.
     """
 
@@ -99,6 +100,7 @@ class Fields:
         "expect_continue",
         "forwarded",
         "host",
+        "is_common",
         "keep_alive",
         "pairs",
         "upgrade",
@@ -113,6 +115,7 @@ class Fields:
         self.expect_continue: bool = False
         self.upgrade: bytes = b""
         self.host: bytes | None = None
+        self.is_common: bool = True
         self.forwarded: tuple[tuple[bytes, bytes], ...] = ()
 
     def with_host(self, host: bytes) -> Fields:
@@ -125,6 +128,7 @@ class Fields:
         fields.expect_continue = self.expect_continue
         fields.upgrade = self.upgrade
         fields.host = host
+        fields.is_common = self.is_common
         fields.forwarded = self.forwarded
         return fields
 
@@ -175,16 +179,24 @@ def parse_fields(block: bytes, limit_count: int) -> Fields:
             framing.append(pair)
         elif lower in _STEADY:
             steady.append((line, pair))
+        else:
+            fields.is_common = False
     if fresh and has_control(b"".join(fresh)):
         raise HttpError(400, "a control byte, a bare CR or a bare LF in a header field")
-    for line, pair in steady:
+    if steady:
+        _remember(steady)
+    if framing:
+        _read_framing(fields, framing)
+    return fields
+
+
+def _remember(lines: list[tuple[bytes, tuple[bytes, bytes]]]) -> None:
+    """Know these lines, and what they say, from now on; they were checked."""
+    for line, pair in lines:
         if len(line) <= _KNOWN_BYTES:
             if len(_known) >= _KNOWN_COUNT:
                 _known.clear()
             _known[line] = pair
-    if framing:
-        _read_framing(fields, framing)
-    return fields
 
 
 def _read_framing(fields: Fields, framing: list[tuple[bytes, bytes]]) -> None:
@@ -220,6 +232,7 @@ def _read_framing(fields: Fields, framing: list[tuple[bytes, bytes]]) -> None:
             upgrade = value if not upgrade else upgrade + b"," + value
         else:
             fields.forwarded += ((name, value),)
+            fields.is_common = False
     if fields.chunked:
         if fields.content_length >= 0:  # one of the two is a lie: RFC 9112 §6.3, request smuggling
             raise HttpError(400, "both Transfer-Encoding and Content-Length")

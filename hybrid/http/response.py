@@ -96,13 +96,13 @@ _IS_PLAIN, _IS_LENGTH, _IS_CODING, _IS_CONNECTION, _IS_STANDING = _Field
 
 
 class StartMemo:
-    """The last ordinary start of a response on a listener: HTTP/1.1, not to HEAD, and the connection stays.
+    """The last ordinary start of a response on a listener: HTTP/1.1, not to HEAD.
 
     hot: ASGI hello; an application that answers with the same headers again costs one comparison. Headers that differ
     each time cost a comparison more; they are kept at every eighth miss only.
     """
 
-    __slots__ = ("_misses", "framing", "headers", "held", "left", "standing", "status")
+    __slots__ = ("_misses", "closes", "framing", "headers", "held", "left", "standing", "status")
 
     def __init__(self) -> None:
         self.status = 0
@@ -111,6 +111,7 @@ class StartMemo:
         self.held = b""
         self.framing = _NONE
         self.left = 0
+        self.closes = False
         self._misses = 0
 
     def offer(self, status: int, headers: Pairs, standing: bytes) -> bool:
@@ -178,16 +179,23 @@ class Response:
         self._with_trailers = trailers
         self.must_close |= close
         head, memo = self._head, self._memo
-        if self.must_close or head.method == "HEAD" or head.version == "1.0":
+        closes = self.must_close
+        if head.method == "HEAD" or head.version == "1.0":
             memo = None
-        elif memo is not None and memo.standing is standing and memo.status == status and memo.headers == headers:
+        elif (
+            memo is not None
+            and memo.standing is standing
+            and memo.status == status
+            and memo.closes is closes
+            and memo.headers == headers
+        ):
             self._held, self._framing, self._left = memo.held, memo.framing, memo.left
             self._step = after
             return
         self._held = self._make(status, headers, standing)
         self._step = after
-        if memo is not None and not self.must_close and memo.offer(status, headers, standing):
-            memo.held, memo.framing, memo.left = self._held, self._framing, self._left
+        if memo is not None and self.must_close is closes and memo.offer(status, headers, standing):
+            memo.held, memo.framing, memo.left, memo.closes = self._held, self._framing, self._left, closes
 
     def _make(self, status: int, headers: Pairs, standing: bytes) -> bytes:
         """Return the head, and settle how the body is framed."""

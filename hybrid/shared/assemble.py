@@ -17,6 +17,7 @@ from hybrid.shared.bind_grammar import check_shared_port
 from hybrid.shared.option_values import join_address, refuse
 from hybrid.shared.options import COMMAND, DEFAULT, Level, Option, Origin, Value, all_options
 from hybrid.shared.settings import Launch, Settings
+from hybrid.shared.tls_settings import check_tls
 
 Values = Mapping[str, Value]
 """What was given, by flag. What is not in it has its default."""
@@ -49,6 +50,7 @@ def assemble(given: Values, directory: str, launch: Launch) -> tuple[Settings, t
     settings = replace(
         empty, launch=launch, **{name: replace(getattr(empty, name), **fields) for name, fields in groups.items()}
     )
+    check_tls(settings.tls)
     return settings, bind_origins
 
 

@@ -20,6 +20,7 @@ def option(
     parse: str = "",
     metavar: str = "",
     doors: str = "cefk",
+    secret: bool = False,
 ) -> Any:
     """Declare one option as a dataclass field.
 
@@ -27,7 +28,7 @@ def option(
     ``help`` is what ``--help`` says, ``more`` what only the reference page adds. ``env`` adds foreign environment
     names (``PORT``). ``parse`` names a parser in :mod:`hybrid.shared.option_values`; without it the option is a
     bool if its default is one, else a choice or text. ``doors`` says through which the option comes in:
-    c(ommand line), e(nvironment), f(ile), k(eyword).
+    c(ommand line), e(nvironment), f(ile), k(eyword). ``secret``: its value is never shown.
     """
     return field(
         default=default,
@@ -41,6 +42,7 @@ def option(
             "parse": parse,
             "metavar": metavar,
             "doors": doors,
+            "secret": secret,
         },
     )
 

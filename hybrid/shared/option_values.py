@@ -20,6 +20,8 @@ from hybrid.shared.settings import MOST_WORKERS
 
 MOST_THREADS = 1000
 """Of one worker. They share one interpreter lock: more would wait for it, not for their clients."""
+_MASK = "***"
+"""Instead of a secret."""
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 
@@ -51,14 +53,20 @@ def read(option: Option, texts: Sequence[str], origin: Origin) -> Any:
 
 def refuse(option: Option, given: object, origin: Origin, why: str) -> UsageError:
     """Return the error that says why ``given`` is not taken. ``why`` is ``cause. Remedy.``"""
+    what = _MASK if option.secret else repr(given)
     if origin.level is Level.KEYWORD:
-        return UsageError(f"cannot use {given!r} for {option.keyword}=: {why}")
+        return UsageError(f"cannot use {what} for {option.keyword}=: {why}")
     name = option.flag if origin.level is not Level.FILE else origin.name
-    return UsageError(f"cannot use {given!r} for {name}, {origin.phrase}: {why}")
+    return UsageError(f"cannot use {what} for {name}, {origin.phrase}: {why}")
 
 
 def show(option: Option, value: object) -> str:
-    """Return ``value`` as text that :func:`read` understands; nothing for a value that means "not given"."""
+    """Return ``value`` as text that :func:`read` understands; nothing for a value that means "not given".
+
+    Of a secret, only that there is one.
+    """
+    if option.secret:
+        return _MASK if value else ""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple):
@@ -291,6 +299,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "positive_seconds": _positive_seconds,
     "proxies": _proxies,
     "seconds": _seconds,
+    "secret": _text,
     "target": _text,
     "threads": _threads,
     "url_path": _url_path,

@@ -37,6 +37,7 @@ class Option:
     parse: str
     metavar: str
     doors: str
+    secret: bool
 
     @property
     def key(self) -> str:

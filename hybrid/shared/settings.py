@@ -17,6 +17,7 @@ from hybrid.shared.declare import option, titled
 from hybrid.shared.http_settings import HttpSettings
 from hybrid.shared.models import MODELS
 from hybrid.shared.proxy_settings import ProxySettings
+from hybrid.shared.tls_settings import TlsSettings
 
 MOST_WORKERS = 1024
 """Of one server. The scoreboard has a row for each; untouched rows cost no memory."""
@@ -337,6 +338,7 @@ class Settings:
     timeout: TimeoutSettings = titled(TimeoutSettings, "Timeouts")
     http: HttpSettings = titled(HttpSettings, "HTTP")
     proxy: ProxySettings = titled(ProxySettings, "Proxies")
+    tls: TlsSettings = titled(TlsSettings, "TLS")
     log: LogSettings = titled(LogSettings, "Logging")
     access: AccessSettings = titled(AccessSettings, "Access log")
     process: ProcessSettings = titled(ProcessSettings, "Process")

@@ -16,6 +16,7 @@ from enum import Enum
 from typing import Any
 
 from hybrid.connection.access_log import AccessLog
+from hybrid.connection.addresses import common_address
 from hybrid.connection.registry import Door, Registry, ThreadRegistry
 from hybrid.ground.errors import BootError, LoadError
 from hybrid.handlers import Handler, Kind, detect, protocol_factory
@@ -218,6 +219,7 @@ class Service:
         """Return what the acceptors get: this worker's listeners, and what makes of a connection what is served."""
 
         shared = HttpShared.of(self._plan.http, self._plan.proxy, self._plan.access_log)
+        shared.server = common_address(listeners)
 
         def factory_for(door: Door) -> Factory:
             return protocol_factory(handler, door, self._loop, state, shared)

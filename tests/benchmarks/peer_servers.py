@@ -70,8 +70,7 @@ def hybrid(name: str, tree: Path) -> Candidate:
 
 
 def _uvicorn(app: str, port: int, _: Path) -> Sequence[str]:
-    # Without --no-proxy-headers each request passes a middleware whose like we do not have.
-    options = ("--http", "httptools", "--loop", "uvloop", "--no-proxy-headers", "--no-access-log")
+    options = ("--http", "httptools", "--loop", "uvloop", "--no-access-log")
     return _module("uvicorn", app, "--host", HOST, "--port", str(port), *options, "--log-level", "warning")
 
 
@@ -102,6 +101,10 @@ def _nginx(_: str, port: int, folder: Path) -> Sequence[str]:
     return (shutil.which("nginx") or "nginx", "-p", str(folder), "-e", "stderr", "-c", "nginx.conf")
 
 
+def _bare(_: str, port: int, __: Path) -> Sequence[str]:
+    return _module("tests.benchmarks.bare_http", HOST, str(port))
+
+
 def _installed(name: str, command: Command) -> Candidate:
     try:
         return Candidate(name, importlib.metadata.version(name), command)
@@ -122,6 +125,7 @@ PEERS = {
         _installed("uvicorn", _uvicorn),
         _installed("granian", _granian),
         _installed("hypercorn", _hypercorn),
+        Candidate("bare", "a uvloop protocol with one answer", _bare, cwd=ROOT, only_app="apps_http:hello"),
         _found_nginx(),
     )
 }
