@@ -113,7 +113,7 @@ BASIC = base64.b64encode(b"ada l\xe9:secret")
         ("%(D)s", "1234567"),
         ("%(M)s", "1234"),
         ("%(L)s", "1.234568"),
-        ("%(p)s", f"<{os.getpid()}>"),
+        pytest.param("%(p)s", f"<{os.getpid()}>", id="pid"),  # the same name in every process that tests
         ("%({User-Agent}i)s", "curl"),
         ("%({x-twice}i)s", "one, two"),
         ("%({x-none}i)s", "-"),
