@@ -12,14 +12,26 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from anyio import BusyResourceError
+from anyio import BrokenResourceError, BusyResourceError
 from anyio.abc import ByteStream
 
 from hybrid.connection.addresses import Address, address, attributes, show
 from hybrid.connection.failures import is_disconnect, log_disconnect, log_failure
 from hybrid.connection.flow import Flow
 from hybrid.connection.lines import Lines
-from hybrid.connection.phases import AFTER_MADE, CLOSED, ENDED, FINISHED, OPEN, PENDING, RUNNING, Handling
+from hybrid.connection.phases import (
+    AFTER_MADE,
+    CLOSED,
+    DONE,
+    ENDED,
+    FINISHED,
+    OPEN,
+    PENDING,
+    RUNNING,
+    Handling,
+)
+from hybrid.connection.tls import Upgrade, tls_attributes
+from hybrid.connection.tls_transport import TlsTransport
 
 _DEFAULT_HIGH_BYTES = 65536  # the write high-water mark that both loops give a new transport
 
@@ -92,7 +104,7 @@ class Connection(Flow, ByteStream):
     @property
     def tls(self) -> ssl.SSLObject | None:
         """The TLS session, None on a plain connection."""
-        return None
+        return self._transport.session if isinstance(self._transport, TlsTransport) else None
 
     @property
     def draining(self) -> bool:
@@ -107,8 +119,9 @@ class Connection(Flow, ByteStream):
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
-        """What anyio's ``extra()`` finds: SocketAttribute's, as far as they are known."""
-        return attributes(self._transport, self.local, self.peer)
+        """What anyio's ``extra()`` finds: SocketAttribute's, as far as they are known, and with TLS TLSAttribute's."""
+        found = attributes(self._transport, self.local, self.peer)
+        return found if self.tls is None else {**found, **tls_attributes(self.tls)}
 
     def lines(self, limit: int = 65536) -> Lines:
         r"""Iterate over the lines, without their ``\n`` or ``\r\n``; the last one may lack it.
@@ -123,7 +136,12 @@ class Connection(Flow, ByteStream):
         The connection counts as open until the handler returns, but is closed for all uses.
         Closes: nothing; the socket is the caller's.
         Raises: BusyResourceError: another task receives or sends. OSError: out of descriptors; nothing has changed.
+        RuntimeError: TLS is on it, which does not go with the socket.
         """
+        if self.tls is not None:
+            raise RuntimeError(
+                "cannot detach a connection with TLS: the socket alone is of no use. Keep the connection."
+            )
         if self._reader is not None:
             raise BusyResourceError("reading from")
         if self._phase is not OPEN:
@@ -142,6 +160,36 @@ class Connection(Flow, ByteStream):
         received = bytes(self._inbox)
         self.abort()  # closes the transport's descriptor; the connection lives on in the duplicate
         return duplicate, received
+
+    async def start_tls(self, context: ssl.SSLContext, handshake_s: float = 10.0) -> None:
+        """Speak TLS from here on, as the server: for protocols that agree on it first (STARTTLS).
+
+        Call it at once after sending what invites the peer to begin. What it sent before is not taken for something
+        said under TLS: whoever sits between could have put it there (CVE-2011-0411).
+        Args: context: a server's, ``ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)`` with its certificate loaded.
+        Raises: BrokenResourceError: no TLS came about, or the peer sent something before it; the connection is over.
+        BusyResourceError: another task receives or sends. RuntimeError: it has TLS already. ssl.SSLError: the context
+        is no server's.
+        """
+        if self._reader is not None or self._writer is not None:
+            raise BusyResourceError("reading from" if self._reader is not None else "writing to")
+        if self._phase is not OPEN or self._sending is DONE:
+            raise self._why_gone()
+        if self.tls is not None:
+            raise RuntimeError("cannot start TLS: the connection has it already. Call start_tls() once.")
+        if self._inbox:
+            count = len(self._inbox)
+            self.abort()
+            raise BrokenResourceError(f"the peer sent {count} bytes before TLS began; the connection is cut")
+        upgrade = Upgrade(self, self._loop)
+        self._transport = upgrade.begin(self._transport, context, handshake_s)
+        try:
+            await upgrade.settled()
+        except CancelledError:
+            self.abort()
+            raise
+        if self._phase is not OPEN:
+            raise self._why_gone()
 
     # ---- What the drain calls: registry.Served, with abort(). ----
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 
 from anyio import BrokenResourceError, ClosedResourceError, EndOfStream, IncompleteRead
 
@@ -25,6 +26,12 @@ def is_disconnect(error: BaseException) -> bool:
 def log_disconnect(name: str, peer: str, error: BaseException) -> None:
     """Note, for who debugs, that the peer left before the handler was done with it."""
     log.debug("handler %s: connection from %s ended before the handler: %r", name, peer, error)
+
+
+def log_no_tls(peer: str, error: Exception | None) -> None:
+    """Note why a connection ended in its TLS handshake: it is nobody's failure here. A bad certificate is news."""
+    say = log.info if isinstance(error, ssl.SSLCertVerificationError) else log.debug
+    say("no TLS with %s: %s", peer, error or "the connection was closed within the handshake")
 
 
 def log_failure(name: str, peer: str, error: BaseException) -> None:

@@ -59,7 +59,7 @@ class HttpConnection(Wire):
     )
 
     def __init__(self, endpoint: HttpEndpoint) -> None:
-        super().__init__(endpoint.loop)
+        super().__init__(endpoint.loop, endpoint.context)
         self._endpoint = endpoint
         self._reader = HeadReader(endpoint.limits)
         self._buffer = b""
@@ -222,7 +222,7 @@ class HttpConnection(Wire):
         self._phase = IDLE
         if self._buffer:
             # In a turn of its own: a thousand pipelined requests are no thousand frames deep.
-            self._loop.call_soon(self._next)
+            self._loop.call_soon(self._next, context=self._context)
         elif self._peer_is_done:
             self._finish()
         else:
@@ -244,7 +244,7 @@ class HttpConnection(Wire):
         self._begin(data)
         if self._phase is ANSWERING:
             # After the first step of the application, which may be its last one.
-            self._loop.call_soon(self._flush_unless_answered, self._exchange)
+            self._loop.call_soon(self._flush_unless_answered, self._exchange, context=self._context)
         else:
             self._flush()
             if self._peer_is_done:
@@ -334,7 +334,7 @@ class HttpConnection(Wire):
 
     def _call_last(self) -> None:
         """Close soon. A request that is on its way to us is still answered: its client knows nothing of the drain."""
-        self._loop.call_later(_LAST_CALL_S, self._finish_if_idle)
+        self._loop.call_later(_LAST_CALL_S, self._finish_if_idle, context=self._context)
 
     def _finish_if_idle(self) -> None:
         if self._phase is IDLE and not self._buffer:

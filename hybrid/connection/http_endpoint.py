@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Protocol
@@ -130,6 +131,8 @@ class HttpEndpoint:
     access_log: AccessLog | None = None
     entry: Callable[[HttpConnection, Head | None], Entry] = bare_entry
     """Makes an access log's entry of a request: whom it came from is not for the connection to say."""
+    context: Context = field(default_factory=copy_context)
+    """Of every request at its beginning; each has a copy."""
     load: Load = field(default_factory=Load)
     """The worker's: its listeners share it."""
     limits: HeadLimits = field(default_factory=HeadLimits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context
 
 from hybrid.connection.http_phases import AFTER, CLOSED, IDLE, PhaseEvent
 
@@ -17,11 +18,13 @@ class Wire:
     Runs in: worker, in its loop. Closes: nothing.
     """
 
-    __slots__ = ("_corked", "_is_reading", "_loop", "_phase", "_unsent", "_waiters", "is_lost", "transport")
+    __slots__ = ("_context", "_corked", "_is_reading", "_loop", "_phase", "_unsent", "_waiters", "is_lost", "transport")
     transport: asyncio.Transport
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, context: Context) -> None:
         self._loop = loop
+        self._context = context
+        """In which the loop is to call us: nothing that an application has set is in it."""
         self._phase = IDLE
         self._is_reading = True
         self.is_lost = False
@@ -54,7 +57,8 @@ class Wire:
         """Read again."""
         if not self._is_reading and self._phase is not CLOSED:
             self._is_reading = True
-            self.transport.resume_reading()
+            # asyncio calls us from then on in the context of whoever resumes, which may be a request's.
+            self._context.copy().run(self.transport.resume_reading)
 
     def abort(self) -> None:
         """Close at once; the peer sees that the answer is not whole."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
@@ -37,6 +38,8 @@ class AsgiEndpoint:
     state: dict[str, Any] | None = None
     """What the lifespan left; each request has a copy. None: no lifespan."""
     root_path: str = ""
+    context: Context = field(default_factory=copy_context)
+    """Of every request at its beginning; each has a copy."""
     access_log: AccessLog | None = None
     server: Address | None = None
     """Where all connections were accepted; None: each is asked."""
@@ -140,6 +143,7 @@ def asgi_factory(
         door=door,
         loop=loop,
         standing=shared.standing,
+        context=asgi.context,
         access_log=shared.access_log,
         entry=asgi.entry,
         load=shared.load,
