@@ -37,6 +37,7 @@ from hybrid.shared.log_line import LogWriter
 from hybrid.shared.scoreboard import Cell, Scoreboard
 from hybrid.shared.settings import Settings
 from hybrid.shared.status import WorkerStatus, statuses
+from hybrid.shared.tls_context import ServerTls, server_tls
 from hybrid.worker.drain import ABORT_S, CANCEL_S, DrainReport
 from hybrid.worker.loops import close_loop, new_loop
 from hybrid.worker.service import Service, ServicePlan, Stage
@@ -72,6 +73,7 @@ class InLoopServer:
         self._scoreboard: Scoreboard | None = None
         self._access_fd = -1
         self._access_log: AccessLog | None = None
+        self._tls: ServerTls | None = None
         self._service: Service | None = None
         self._ready: asyncio.Future[None] | None = None
         self._task: asyncio.Task[DrainReport | None] | None = None
@@ -92,11 +94,15 @@ class InLoopServer:
     # ── the boot, in three steps ──
 
     def _load(self) -> None:
-        """Import what is served. Raises: UsageError: it was entered before, or needs a pool; LoadError."""
+        """Import what is served, and read the certificate.
+
+        Raises: UsageError: it was entered before, or needs a pool, or there is no TLS with this certificate; LoadError.
+        """
         models.check_pool(self._settings.bind.accept, 0)
         if self._app is not None:
             raise entered_twice()
         target, factory = self._settings.app.target, self._settings.app.factory
+        self._tls = server_tls(self._settings.tls)
         self._app = load(target, factory) if self._handler is None else _given(self._handler, target, factory)
         if self._settings.app.lifespan:
             load(self._settings.app.lifespan)  # here, where an import may still hold everybody up; then it is cached
@@ -117,7 +123,8 @@ class InLoopServer:
             row[Cell.PID], row[Cell.LIFE] = os.getpid(), Life.STARTING
             self._access_fd = open_access_file(self._settings.access)
             self._access_log = access_log(self._settings.access, self._access_fd, 0)
-            plan = ServicePlan.of(self._settings, self._app, Worker(addresses=self._addresses), self._access_log)
+            worker = Worker(addresses=self._addresses)
+            plan = ServicePlan.of(self._settings, self._app, worker, self._access_log, self._tls)
             if self._lifespan is not None:
                 name = getattr(self._lifespan, "__qualname__", type(self._lifespan).__name__)
                 plan = replace(plan, lifespan=LoadedTarget(self._lifespan, name))

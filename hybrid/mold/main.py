@@ -18,7 +18,7 @@ import socket
 import sys
 from dataclasses import dataclass
 
-from hybrid.ground.errors import ExitCode, LoadError
+from hybrid.ground.errors import ExitCode, HybridError, LoadError
 from hybrid.mold import fork_safety
 from hybrid.mold.fork import fork_sibling
 from hybrid.shared import boot_report, messages, prctl, procfs, settings
@@ -26,6 +26,7 @@ from hybrid.shared.boot_report import Report
 from hybrid.shared.loader import LoadedTarget, load
 from hybrid.shared.messages import Log, Op, Record
 from hybrid.shared.scoreboard import Scoreboard
+from hybrid.shared.tls_context import ServerTls, server_tls
 from hybrid.worker.main import Birth, live
 
 
@@ -43,6 +44,7 @@ class Mold:
     listeners: list[socket.socket]
     addresses: list[str]
     app: LoadedTarget | None = None
+    tls: ServerTls | None = None
 
 
 def main(argv: list[str]) -> int:
@@ -68,7 +70,8 @@ def main(argv: list[str]) -> int:
     )
     _set_title(f"hybrid: mold [{mold.settings.app.target.rpartition(':')[2]}]")
     try:
-        if _prepare(mold, orders["report"], orders["preload"]):
+        ready = _set_up_tls(mold, orders["report"], orders["tls"])
+        if ready and _prepare(mold, orders["report"], orders["preload"]):
             _serve_forks(mold)
     except (BrokenPipeError, ConnectionResetError):
         pass  # the parent is gone
@@ -112,6 +115,21 @@ def _prepare(mold: Mold, report_fd: int, preload: bool) -> bool:
     private, resident = procfs.memory_private_bytes(os.getpid()), procfs.memory_resident_bytes(os.getpid())
     messages.send(mold.channel, Record(Op.IMPORTED, a=private, b=resident))
     os.close(report_fd)
+    return True
+
+
+def _set_up_tls(mold: Mold, report_fd: int, opened: dict[str, int]) -> bool:
+    """Read certificate and key, before any code of the app's runs; False when that cannot be done.
+
+    Closes: ``opened``: the files, which the parent opened with the rights that we gave up.
+    """
+    try:
+        mold.tls = server_tls(mold.settings.tls, opened)
+    except HybridError as error:
+        return _refuse(mold, report_fd, Op.IMPORT_FAILED, Report("tls", str(error), "", error.exit_code))
+    finally:
+        for fd in opened.values():
+            os.close(fd)
     return True
 
 
@@ -174,6 +192,7 @@ def _spawn(mold: Mold, order: Record, descriptors: list[int]) -> None:
             listeners=[socket.socket(fileno=fd) for fd in pass_fds] or mold.listeners,
             addresses=tuple(mold.addresses),
             app=mold.app,
+            tls=mold.tls,
         )
         return live(birth)
 

@@ -112,8 +112,8 @@ def _mold_unsafe(draft: Draft, event: p.MoldUnsafe) -> None:
 def _mold_import_failed(draft: Draft, event: p.MoldImportFailed) -> None:
     if draft.pool.mold.life is not p.MoldLife.IMPORTING:
         return
-    what = "the mold cannot be started" if event.report.step == "exec" else "the app cannot be imported"
-    _refuse_mold(draft, what, event.report)
+    whats = {"exec": "the mold cannot be started", "tls": "TLS cannot be set up"}
+    _refuse_mold(draft, whats.get(event.report.step, "the app cannot be imported"), event.report)
 
 
 def _refuse_mold(draft: Draft, what: str, report: Report) -> None:

@@ -18,6 +18,7 @@ from hybrid.shared import boot_report, messages, prctl
 from hybrid.shared.privileges import Identity, drop
 from hybrid.shared.settings import Settings
 from hybrid.shared.start import mold_command
+from hybrid.shared.tls_files import open_tls_files
 
 EVERY_SIGNAL = signal.valid_signals()
 UNTIL_READY = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
@@ -67,6 +68,11 @@ class Heirloom:
     addresses: tuple[str, ...]
     """What the listeners listen on, in order."""
 
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """Return all of them."""
+        return (self.settings_fd, self.scoreboard_fd, self.life_fd, self.log_fd, self.access_fd)
+
 
 def start_mold(
     heirloom: Heirloom, settings: Settings, generation: int, preload: bool, identity: Identity | None
@@ -78,9 +84,11 @@ def start_mold(
     """
     ours, theirs = messages.socketpair()
     report_fd = -1
+    tls_files = open_tls_files(settings.tls)
     try:
         report_fd = boot_report.create()
         orders = {
+            "tls": tls_files,
             "settings": heirloom.settings_fd,
             "scoreboard": heirloom.scoreboard_fd,
             "life": heirloom.life_fd,
@@ -93,13 +101,7 @@ def start_mold(
             "addresses": heirloom.addresses,
         }
         command = mold_command(settings, json.dumps(orders))
-        keep = (
-            *(heirloom.settings_fd, heirloom.scoreboard_fd, heirloom.life_fd),
-            theirs.fileno(),
-            report_fd,
-            heirloom.log_fd,
-            heirloom.access_fd,
-        )
+        keep = (*heirloom.descriptors, theirs.fileno(), report_fd, *tls_files.values())
         pid = _fork_exec(command, keep, identity, report_fd)
     except OSError:
         ours.close()
@@ -108,6 +110,8 @@ def start_mold(
         raise
     finally:
         theirs.close()
+        for fd in tls_files.values():
+            os.close(fd)
     ours.setblocking(False)
     child = Child(ours, report_fd)
     try:

@@ -29,6 +29,7 @@ from hybrid.shared.log_line import LogWriter
 from hybrid.shared.messages import Log, Op, Record
 from hybrid.shared.scoreboard import Cell, Row, Scoreboard
 from hybrid.shared.settings import Settings
+from hybrid.shared.tls_context import ServerTls
 from hybrid.worker import logs, watchdog
 from hybrid.worker.acceptors import forking
 from hybrid.worker.loops import close_loop, new_measured_loop
@@ -57,6 +58,7 @@ class Birth:
     listeners: list[socket.socket]
     addresses: tuple[str, ...]
     app: LoadedTarget | None
+    tls: ServerTls | None
 
 
 def live(birth: Birth) -> int:
@@ -137,7 +139,7 @@ class WorkerProcess:
         """Boot, serve until told to leave, drain; return the exit code."""
         birth = self._birth
         worker = Worker(birth.slot, birth.generation, os.getpid(), birth.addresses)
-        plan = ServicePlan.of(birth.settings, self._app, worker, self._access_log)
+        plan = ServicePlan.of(birth.settings, self._app, worker, self._access_log, birth.tls)
         self._service = Service(plan, birth.scoreboard, birth.slot)
         self._loop.add_signal_handler(signal.SIGTERM, self._on_term)
         self._loop.add_reader(birth.channel.fileno(), self._on_parent)

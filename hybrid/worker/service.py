@@ -24,6 +24,7 @@ from hybrid.handlers.asgi_lifespan import AsgiLifespan
 from hybrid.handlers.http_shared import HttpShared
 from hybrid.handlers.lifespan import Lifespan, Worker
 from hybrid.handlers.threaded import BlockingEndpoint
+from hybrid.layers.tls import secured
 from hybrid.shared import models
 from hybrid.shared.http_settings import HttpSettings
 from hybrid.shared.loader import LoadedTarget, load
@@ -31,6 +32,7 @@ from hybrid.shared.machine import advance
 from hybrid.shared.proxy_settings import ProxySettings
 from hybrid.shared.scoreboard import Scoreboard
 from hybrid.shared.settings import Settings
+from hybrid.shared.tls_context import ServerTls
 from hybrid.worker.acceptors import descriptors, make_acceptors
 from hybrid.worker.acceptors.acceptor import Factory, Site
 from hybrid.worker.acceptors.intake import Intake
@@ -65,13 +67,21 @@ class ServicePlan:
     proxy: ProxySettings = field(default_factory=ProxySettings)
     access_log: AccessLog | None = None
     """Closed by whoever made it, after the service has ended."""
+    tls: ServerTls | None = None
+    """None: no TLS."""
 
     @classmethod
     def of(
-        cls, settings: Settings, app: LoadedTarget, worker: Worker, access_log: AccessLog | None = None
+        cls,
+        settings: Settings,
+        app: LoadedTarget,
+        worker: Worker,
+        access_log: AccessLog | None = None,
+        tls: ServerTls | None = None,
     ) -> ServicePlan:
-        """Take what matters from the settings."""
+        """Take what matters from the settings; ``tls`` was made from them before."""
         return cls(
+            tls=tls,
             app=app,
             interface=settings.app.interface,
             lifespan=settings.app.lifespan,
@@ -221,11 +231,18 @@ class Service:
         shared = HttpShared.of(self._plan.http, self._plan.proxy, self._plan.access_log)
         shared.server = common_address(listeners)
 
-        def factory_for(door: Door) -> Factory:
+        tls = self._plan.tls
+        if tls is not None and handler.kind is Kind.ASGI:
+            tls.context.set_alpn_protocols(["http/1.1"])
+
+        def plain_factory_for(door: Door) -> Factory:
             return protocol_factory(handler, door, self._loop, state, shared)
 
+        def factory_for(door: Door) -> Factory:
+            return plain_factory_for(door) if tls is None else secured(plain_factory_for, tls, door, self._loop)
+
         def endpoint_for(door: Door) -> BlockingEndpoint:
-            return BlockingEndpoint(handler.target, handler.name, door)
+            return BlockingEndpoint(handler.target, handler.name, door, tls)
 
         threaded = handler.kind is Kind.THREADED
         own, foreign = tuple(listeners), {}

@@ -46,6 +46,7 @@ _TEXTS: dict[str, st.SearchStrategy[str]] = {
     "positive": _numbers,
     "positive_seconds": _seconds,
     "proxies": st.sampled_from(["*", "unix", "::1", "10.0.0.7", "10.0.0.0/8", "2001:db8::/32"]),
+    "secret": st.just("***"),  # what a secret is shown as
     "seconds": st.one_of(st.just("0"), _seconds),
     "target": st.tuples(_paths, st.sampled_from(["app", "a.b"])).map(lambda parts: f"{parts[0]}.py:{parts[1]}"),
     "url_path": st.sampled_from(["/api", "/a/b"]),
@@ -53,6 +54,7 @@ _TEXTS: dict[str, st.SearchStrategy[str]] = {
     "workers": st.one_of(st.just("auto"), st.integers(0, 1024).map(str)),
 }
 
+_TLS_OF_CLIENTS = {"--ssl-ca-certs", "--ssl-verify"}
 _EXCLUSIVE = ("--bind", "--host", "--port", "--uds")
 
 
@@ -77,6 +79,11 @@ def subsets(draw: st.DrawFn, door: str) -> dict[str, list[str]]:
     texts = {option.flag: draw(texts_for(option)) for option in options if option.flag in chosen}
     if _contradicts_the_rest(texts):
         del texts["--accept"]
+    if not texts.keys() >= _TLS_OF_CLIENTS or texts["--ssl-verify"] == ["none"]:
+        for flag in _TLS_OF_CLIENTS:
+            texts.pop(flag, None)
+    if "--ssl-certfile" not in texts:
+        texts = {flag: value for flag, value in texts.items() if not flag.startswith("--ssl-")}
     return texts
 
 

@@ -31,7 +31,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NoReturn
 
-from hybrid.handlers.threaded import BlockingEndpoint
+from hybrid.handlers.threaded import BlockingConnection, BlockingEndpoint
 from hybrid.worker.acceptors.intake import Intake
 from hybrid.worker.acceptors.receptions import AGAIN_S, nothing
 
@@ -157,11 +157,12 @@ class ForkReception:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGTERM, _ignore)
-            signal.signal(END_STREAM, partial(_end_stream, sock))
+            connection = self._endpoint.connection(sock)
+            signal.signal(END_STREAM, partial(_end_stream, connection))
             for let_go in in_child:
                 let_go()
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
-            code = 0 if self._endpoint.run(sock) else FAILED
+            code = 0 if self._endpoint.run(connection) else FAILED
         except SystemExit as leave:
             code = leave.code if isinstance(leave.code, int) else int(leave.code is not None)
         except BaseException:
@@ -211,9 +212,6 @@ def _ignore(number: int, frame: object) -> None:
     """Do nothing: only the worker says when a child's time is over. Not SIG_IGN: subprocesses inherit that."""
 
 
-def _end_stream(sock: socket.socket, number: int, frame: object) -> None:
+def _end_stream(connection: BlockingConnection, number: int, frame: object) -> None:
     """Show the handler the end of the stream: what the peer sends from now on is not read. Runs in: the child."""
-    try:
-        sock.shutdown(socket.SHUT_RD)
-    except OSError:
-        pass  # the handler has closed it
+    connection.cancel()

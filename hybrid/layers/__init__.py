@@ -1,0 +1,1 @@
+"""What may lie between an accepted socket and its handler. A handler without a layer pays for none."""
