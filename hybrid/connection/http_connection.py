@@ -18,13 +18,12 @@ from typing import Any
 from hybrid.connection.failures import log
 from hybrid.connection.http_endpoint import Exchange, HttpEndpoint
 from hybrid.connection.http_phases import ANSWERING, CLOSED, HEAD, IDLE, LINGERING, PhaseEvent
-from hybrid.connection.http_wire import Wire
+from hybrid.connection.http_wire import NEVER, Wire
 from hybrid.http.body import Body, body_of
 from hybrid.http.errors import HttpError
 from hybrid.http.head import Head, HeadReader
 from hybrid.http.status import refusal
 
-NEVER = float("inf")
 _UNREAD_BYTES = 262144
 """Of a body, thrown away behind its answer so that the connection can stay; more of it ends it."""
 _LAST_CALL_S = 0.5
@@ -40,30 +39,27 @@ class HttpConnection(Wire):
     """
 
     __slots__ = (
-        "_answer_by",
         "_awaits_body",
         "_body",
         "_buffer",
         "_earlier",
-        "_endpoint",
         "_exchange",
         "_has_failed",
+        "_is_last",
         "_latest",
         "_peer_is_done",
         "_reader",
         "_running",
         "_unread",
-        "deadline",
         "draining",
         "memo",
     )
 
     def __init__(self, endpoint: HttpEndpoint) -> None:
-        super().__init__(endpoint.loop, endpoint.context)
-        self._endpoint = endpoint
+        super().__init__(endpoint)
         self._reader = HeadReader(endpoint.limits)
-        self._buffer = b""
-        """Came, and is not used yet: a part of a head, or pipelined requests."""
+        self._buffer: bytes | bytearray = b""
+        """Came, and is not used yet: a part of a head, which grows in place, or pipelined requests."""
         self._body: Body | None = None
         """Of the request that is being answered, while more of it is to come."""
         self._awaits_body = False
@@ -78,13 +74,12 @@ class HttpConnection(Wire):
         self._unread = 0
         """Bytes of a body that came after the answer was complete."""
         self._peer_is_done = False
+        """Whether it has shut its sending side."""
+        self._is_last = False
+        """Whether it said that no request follows this one."""
         self.draining = False
         """Whether the worker drains: the next answer says that it is the last."""
         self._has_failed = False
-        self._answer_by = NEVER
-        """When the request must be answered."""
-        self.deadline = NEVER
-        """When :meth:`expire` is to be called. Seconds of the loop's clock."""
         self.memo: Any = None
         """What the maker of exchanges keeps for the next one on this connection: its own, hence Any."""
 
@@ -104,17 +99,17 @@ class HttpConnection(Wire):
                 self._keep(data)
             else:
                 self._feed(self._body, data, 0)
+        elif phase is IDLE and self._waiters is not None:
+            self._keep(data)  # who does not take the last answer is given no other
         elif phase is not LINGERING:
-            self._begin(self._buffer + data if self._buffer else data)
+            if self._buffer:
+                self._buffer += data
+            self._begin(self._buffer or data)
 
     def eof_received(self) -> bool:
         """The peer sends no more; it still gets the answers to what it has sent whole."""
         self._peer_is_done = True
-        if self._body is not None:
-            self._body = None
-            self._finish()  # half a request
-        if self._exchange is not None:
-            self._exchange.disconnect()
+        self._note_end()
         owes = self._phase is ANSWERING or (self._phase is IDLE and self._buffer != b"")
         return owes and self.transport.can_write_eof()  # TLS has no half-close
 
@@ -127,6 +122,8 @@ class HttpConnection(Wire):
         """Let senders go on."""
         self._release_senders()
         self._set_deadline()
+        if self._phase is IDLE and self._buffer:
+            self._loop.call_soon(self._next, context=self._context)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell whoever waits that the transport is gone; the door, if no application runs for it."""
@@ -143,7 +140,7 @@ class HttpConnection(Wire):
 
     # ── requests ──
 
-    def _begin(self, data: bytes) -> None:
+    def _begin(self, data: bytes | bytearray) -> None:
         """Begin the request at the start of ``data``, if its head is there."""
         endpoint = self._endpoint
         head = body = None
@@ -155,8 +152,8 @@ class HttpConnection(Wire):
             self._refuse(error, head)
             return
         if head is None:
-            self._buffer = data
-            if self._phase is IDLE and data:
+            self._buffer = data if type(data) is bytearray else bytearray(data)
+            if self._phase is IDLE:
                 self._advance(PhaseEvent.PARTIAL)
                 if self._latest is not None:  # the first head has its time from the connection's start
                     self._set_deadline()
@@ -167,8 +164,7 @@ class HttpConnection(Wire):
         self.deadline = self._answer_by
         if self._waiters is not None:
             self._set_deadline()
-        if not head.keep_alive:
-            self._peer_is_done = True
+        self._is_last = not head.keep_alive
         self._buffer = b""
         if self._running and self._latest is not None:
             self._earlier = (*self._earlier, self._latest)
@@ -184,7 +180,7 @@ class HttpConnection(Wire):
             self._keep(data[head.end :])
         exchange.start()
 
-    def _feed(self, body: Body, data: bytes, start: int) -> None:
+    def _feed(self, body: Body, data: bytes | bytearray, start: int) -> None:
         """Give the exchange what ``data[start:]`` holds of the body."""
         exchange = self._exchange
         if exchange is None:
@@ -211,9 +207,9 @@ class HttpConnection(Wire):
         elif self._unread > _UNREAD_BYTES:
             self._finish()
 
-    def _keep(self, data: bytes) -> None:
+    def _keep(self, data: bytes | bytearray) -> None:
         """Keep what came too early; read no more when it is much."""
-        self._buffer = self._buffer + data if self._buffer else data
+        self._buffer += data
         if len(self._buffer) > self._endpoint.read_high_bytes:
             self.pause_reading()
 
@@ -221,8 +217,11 @@ class HttpConnection(Wire):
         """Go on with the next request: this one is answered, and its body is not in the way."""
         self._phase = IDLE
         if self._buffer:
-            # In a turn of its own: a thousand pipelined requests are no thousand frames deep.
-            self._loop.call_soon(self._next, context=self._context)
+            if self._waiters is None:  # else when there is room again
+                # In a turn of its own: a thousand pipelined requests are no thousand frames deep.
+                self._loop.call_soon(self._next, context=self._context)
+            else:
+                self._set_deadline()
         elif self._peer_is_done:
             self._finish()
         else:
@@ -238,17 +237,27 @@ class HttpConnection(Wire):
             self.resume_reading()
 
     def _next(self) -> None:
-        if self._phase is not IDLE:
+        if self._phase is not IDLE or not self._buffer:
             return
         data, self._buffer = self._buffer, b""
         self._begin(data)
         if self._phase is ANSWERING:
+            if self._peer_is_done:
+                self._note_end()
             # After the first step of the application, which may be its last one.
             self._loop.call_soon(self._flush_unless_answered, self._exchange, context=self._context)
         else:
             self._flush()
             if self._peer_is_done:
                 self._finish()
+
+    def _note_end(self) -> None:
+        """Tell the exchange that the peer sends no more. Half a request never becomes a whole one."""
+        if self._body is not None:
+            self._body = None
+            self._finish()
+        if self._exchange is not None:
+            self._exchange.disconnect()
 
     def _flush_unless_answered(self, exchange: Exchange | None) -> None:
         if self._exchange is exchange or not self._buffer:
@@ -340,8 +349,6 @@ class HttpConnection(Wire):
         if self._phase is IDLE and not self._buffer:
             self._finish()
 
-    # ── the end ──
-
     def expire(self) -> None:
         """The deadline has passed."""
         self.deadline = self._answer_by
@@ -350,8 +357,6 @@ class HttpConnection(Wire):
         elif self._waiters is not None or (self._phase is LINGERING and self.transport.get_write_buffer_size()):
             if self._has_stalled():
                 self.abort()
-            else:
-                self._wait(self._endpoint.times.write_s)
         elif self._phase is HEAD:
             self._refuse(HttpError(408, "the head of the request took too long"))
         elif self._phase is ANSWERING and self._body is not None:
@@ -376,7 +381,7 @@ class HttpConnection(Wire):
             return
         self._advance(PhaseEvent.FINISH)
         self._flush()
-        nothing_follows = self._peer_is_done and self._body is None and not self._buffer
+        nothing_follows = (self._peer_is_done or self._is_last) and self._body is None and not self._buffer
         self._body = None
         if self._exchange is not None:
             return  # its answer is still to come
@@ -386,15 +391,10 @@ class HttpConnection(Wire):
         else:
             self.transport.write_eof()
         self._unsent = self.transport.get_write_buffer_size()
-        self._wait(self._endpoint.times.write_s if self._unsent else _LINGER_S)
+        self._wait((self._unsent and self._endpoint.times.write_s) or _LINGER_S)
 
     def _set_deadline(self) -> None:
         """Set the deadline that the connection's state asks for."""
         times = self._endpoint.times
         body_s = times.body_s if self._awaits_body and self._body is not None else 0.0
         self._wait((times.keep_alive_s, times.head_s, body_s, _LINGER_S, 0.0)[self._phase])
-
-    def _wait(self, seconds: float) -> None:
-        if self._waiters is not None:
-            seconds = self._endpoint.times.write_s  # first of all the peer must take what it has asked for
-        self.deadline = min(self._endpoint.horizon + seconds, self._answer_by) if seconds else self._answer_by

@@ -1,12 +1,18 @@
-"""The transport of an HTTP connection: flow control both ways, and answers held back for the next one."""
+"""The transport of an HTTP connection: flow control both ways, its deadline, answers held back for the next one."""
 
 from __future__ import annotations
 
 import asyncio
-from contextvars import Context
+from typing import TYPE_CHECKING
 
 from hybrid.connection.http_phases import AFTER, CLOSED, IDLE, PhaseEvent
 
+if TYPE_CHECKING:
+    from hybrid.connection.http_endpoint import HttpEndpoint
+
+NEVER = float("inf")
+_LOOK_S = 2.0
+"""Between two looks at a peer that may take as long as it likes."""
 _CORK_BYTES = 65536
 _CORK_PIECES = 64
 """Answers held back for the next one, at most."""
@@ -18,17 +24,35 @@ class Wire:
     Runs in: worker, in its loop. Closes: nothing.
     """
 
-    __slots__ = ("_context", "_corked", "_is_reading", "_loop", "_phase", "_unsent", "_waiters", "is_lost", "transport")
+    __slots__ = (
+        "_answer_by",
+        "_context",
+        "_corked",
+        "_endpoint",
+        "_is_reading",
+        "_loop",
+        "_phase",
+        "_unsent",
+        "_waiters",
+        "deadline",
+        "is_lost",
+        "transport",
+    )
     transport: asyncio.Transport
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, context: Context) -> None:
-        self._loop = loop
-        self._context = context
+    def __init__(self, endpoint: HttpEndpoint) -> None:
+        self._endpoint = endpoint
+        self._loop = endpoint.loop
+        self._context = endpoint.context
         """In which the loop is to call us: nothing that an application has set is in it."""
         self._phase = IDLE
         self._is_reading = True
         self.is_lost = False
         """Whether the transport is gone, or aborted."""
+        self._answer_by = NEVER
+        """When the request must be answered."""
+        self.deadline = NEVER
+        """When the sweep calls ``expire``. Seconds of the loop's clock."""
         self._corked: list[bytes] = []
         self._unsent = 0
         """What the transport held at the last look, while it took no more."""
@@ -92,9 +116,19 @@ class Wire:
                 waiter.set_result(None)
 
     def _has_stalled(self) -> bool:
-        """Whether the peer has taken nothing since the last look. Slow is not stalled."""
+        """Whether the peer has taken nothing since the last look, for as long as it may; else it has time again."""
         before, self._unsent = self._unsent, self.transport.get_write_buffer_size()
-        return self._unsent >= before
+        write_s = self._endpoint.times.write_s
+        if self._unsent >= before and write_s:
+            return True
+        self._wait(write_s or _LOOK_S)
+        return False
+
+    def _wait(self, seconds: float) -> None:
+        """Set the deadline, in so many seconds; 0: none but the request's."""
+        if self._waiters is not None:
+            seconds = self._endpoint.times.write_s  # first of all the peer must take what it has asked for
+        self.deadline = min(self._endpoint.horizon + seconds, self._answer_by) if seconds else self._answer_by
 
     def _advance(self, event: PhaseEvent) -> None:
         self._phase = AFTER[self._phase][event]
