@@ -93,9 +93,13 @@ def seconds(data: bytes, **settings: Any) -> float:
 def test_s20_s21_cost_is_linear(make: Callable[[int], bytes]) -> None:
     """S20, S21: 100 KiB, byte by byte: twice the bytes cost about twice the time, not four times."""
     limits = {"limit_line_bytes": MIB, "limit_head_bytes": MIB, "limit_fields": MIB}
-    small = min(seconds(make(50 * KIB), **limits) for _ in range(2))
-    large = min(seconds(make(100 * KIB), **limits) for _ in range(2))
-    assert large < 3 * small + 0.05
+    measured = []
+    for _ in range(3):  # somebody else's work may slow one of them
+        small, large = seconds(make(50 * KIB), **limits), seconds(make(100 * KIB), **limits)
+        if large < 3 * small + 0.05:
+            return
+        measured.append((small, large))
+    raise AssertionError(measured)
 
 
 @on_both_loops
