@@ -136,6 +136,7 @@ class HttpConnection(Wire):
         if exchange is not None:
             exchange.disconnect()
         if not self._running:
+            self._latest = None  # no cycle is left for the collector
             self._endpoint.closed(self)
 
     # ── requests ──
@@ -189,7 +190,6 @@ class HttpConnection(Wire):
             end = body.feed(data, start)
         except HttpError as error:
             self._body = None
-            self._buffer = b""
             self._finish()  # where the next request begins is not known
             if exchange is not None:
                 exchange.refuse(error)
@@ -266,7 +266,6 @@ class HttpConnection(Wire):
     def _refuse(self, error: HttpError, head: Head | None = None) -> None:
         """Answer what is no request, and close: where the next one begins is not known."""
         log.debug("connection refused with %s: %s", error.status, error)
-        self._buffer = b""
         self._corked.append(refusal(error, self._endpoint.standing()))
         self._endpoint.log_refusal(self, head, error)
         self._finish()
@@ -308,6 +307,7 @@ class HttpConnection(Wire):
         if not self._running:
             self._earlier = ()
             if self._phase is CLOSED:
+                self._latest = None
                 self._endpoint.closed(self)
 
     def fail(self) -> None:
@@ -382,7 +382,7 @@ class HttpConnection(Wire):
         self._advance(PhaseEvent.FINISH)
         self._flush()
         nothing_follows = (self._peer_is_done or self._is_last) and self._body is None and not self._buffer
-        self._body = None
+        self._body, self._buffer = None, b""
         if self._exchange is not None:
             return  # its answer is still to come
         self.resume_reading()

@@ -361,10 +361,12 @@ class TlsTransport(asyncio.Transport):
 
     def _notify(self) -> None:
         """Send close_notify."""
+        unread = self._incoming.read()  # or OpenSSL looks there for the peer's, and trips over data
         try:
             self.session.unwrap()
         except OSError:
             pass  # SSLWantReadError: it is out, the peer's is not in. Another: it is of no use any more
+        self._incoming.write(unread)
         self._flush()
 
     def _flush(self) -> None:

@@ -57,13 +57,15 @@ def _module(*arguments: str) -> Sequence[str]:
     return (sys.executable, "-m", *arguments)
 
 
-def hybrid(name: str, tree: Path) -> Candidate:
-    """Return hybrid as it is in a source tree."""
+def hybrid(name: str, tree: Path, *, logged: bool = False) -> Candidate:
+    """Return hybrid as it is in a source tree; ``logged``: with an access log, in a file."""
     asked = ["git", "-C", str(tree), "describe", "--always", "--dirty"]
     answer = subprocess.run(asked, capture_output=True, text=True, check=False)
 
-    def command(app: str, port: int, _: Path) -> Sequence[str]:
-        options = ("--bind", f"{HOST}:{port}", "--workers", "1", "--log-level", "warning")
+    def command(app: str, port: int, folder: Path) -> Sequence[str]:
+        options = ["--bind", f"{HOST}:{port}", "--workers", "1", "--log-level", "warning"]
+        if logged:
+            options += ["--access-log", "--access-log-file", str(folder / "access.log")]
         return _module("hybrid", app, "--app-dir", str(HERE), *options)
 
     return Candidate(name, answer.stdout.strip() or "of no commit", command, cwd=tree)
@@ -125,6 +127,7 @@ PEERS = {
         _installed("uvicorn", _uvicorn),
         _installed("granian", _granian),
         _installed("hypercorn", _hypercorn),
+        hybrid("logged", ROOT, logged=True),
         Candidate("bare", "a uvloop protocol with one answer", _bare, cwd=ROOT, only_app="apps_http:hello"),
         _found_nginx(),
     )
