@@ -52,6 +52,22 @@ async def test_end_of_the_client_at_any_turn_of_a_pipeline(turns: int) -> None:
         assert wired.transport.is_closing()
 
 
+@pytest.mark.parametrize("turns", range(6))
+@on_both_loops
+async def test_end_of_the_client_while_answers_need_no_turn(turns: int) -> None:
+    """Each answer is complete as soon as its request begins: when overloaded, and with eager tasks."""
+    async with Wired(Witness(), limit_concurrency=1) as wired:
+        wired.connection._endpoint.load.running = 1  # somebody else's
+        wired.feed(GET * 4)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if not wired.connection.eof_received():
+            wired.transport.close()
+        await settle()
+        assert wired.transport.written.count(b"HTTP/1.1 503 ") == 4
+        assert wired.transport.is_closing()
+
+
 @pytest.mark.parametrize("end", [b"GET / HT", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n12"])
 @pytest.mark.parametrize("turns", range(4))
 @on_both_loops
