@@ -49,6 +49,9 @@ def server_tls(tls: TlsSettings, opened: Mapping[str, int] | None = None) -> Ser
     context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    # An end without close_notify is an end: else OpenSSL 3 would take the session for broken, and a blocking handler
+    # that is shown the end of its stream could not answer any more.
+    context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     opened = opened or {}
     certificate = _read("--ssl-certfile", tls.certfile, opened)
     key = _read("--ssl-keyfile", tls.keyfile, opened) if tls.keyfile else certificate

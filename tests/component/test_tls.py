@@ -106,9 +106,10 @@ async def test_peer_that_leaves_is_counted_out(certificates: Certificates, kind:
 
 
 @each_version
+@pytest.mark.parametrize("end", ["close_notify", "ragged"])
 @on_both_loops
-async def test_half_close(certificates: Certificates, version: ssl.TLSVersion) -> None:
-    """Who has said that it sends no more still gets its answer; send_eof() ends ours alone."""
+async def test_half_close(certificates: Certificates, version: ssl.TLSVersion, end: str) -> None:
+    """Who has said that it sends no more still gets its answer; our own end leaves what the peer sends whole."""
 
     async def handle(conn: Any) -> None:
         data = b"".join([each async for each in conn])
@@ -118,42 +119,82 @@ async def test_half_close(certificates: Certificates, version: ssl.TLSVersion) -
         await conn.send_eof()
         heard.append(b"".join([each async for each in conn]))
 
+    class EndAtOnce(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            assert isinstance(transport, asyncio.Transport) and transport.can_write_eof()
+            transport.write_eof()  # while the peer's first bytes, which came with its handshake, are not read yet
+            with pytest.raises(RuntimeError):
+                transport.write(b"too late")
+
+        def data_received(self, data: bytes) -> None:
+            heard.append(data)
+
     heard: list[bytes] = []
-    for handler in (handle, first_end):
+    for handler, answer in ((handle, b"olleh"), (first_end, b""), (EndAtOnce, b"")):
         async with serving(handler, certificates) as room:
             sock = await room.plain()
             context = certificates.client_context(version=version)
-            said = await asyncio.to_thread(_say_and_end, sock, context)
-            assert said == (b"olleh" if handler is handle else b"")
+            assert await asyncio.to_thread(_say_and_end, sock, context, end) == answer
             await room.empty()
-    assert heard == [b"hello"]
+            assert room.failed == 0
+    assert heard == [b"hello", b"hello"]
 
 
-def _say_and_end(sock: socket.socket, context: ssl.SSLContext) -> bytes:
-    """Say hello and close_notify; return what comes after."""
+def _say_and_end(sock: socket.socket, context: ssl.SSLContext, end: str) -> bytes:
+    """Say hello, and the end, in one go with the last of the handshake; return what comes after."""
     sock.settimeout(10)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     session = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
-    steps = [session.do_handshake, lambda: session.write(b"hello"), session.unwrap]
+
+    def exchange() -> bool:
+        if outgoing.pending:
+            sock.sendall(outgoing.read())
+        data = sock.recv(65536)
+        incoming.write(data)
+        return bool(data)
+
+    while True:
+        try:
+            session.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            exchange()
+    session.write(b"hello")
+    if end == "close_notify":
+        with suppress(ssl.SSLError):
+            session.unwrap()
+    sock.sendall(outgoing.read())
+    if end == "ragged":
+        sock.shutdown(socket.SHUT_WR)
     said = b""
     while True:
         try:
-            if steps:
-                steps[0]()
-                del steps[0]
-            else:
-                said += session.read()
-        except (ssl.SSLWantReadError, ssl.SSLZeroReturnError, ssl.SSLError) as error:
-            if len(steps) == 1:
-                del steps[0]
-            sock.sendall(outgoing.read())
-            if isinstance(error, ssl.SSLZeroReturnError):
+            data = session.read()
+            if not data:
                 return said
-            if isinstance(error, ssl.SSLWantReadError):
-                data = sock.recv(65536)
-                if not data:
-                    return said
-                incoming.write(data)
+            said += data
+        except ssl.SSLWantReadError:
+            if not exchange():
+                raise AssertionError("no close_notify") from None
+        except ssl.SSLZeroReturnError:
+            return said
+
+
+@each_kind
+@on_both_loops
+async def test_garbage_within_a_session(certificates: Certificates, kind: str) -> None:
+    """Bytes that are no TLS behind a good handshake end the connection; the handler did nothing wrong."""
+    with logged() as records:
+        async with serving(KINDS[kind], certificates) as room:
+            reader, writer = await room.connect()
+            writer.write(b"hello")
+            await reader.readexactly(5)
+            raw = socket.socket(fileno=socket.dup(writer.get_extra_info("socket").fileno()))
+            with raw:
+                raw.send(b"garbage" * 10)
+                await room.empty()
+            assert (room.counts.accepted, room.failed) == (1, 0)
+    assert not [record.getMessage() for record in records if record.levelname not in ("DEBUG", "INFO")]
 
 
 # ── handshakes that fail ─────────────────────────────────────────────────────────────────────────────────────
@@ -285,6 +326,23 @@ async def test_stop_cuts_what_is_open(certificates: Certificates, kind: str) -> 
         await room.server.drain(0.1)
         with suppress(ConnectionError, ssl.SSLError):
             assert await asyncio.wait_for(reader.read(), 5) == b""
+
+
+@on_both_loops
+async def test_thread_that_is_shown_the_end_goes_on_under_tls(certificates: Certificates) -> None:
+    """When the grace is over a blocking handler sees the end of its stream; what it says then is not in the clear."""
+
+    def handle(sock: socket.socket) -> None:
+        while sock.recv(100):
+            pass
+        sock.sendall(b"farewell")
+
+    async with serving(handle, certificates) as room:
+        reader, writer = await room.connect()
+        writer.write(b"hello")
+        await asyncio.sleep(0)
+        await room.server.drain(0.1)
+        assert await reader.read() == b"farewell"
 
 
 @on_both_loops
