@@ -246,7 +246,7 @@ class HttpConnection(Wire):
                 self._note_end()
             # After the first step of the application, which may be its last one.
             self._loop.call_soon(self._flush_unless_answered, self._exchange, context=self._context)
-        else:
+        elif self._phase is not IDLE or not self._buffer:  # else it is answered already, and the next one has its turn
             self._flush()
             if self._peer_is_done:
                 self._finish()

@@ -244,8 +244,9 @@ class AsgiExchange:
                 connection.write_last(data, self, close=response.must_close)
                 self._complete()
         elif kind == "http.response.early_hint":
-            if self._head.version == "1.1":
-                connection.write(response.informational(103, _links(message["links"])))
+            hint = response.informational(103, _links(message["links"]))
+            if hint:
+                connection.write(hint)
         else:
             raise RuntimeError(f"cannot send {kind!r}: a response is http.response.start, then http.response.body")
 
