@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any
 
 from hybrid.cli import reference
+from hybrid.connection import tls_stages
 from hybrid.connection.phases import PHASES
 from hybrid.ground.states import LIFE
 from hybrid.parent import dispatch
@@ -29,6 +30,7 @@ DIAGRAMS: dict[str, Mapping[tuple[Any, Any], Enum]] = {
     "acceptor": acceptor.STAGES,
     "taker": dispatch.STAGES,
     "connection": PHASES,
+    "tls": tls_stages.STAGES,
 }
 """Tables of states, by the name that pages use."""
 
