@@ -76,7 +76,7 @@ async def test_reader_that_takes_nothing_of_the_last_answer_is_cut() -> None:
 
 @on_both_loops
 async def test_pipeline_of_who_reads_nothing_does_not_fill_the_memory() -> None:
-    """S19: no request is begun while the answers to those before it are not taken."""
+    """S19: no request is begun while the answers to those before it are not taken; :mod:`test_http_moments` goes on."""
     app = Much()
     async with serving(app) as room:
         peer = await room.peer(4096)
@@ -85,8 +85,6 @@ async def test_pipeline_of_who_reads_nothing_does_not_fill_the_memory() -> None:
         for _ in range(1000):
             await asyncio.sleep(0)
         assert app.begun < 20
-        while app.begun < 200:
-            assert await asyncio.wait_for(peer.receive(1 << 22), 5)
 
 
 class Much:
