@@ -197,6 +197,34 @@ async def test_garbage_within_a_session(certificates: Certificates, kind: str) -
     assert not [record.getMessage() for record in records if record.levelname not in ("DEBUG", "INFO")]
 
 
+@pytest.mark.parametrize("buffered", [False, True])
+@on_both_loops
+async def test_what_a_protocol_raises_is_its_failure(certificates: Certificates, buffered: bool) -> None:
+    """As without TLS: logged once, counted, and it costs this connection."""
+
+    class Failing(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            raise FileNotFoundError("gone")
+
+    class FailingBuffered(asyncio.BufferedProtocol):
+        def get_buffer(self, sizehint: int) -> bytearray:
+            return bytearray(10)
+
+        def buffer_updated(self, nbytes: int) -> None:
+            raise FileNotFoundError("gone")
+
+    with logged() as records:
+        async with serving(FailingBuffered if buffered else Failing, certificates) as room:
+            reader, writer = await room.connect()
+            writer.write(b"hello")
+            with suppress(OSError):
+                assert await reader.read() == b""
+            await room.empty()
+            assert room.failed == 1
+    errors = [record.getMessage() for record in records if record.levelname == "ERROR"]
+    assert len(errors) == 1 and "FileNotFoundError: gone" in errors[0]
+
+
 # ── handshakes that fail ─────────────────────────────────────────────────────────────────────────────────────
 
 
