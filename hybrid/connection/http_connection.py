@@ -111,7 +111,7 @@ class HttpConnection(Wire):
         self._peer_is_done = True
         self._note_end()
         owes = self._phase is ANSWERING or (self._phase is IDLE and self._buffer != b"")
-        return owes and self.transport.can_write_eof()  # TLS has no half-close
+        return owes and self.transport.can_write_eof()
 
     def pause_writing(self) -> None:
         """Let senders wait; a peer that takes nothing has a deadline."""

@@ -20,6 +20,7 @@ from hybrid.connection.registry import Door
 from hybrid.ground.clock import monotonic
 from hybrid.ground.errors import BootError
 from hybrid.handlers.asgi_exchange import Application, AsgiExchange, Scope
+from hybrid.handlers.asgi_tls import tls_extension
 from hybrid.handlers.http_shared import HttpShared
 from hybrid.http.forwarded import Trust, forwarded
 from hybrid.http.head import Head, HeadLimits
@@ -94,12 +95,13 @@ class AsgiEndpoint:
         if template is not None:
             return template
         transport = connection.transport
+        session = transport.get_extra_info("ssl_object")
         connection.memo = template = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.5"},
             "http_version": "1.1",
             "method": "",
-            "scheme": "https" if transport.get_extra_info("ssl_object") is not None else "http",
+            "scheme": "http" if session is None else "https",
             "path": "",
             "raw_path": b"",
             "query_string": b"",
@@ -109,6 +111,8 @@ class AsgiEndpoint:
             "server": scope_address(self.server or address(transport, "sockname")),
             "extensions": {"http.response.early_hint": {}, "http.response.trailers": {}},
         }
+        if session is not None:
+            template["extensions"]["tls"] = tls_extension(session)
         return template
 
 

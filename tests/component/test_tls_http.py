@@ -111,3 +111,29 @@ async def test_body_that_nobody_reads_does_not_reset_the_answer(certificates: Ce
         writer.write(request("/", "1.1", "content-length: 4000000"))
         writer.write(bytes(2_000_000))
         assert b"too much" in await reader.read()
+
+
+@on_both_loops
+async def test_application_is_told_of_the_session(certificates: Certificates) -> None:
+    """The tls extension: what was agreed on, our certificate, and whom the client showed itself to be."""
+    told: list[dict[str, Any]] = []
+
+    async def witness(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            told.append(scope["extensions"])
+        await app(scope, receive, send)
+
+    options = {"ssl_ca_certs": certificates.authority, "ssl_verify": "optional"}
+    async with serving(witness, certificates, interface="asgi", **options) as room:
+        for certificate in ("", certificates.client):
+            context = certificates.client_context(certificate, version=ssl.TLSVersion.TLSv1_2)
+            reader, writer = await room.connect(context)
+            writer.write(request("/") + request("/", "1.1", "connection: close"))
+            await asyncio.wait_for(reader.read(), 5)
+            writer.close()
+    nobody, _, client, again = (extensions["tls"] for extensions in told)
+    assert nobody["tls_version"] == client["tls_version"] == 0x0303
+    assert nobody["server_cert"].startswith("-----BEGIN CERTIFICATE-----")
+    assert not nobody["client_cert_chain"] and nobody["client_cert_name"] is None
+    assert client["client_cert_chain"][0].startswith("-----BEGIN CERTIFICATE-----")
+    assert client["client_cert_name"] and again == client
