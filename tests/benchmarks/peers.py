@@ -149,7 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # servers are ended by the blocks that started them
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT is ignored in what a shell starts in the background
+        signal.signal(number, signal.default_int_handler)  # servers are ended by the blocks that started them
     try:
         sys.exit(main())
     except KeyboardInterrupt:

@@ -193,8 +193,10 @@ def test_servers_end_with_the_benchmark(number: signal.Signals, tmp_path: Path) 
         try:
             servers = eventually(lambda: server_of(bench.pid), 20)
             apart = os.sched_getaffinity(servers[0]) != os.sched_getaffinity(bench.pid)
-        finally:
             bench.send_signal(number)
+            bench.wait(20)
+        finally:
+            bench.kill()
     try:
         assert eventually(lambda: not any(is_alive(pid) for pid in servers), 10)
     except AssertionError:
