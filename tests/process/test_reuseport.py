@@ -43,10 +43,16 @@ def test_every_slot_has_a_socket_on_every_address(serve: Serve) -> None:
     assert len(server.said["addresses"]) == 2
     for index in range(2):
         assert listening(server.pid, port_of(server, index)) == 3
-        clients = [server.connect(server.said["addresses"][index]) for _ in range(60)]
-        for client in clients:
-            client.sendall(b"pid\n")
-        assert set(answers(clients)) == set(server.ready_pids())
+        reached: set[int] = set()
+
+        def everybody(address: str = server.said["addresses"][index], reached: set[int] = reached) -> bool:
+            clients = [server.connect(address) for _ in range(60)]
+            for client in clients:
+                client.sendall(b"pid\n")
+            reached |= set(answers(clients))
+            return reached == set(server.ready_pids())
+
+        eventually(everybody)  # others take the queue of a worker that gets no CPU
     assert server.stop() == 0
 
 
