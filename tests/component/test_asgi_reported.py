@@ -300,6 +300,40 @@ async def test_nothing_in_a_scope_is_the_next_request_s() -> None:
     assert seen == [(2, 0), (2, 0)]
 
 
+# ── Expect ──
+
+
+@on_both_loops
+async def test_no_continue_for_http_1_0() -> None:
+    """The expectation of an HTTP/1.0 client is ignored, RFC 9110 §10.1.1; it would take the 100 for its answer."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, (await receive())["body"])
+
+    async with serving(app) as room:
+        client = await room.connect()
+        client.send(b"POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        (connection,) = await eventually_async(lambda: tuple(room.door.open))
+        await eventually_async(lambda: connection._awaits_body)  # type: ignore[attr-defined]
+        client.send(b"ok")
+        assert (await client.rest()).startswith(b"HTTP/1.1 200 ")
+
+
+@on_both_loops
+async def test_empty_body_that_came_with_its_head_was_not_waited_for() -> None:
+    """Whoever sends an empty body in chunks at once waits for no 100: the connection stays, with what is behind it."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, scope["path"].encode())
+
+    async with serving(app) as room:
+        client = await room.connect()
+        empty = b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+        client.send(empty + ask_for(b"/next"))
+        assert (await client.response())[2] == b"/"
+        assert (await client.response())[2] == b"/next"
+
+
 # ── a log that raises ──
 
 
