@@ -10,7 +10,6 @@ import struct
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
 
 from hybrid.connection.access_log import access_log
@@ -80,49 +79,24 @@ async def test_client_that_leaves_is_no_error(act: Any, request_head: bytes, cap
 # ── receive() that several call ──
 
 
+@pytest.mark.parametrize("looks", [False, True])
 @on_both_loops
-async def test_each_receiver_hears_that_the_client_is_gone() -> None:
-    """A task that listens for the disconnect, and the application itself: both are told, none waits for ever."""
+async def test_each_receiver_hears_that_the_client_is_gone(looks: bool) -> None:
+    """A task that listens for it, beside one that does, or that looks as Starlette's is_disconnected(): cancelled."""
     begun, told = asyncio.Event(), asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         listeners = [asyncio.ensure_future(receive()) for _ in range(2)]
         await asyncio.sleep(0)
+        if looks:
+            listeners.pop().cancel()
+            await asyncio.sleep(0)
         begun.set()
-        try:
-            for listener in listeners:
-                assert await listener == {"type": "http.disconnect"}
+        await asyncio.wait(listeners, timeout=1)
+        if all(listener.done() for listener in listeners):
             told.set()
-        finally:
-            for listener in listeners:
-                listener.cancel()
-
-    async with serving(app) as room:
-        client = await room.connect()
-        client.send(GET)
-        await asyncio.wait_for(begun.wait(), 5)
-        client.close()
-        await asyncio.wait_for(told.wait(), 1)
-
-
-@on_both_loops
-async def test_look_whether_the_client_is_gone_takes_nothing_from_a_listener() -> None:
-    """Starlette's is_disconnected() cancels a receive() at once; the event stream's own listener still waits."""
-    begun, told = asyncio.Event(), asyncio.Event()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await receive()
-        listener = asyncio.ensure_future(receive())
-        await asyncio.sleep(0)
-        with anyio.CancelScope() as look:
-            look.cancel()
-            await receive()
-        begun.set()
-        try:
-            assert await listener == {"type": "http.disconnect"}
-            told.set()
-        finally:
+        for listener in listeners:
             listener.cancel()
 
     async with serving(app) as room:
@@ -205,6 +179,57 @@ async def _take(peer: Any, count: int) -> None:
     """Receive so many bytes."""
     while count > 0:
         count -= len(await peer.receive(65536))
+
+
+@on_both_loops
+async def test_connection_of_who_closed_before_its_last_answer_is_let_go() -> None:
+    """Something behind the last request, then a close: shutdown(2) fails, and must not leave the transport for ever."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        begun.set()
+        await go_on.wait()
+        await respond(send, b"")
+
+    async with serving(app) as room:
+        peer = await room.peer()
+        await peer.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n\r\n")
+        await asyncio.wait_for(begun.wait(), 5)
+        (connection,) = room.door.open
+        peer.sock.close()
+        await eventually_async(lambda: connection._peer_is_done)  # type: ignore[attr-defined]
+        go_on.set()
+        try:
+            await eventually_async(lambda: not room.door.open, 1)
+            assert room.door.lost == 0
+        finally:
+            for left in room.door.open:
+                left.abort()
+
+
+@on_both_loops
+async def test_answer_does_not_wait_for_a_slow_one_whose_head_comes_in_two() -> None:
+    """Two reads in one turn of the loop, as libuv does: the answer held back for the next one leaves all the same."""
+    go_on = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/slow":
+            await go_on.wait()
+        await respond(send, b"")
+
+    async with serving(app) as room:
+        client = await room.connect()
+        (connection,) = await eventually_async(lambda: tuple(room.door.open))
+        slow = ask_for(b"/slow")
+        connection.data_received(GET + slow[:9])  # type: ignore[attr-defined]
+        for _ in range(9):
+            if connection._exchange is not None:  # type: ignore[attr-defined]
+                await asyncio.sleep(0)
+        connection.data_received(slow[9:])  # type: ignore[attr-defined]
+        try:
+            assert (await asyncio.wait_for(client.response(), 1))[0] == 200
+        finally:
+            go_on.set()
 
 
 # ── messages that are changed after they were sent ──
