@@ -25,6 +25,8 @@ _RECORD_BYTES = 16384
 """What one read returns at most: a record. Source: RFC 8446 §5.1."""
 _ALERT_S = 1.0
 """For the alert that says why a connection is cut: then it is cut all the same."""
+_ANSWERS_BYTES = 65536
+"""Of answers to changes of keys that a peer may leave unread: some 2,400. A peer asks once in 2²⁴ records at most."""
 
 
 class Owner(Protocol):
@@ -50,8 +52,8 @@ class TlsTransport(asyncio.Transport):
     """
 
     __slots__ = (
-        "_below", "_error", "_handshake_s", "_incoming", "_is_buffered", "_is_over", "_is_paused",
-        "_loop", "_outgoing", "_owner", "_protocol", "_stage", "_timer", "context", "session",
+        "_answers_bytes", "_below", "_error", "_handshake_s", "_incoming", "_is_buffered", "_is_last", "_is_over",
+        "_is_paused", "_loop", "_outgoing", "_owner", "_protocol", "_stage", "_timer", "context", "session",
     )  # fmt: skip
     _below: asyncio.Transport
 
@@ -73,8 +75,12 @@ class TlsTransport(asyncio.Transport):
         self._protocol: asyncio.BaseProtocol | None = None
         self._is_buffered = False
         self._is_paused = False
+        self._is_last = False
+        """Whether nothing comes behind what is in ``_incoming``."""
         self._is_over = False
-        """Whether the peer sends no more."""
+        """Whether the protocol knows that the peer sends no more."""
+        self._answers_bytes = 0
+        """Sent on our own account since the transport below was last empty."""
         self._error: Exception | None = None
         """What ended it, when that was TLS or the application."""
         self._timer: asyncio.TimerHandle | None = None
@@ -102,8 +108,8 @@ class TlsTransport(asyncio.Transport):
         if self._stage is HANDSHAKE:
             self._break(ConnectionResetError("the peer left before the handshake was complete"))
         elif self._stage is OPEN or self._stage is ENDED:
+            self._is_last = True
             self._read()
-            self._peer_ended()
         return self._stage is OPEN or self._stage is ENDED
 
     def pause_writing(self) -> None:
@@ -270,7 +276,9 @@ class TlsTransport(asyncio.Transport):
         except ssl.SSLError as error:
             self._break(error)
         if self._outgoing.pending:
-            self._flush()  # an answer to a change of keys
+            self._answer()
+        if self._is_last and not (self._is_paused and self._incoming.pending):
+            self._peer_ended()
 
     def _read_out(self, protocol: asyncio.Protocol) -> None:
         """Deliver all of it in one piece. Raises: ssl.SSLError."""
@@ -359,6 +367,15 @@ class TlsTransport(asyncio.Transport):
         self._below.close()
         self._stop_timer()
         self._timer = self._loop.call_later(_ALERT_S, self._below.abort)
+
+    def _answer(self) -> None:
+        """Send the answer to a change of keys; cut a peer that has many and takes none: they would fill the memory."""
+        self._answers_bytes = self._answers_bytes + self._outgoing.pending if self.get_write_buffer_size() else 0
+        if self._answers_bytes > _ANSWERS_BYTES:
+            self._error = ConnectionAbortedError("the peer asks for new keys and does not read the answers")
+            self.abort()
+        else:
+            self._flush()
 
     def _notify(self) -> None:
         """Send close_notify."""

@@ -103,6 +103,7 @@ class BlockingConnection:
         """Make a TLS socket of the socket; return whether that worked. Runs in: as :meth:`serve`."""
         peer = _peer(self.sock)
         try:
+            self.sock.getpeername()  # or CPython before 3.13 leaves the socket of a peer that has reset unclosed
             self.sock.settimeout(tls.handshake_s)  # for the handshake as a whole, as ssl counts it
             # The socket gives its descriptor away: what the drain does to it from now on, it does to the new one.
             self.sock = secure = tls.context.wrap_socket(self.sock, server_side=True, do_handshake_on_connect=False)
