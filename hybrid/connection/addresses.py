@@ -25,7 +25,7 @@ def address(transport: asyncio.BaseTransport, name: str) -> Address:
     """
     try:
         raw = transport.get_extra_info(name)
-    except (AttributeError, OSError):  # uvloop asks a socket that is closed by now
+    except (AttributeError, OSError, ValueError):  # uvloop asks a socket that is closed by now
         raw = None
     if isinstance(raw, bytes):
         return os.fsdecode(raw)

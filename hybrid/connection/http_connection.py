@@ -45,6 +45,7 @@ class HttpConnection(Wire):
         "_earlier",
         "_exchange",
         "_has_failed",
+        "_is_first",
         "_is_last",
         "_latest",
         "_peer_is_done",
@@ -68,7 +69,8 @@ class HttpConnection(Wire):
         """Of the request that is being answered."""
         self._latest: Exchange | None = None
         self._earlier: tuple[Exchange, ...] = ()
-        """The last one begun, and those whose application ran on behind its answer when the next one began."""
+        """Whose application runs: the last one begun, and those that ran on behind their answers when it began."""
+        self._is_first = True
         self._running = 0
         """Exchanges whose application has not returned: an answer may be complete before that."""
         self._unread = 0
@@ -99,8 +101,8 @@ class HttpConnection(Wire):
                 self._keep(data)
             else:
                 self._feed(self._body, data, 0)
-        elif phase is IDLE and self._waiters is not None:
-            self._keep(data)  # who does not take the last answer is given no other
+        elif phase is IDLE and (self._buffer or self._waiters is not None):
+            self._keep(data)  # the next request's turn is to come; or its client takes no answer, and is given no other
         elif phase is not LINGERING:
             if self._buffer:
                 self._buffer += data
@@ -129,14 +131,13 @@ class HttpConnection(Wire):
         """Tell whoever waits that the transport is gone; the door, if no application runs for it."""
         self._advance(PhaseEvent.LOST)
         self.is_lost = True
-        self.deadline = self._answer_by = NEVER
+        self.deadline = self._answer_by  # the application has its time also without its client
         self._buffer, self._body, self._corked = b"", None, []
         self._release_senders()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.disconnect()
         if not self._running:
-            self._latest = None  # no cycle is left for the collector
             self._endpoint.closed(self)
 
     # ── requests ──
@@ -156,7 +157,7 @@ class HttpConnection(Wire):
             self._buffer = data if type(data) is bytearray else bytearray(data)
             if self._phase is IDLE:
                 self._advance(PhaseEvent.PARTIAL)
-                if self._latest is not None:  # the first head has its time from the connection's start
+                if not self._is_first:  # the first head has its time from the connection's start
                     self._set_deadline()
             return
         self._phase = ANSWERING  # hot: ASGI hello; a look into the table costs 90 ns, here and when answered
@@ -167,7 +168,8 @@ class HttpConnection(Wire):
             self._set_deadline()
         self._is_last = not head.keep_alive
         self._buffer = b""
-        if self._running and self._latest is not None:
+        self._is_first = False
+        if self._latest is not None:
             self._earlier = (*self._earlier, self._latest)
         self._running += 1
         load = endpoint.load
@@ -233,7 +235,7 @@ class HttpConnection(Wire):
                 self._set_deadline()
             if self.draining:
                 self._call_last()  # the answer had begun when the drain came, and did not say that it is the last
-        if not self._is_reading:
+        if not self._is_reading and len(self._buffer) <= self._endpoint.read_high_bytes:
             self.resume_reading()
 
     def _next(self) -> None:
@@ -270,8 +272,6 @@ class HttpConnection(Wire):
         self._endpoint.log_refusal(self, head, error)
         self._finish()
 
-    # ── what an exchange calls ──
-
     def write(self, data: bytes) -> None:
         """Send a part of an answer; now, or with the next one if that is here already."""
         if self._corked or self._buffer:
@@ -300,18 +300,19 @@ class HttpConnection(Wire):
             self._set_deadline()
             self.resume_reading()
 
-    def ended(self) -> None:
+    def ended(self, exchange: Exchange) -> None:
         """An application has returned."""
         self._running -= 1
         self._endpoint.load.running -= 1
-        if not self._running:
-            self._earlier = ()
-            if self._phase is CLOSED:
-                self._latest = None
-                self._endpoint.closed(self)
+        if exchange is self._latest:
+            self._latest = None
+        else:
+            self._earlier = tuple(each for each in self._earlier if each is not exchange)
+        if not self._running and self._phase is CLOSED:
+            self._endpoint.closed(self)
 
     def fail(self) -> None:
-        """Count the connection as one that the application failed, once. The error is logged."""
+        """Count the connection as one that the application failed, once."""
         if not self._has_failed:
             self._has_failed = True
             self._endpoint.door.failed(self)
@@ -323,8 +324,6 @@ class HttpConnection(Wire):
             self._awaits_body = True
             self._set_deadline()
 
-    # ── what the drain calls ──
-
     def start_draining(self) -> None:
         """Say with the next answer that it is the last; close, if nobody asks for one."""
         self.draining = True
@@ -335,8 +334,8 @@ class HttpConnection(Wire):
 
     def cancel(self) -> None:
         """End the applications' tasks, also of one that runs on behind its answer; close, if no answer is owed."""
-        if self._running and self._latest is not None:
-            for exchange in (*self._earlier, self._latest):
+        for exchange in (*self._earlier, self._latest):
+            if exchange is not None:
                 exchange.cancel()
         if self._exchange is None:
             self.abort()
@@ -381,7 +380,7 @@ class HttpConnection(Wire):
             return
         self._advance(PhaseEvent.FINISH)
         self._flush()
-        nothing_follows = (self._peer_is_done or self._is_last) and self._body is None and not self._buffer
+        nothing_follows = self._peer_is_done or (self._is_last and self._body is None and not self._buffer)
         self._body, self._buffer = None, b""
         if self._exchange is not None:
             return  # its answer is still to come
@@ -389,7 +388,7 @@ class HttpConnection(Wire):
         if nothing_follows or not self.transport.can_write_eof():
             self.transport.close()
         else:
-            self.transport.write_eof()
+            self._shut()
         self._unsent = self.transport.get_write_buffer_size()
         self._wait((self._unsent and self._endpoint.times.write_s) or _LINGER_S)
 

@@ -95,7 +95,7 @@ class Overload:
         response.start(503, (*headers, (b"retry-after", b"1")), self._endpoint.standing(), close=close)
         connection.write_last(response.body(body, False), self, close=response.must_close)
         self._endpoint.log_refusal(connection, self._head, error)
-        connection.ended()
+        connection.ended(self)
 
     def feed(self, data: bytes, complete: bool) -> None:
         """Throw it away."""

@@ -90,6 +90,16 @@ class Wire:
         if self._phase is not CLOSED:
             self.transport.abort()
 
+    def _shut(self) -> None:
+        """Say that nothing more comes, if there is somebody to hear it: a peer that has reset is none."""
+        try:
+            sock = self.transport.get_extra_info("socket")
+            if sock is not None:
+                sock.getpeername()
+            self.transport.write_eof()
+        except OSError:
+            self.abort()
+
     def _cork(self, data: bytes) -> bool:
         """Hold an answer back; return whether it is time to send."""
         self._corked.append(data)

@@ -23,8 +23,8 @@ from hybrid.handlers.asgi_exchange import Application, AsgiExchange, Scope
 from hybrid.handlers.asgi_tls import tls_extension
 from hybrid.handlers.http_shared import HttpShared
 from hybrid.http.forwarded import Trust, forwarded
+from hybrid.http.framing import StartMemo
 from hybrid.http.head import Head, HeadLimits
-from hybrid.http.response import StartMemo
 
 
 @dataclass(slots=True)
@@ -59,7 +59,12 @@ class AsgiEndpoint:
         scope["raw_path"] = head.raw_path
         scope["query_string"] = head.query_string
         scope["headers"] = head.fields.pairs.copy()
-        scope["extensions"] = scope["extensions"].copy()
+        # New for each request, all the way down: the next one on the connection may be another user's.
+        scope["asgi"] = {"version": "3.0", "spec_version": "2.5"}
+        tls = scope["extensions"]
+        extensions = scope["extensions"] = {"http.response.early_hint": {}, "http.response.trailers": {}}
+        if tls:
+            extensions["tls"] = tls.copy()
         if head.fields.forwarded:
             self._believe(scope, connection, head)
         if self.state is not None:
@@ -98,7 +103,7 @@ class AsgiEndpoint:
         session = transport.get_extra_info("ssl_object")
         connection.memo = template = {
             "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.5"},
+            "asgi": {},
             "http_version": "1.1",
             "method": "",
             "scheme": "http" if session is None else "https",
@@ -109,10 +114,8 @@ class AsgiEndpoint:
             "headers": [],
             "client": scope_address(address(transport, "peername")),
             "server": scope_address(self.server or address(transport, "sockname")),
-            "extensions": {"http.response.early_hint": {}, "http.response.trailers": {}},
+            "extensions": None if session is None else tls_extension(session),
         }
-        if session is not None:
-            template["extensions"]["tls"] = tls_extension(session)
         return template
 
 

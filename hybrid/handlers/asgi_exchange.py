@@ -73,10 +73,9 @@ class AsgiExchange:
         "_pieces",
         "_response",
         "_size",
-        "_start",
         "_task",
         "_told",
-        "_waiter",
+        "_waiters",
         "_wants_continue",
     )
 
@@ -91,15 +90,14 @@ class AsgiExchange:
         self._size = 0
         self._told = False
         """Whether the application has been given the last of the body."""
-        self._wants_continue = fields.expect_continue and not self._is_whole
-        self._waiter: asyncio.Future[None] | None = None
+        self._wants_continue = head.expect_continue and not self._is_whole
+        self._waiters: list[asyncio.Future[None]] = []
+        """Who waits in :meth:`receive`; an application may have several tasks there."""
         self._lost = False
         self._is_drained = False
         """Whether an endless response is to end because the worker drains."""
         self._has_heard = False
         """Whether the application was told that the client is gone, with no response to its name yet."""
-        self._start: Message | None = None
-        """What began the response."""
         self._pieces = 0
         """Of the response, sent before its last one."""
         self._entry = None if endpoint.access_log is None else endpoint.entry(connection, head)
@@ -116,8 +114,9 @@ class AsgiExchange:
 
     def feed(self, data: bytes, complete: bool) -> None:
         """Keep a piece of the body until the application asks for it; read no more when it is much."""
-        if data:
+        if data or complete:
             self._wants_continue = False  # its client did not wait
+        if data:
             if self._chunks is None:
                 self._chunks = [data]
             else:
@@ -150,7 +149,7 @@ class AsgiExchange:
 
         Whatever else was begun is finished. Source: HTML Living Standard §9.2 (server-sent events reconnect).
         """
-        if self._start is not None and not self._response.is_complete and is_event_stream(self._start):
+        if self._response.is_event_stream and not self._response.is_complete:
             self._is_drained = self._lost = True
             self._wake()
 
@@ -161,15 +160,15 @@ class AsgiExchange:
 
     def _complete(self) -> None:
         """The last byte of the response was written."""
-        if self._waiter is not None:
+        if self._waiters:
             self._wake()
-        if self._entry is not None and self._start is not None:
-            self._log_access(self._start["status"])
+        if self._entry is not None:
+            self._log_access()
 
     def _wake(self) -> None:
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     # ── what the application calls ──
 
@@ -187,11 +186,12 @@ class AsgiExchange:
                     if not self._response.has_begun:
                         self._connection.write(CONTINUE)
                 self._connection.expect_body()
-            self._waiter = self._endpoint.loop.create_future()
+            waiter = self._endpoint.loop.create_future()
+            self._waiters.append(waiter)
             try:
-                await self._waiter
+                await waiter
             finally:
-                self._waiter = None
+                self._waiters.remove(waiter)
 
     def _piece(self) -> Message:
         chunks, self._chunks, self._size = self._chunks, None, 0
@@ -228,16 +228,7 @@ class AsgiExchange:
                 elif self._pieces % _TURNS == 0:
                     await asyncio.sleep(0)  # or an application that only sends would hold the loop for ever
         elif kind == "http.response.start":
-            response.start(
-                message["status"],
-                message.get("headers", ()),
-                self._endpoint.standing(),
-                close=connection.draining or self._wants_continue,  # whether a body follows is not known
-                trailers=message.get("trailers", False),
-            )
-            self._start = message
-            if connection.draining:
-                self.drain()
+            self._begin(message)
         elif kind == "http.response.trailers":
             data = response.trailers(message.get("headers", ()), message.get("more_trailers", False))
             if response.is_complete:
@@ -249,6 +240,25 @@ class AsgiExchange:
                 connection.write(hint)
         else:
             raise RuntimeError(f"cannot send {kind!r}: a response is http.response.start, then http.response.body")
+
+    def _begin(self, message: Message) -> None:
+        """Take the head of the response."""
+        connection, response = self._connection, self._response
+        headers = message.get("headers", ())
+        entry, access_log = self._entry, self._endpoint.access_log
+        if entry is not None and access_log is not None and access_log.wants_response_headers:
+            headers = entry.response_headers = list(headers)  # they may be there to be read once
+        response.start(
+            message["status"],
+            headers,
+            self._endpoint.standing(),
+            close=connection.draining or self._wants_continue,  # whether a body follows is not known
+            trailers=message.get("trailers", False),
+        )
+        if entry is not None:
+            entry.status = message["status"]
+        if connection.draining:
+            self.drain()
 
     # ── the application's task ──
 
@@ -266,58 +276,57 @@ class AsgiExchange:
                 self._give_up(error)
             elif error is not None:
                 self._log(error)
-            if self._entry is not None:
-                self._log_access(0 if self._start is None else self._start["status"])
         finally:
+            if self._entry is not None:
+                self._log_access()
             self._task = None
-            connection.ended()
+            connection.ended(self)
 
     def _give_up(self, error: BaseException | None) -> None:
         """The application has ended without an answer, or in the middle of it."""
         connection = self._connection
         gave_up_with_client = self._has_heard or is_from_disconnect(error)
         if self._error is not None or connection.is_lost or (gave_up_with_client and not self._is_drained):
+            if self._error is None:
+                connection.abort()  # a client that only sends no more sees that the answer is not whole
             if error is None or gave_up_with_client or isinstance(error, CancelledError):
                 log.debug("app %s: %s: ended after the client was gone: %r", self._endpoint.name, self._title, error)
             else:
                 self._log(error)
-            if self._error is None:
-                connection.abort()  # a client that only sends no more sees that the answer is not whole
             return
-        if self._is_drained and (error is None or gave_up_with_client):
-            self._end_stream()
-        elif error is None:
-            log.error("app %s returned without %s", self._endpoint.name, self._missing())
-        else:
-            self._log(error)
-        if self._response.is_complete:
+        if self._is_drained and (error is None or gave_up_with_client) and self._end_stream():
             return
+        # The client first: a log may raise.
+        missing = "the rest of its response" if self._response.has_begun else "a response"
         if self._response.has_begun:
             connection.abort()  # an answer that looks whole and is not would be worse
         else:
             self._answer(HttpError(503 if isinstance(error, CancelledError) else 500, ""))
+        if error is None:
+            log.error("app %s returned without %s", self._endpoint.name, missing)
+        else:
+            self._log(error)
 
-    def _end_stream(self) -> None:
+    def _end_stream(self) -> bool:
         """End a stream that the drain has ended, so that it is whole; not one that promised its length, or trailers."""
         with suppress(RuntimeError):
             self._connection.write_last(self._response.body(b"", False), self, close=True)
+        return self._response.is_complete
 
     def _answer(self, error: HttpError) -> None:
         """Answer in the application's place."""
         to_head = self._head.method == "HEAD"
         self._connection.write_last(refusal(error, self._endpoint.standing(), to_head=to_head), self, close=True)
         if self._entry is not None:
+            self._entry.status, self._entry.response_headers = error.status, None
             self._entry.body_bytes = 0 if to_head else len(refusal_body(error))
-            self._log_access(error.status)
+            self._log_access()
 
-    def _log_access(self, status: int) -> None:
+    def _log_access(self) -> None:
         """Write the request into the access log, once."""
         entry, self._entry = self._entry, None
         access_log = self._endpoint.access_log
         if entry is not None and access_log is not None:
-            entry.status = status
-            if access_log.wants_response_headers and self._start is not None:
-                entry.response_headers = self._start.get("headers", ())
             access_log.wrote(entry)
 
     @property
@@ -325,9 +334,6 @@ class AsgiExchange:
         """The request, for a line in the log; nothing in it ends the line."""
         peer = show(address(self._connection.transport, "peername"))
         return f"{self._head.method} {ascii(self._head.path)[1:-1]} from {peer}"
-
-    def _missing(self) -> str:
-        return "the rest of its response" if self._response.has_begun else "a response"
 
     def _log(self, error: BaseException) -> None:
         connection = self._connection
@@ -347,14 +353,6 @@ class AsgiExchange:
 
 def _links(links: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
     return [(b"link", link) for link in links]
-
-
-def is_event_stream(start: Message) -> bool:
-    """Whether what began a response says that events follow, without end."""
-    for name, value in start.get("headers", ()):
-        if name.lower() == b"content-type":
-            return bytes(value).lower().startswith(b"text/event-stream")
-    return False
 
 
 def is_from_disconnect(error: BaseException | None) -> bool:

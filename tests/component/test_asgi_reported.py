@@ -370,7 +370,6 @@ class _Broken(logging.Filter):
         return bool(record.user)  # type: ignore[attr-defined]
 
 
-@on_both_loops
 async def test_log_that_raises_does_not_keep_the_client_waiting() -> None:
     """The error of an application cannot be logged; its client gets the 500 all the same."""
 

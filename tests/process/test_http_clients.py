@@ -13,8 +13,8 @@ from pathlib import Path
 import aiohttp
 import httpx
 import pytest
+import trustme
 
-from hybrid.shared.options import all_options
 from tests.apps.http_knobs import PIECE, PIECES
 from tests.support.server import Server, running
 
@@ -227,10 +227,7 @@ def test_browser_loads_a_page(server: Server, tmp_path: Path) -> None:
 
 def test_browser_loads_a_page_by_https(tmp_path: Path) -> None:
     """The same through TLS; the certificate is nobody's, and the browser is told not to mind."""
-    if "--ssl-certfile" not in {option.flag for option in all_options()}:
-        pytest.skip("this version has no TLS")
     tool(*BROWSERS)
-    trustme = pytest.importorskip("trustme")
     certificate = trustme.CA().issue_cert("127.0.0.1")
     certificate.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "pem"))
     files = ("--ssl-certfile", str(tmp_path / "pem"), "--ssl-keyfile", str(tmp_path / "pem"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from ipaddress import ip_address
 from typing import Any
 
@@ -288,7 +289,8 @@ def test_nothing_but_an_address_comes_out(hostile: list[bytes], proxies: list[st
         assert said(header, *values, peer="203.0.113.9") is None
         if origin is not None and origin.client is not None:
             host, port = origin.client
-            assert str(ip_address(host)) == host and 0 <= port <= 65535
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            assert socket.inet_ntop(family, ip_address(host).packed) == host and 0 <= port <= 65535
         assert origin is None or origin.scheme in (None, "http", "https")
 
 
