@@ -40,7 +40,7 @@ from hybrid.shared.status import WorkerStatus, statuses
 from hybrid.shared.tls_context import ServerTls, server_tls
 from hybrid.worker.drain import ABORT_S, CANCEL_S, DrainReport
 from hybrid.worker.loops import close_loop, new_loop
-from hybrid.worker.service import Service, ServicePlan, Stage
+from hybrid.worker.service import LIFESPAN_WORDS, Service, ServicePlan, Stage
 
 
 def not_entered(what: str) -> UsageError:
@@ -104,7 +104,7 @@ class InLoopServer:
         target, factory = self._settings.app.target, self._settings.app.factory
         self._tls = server_tls(self._settings.tls)
         self._app = load(target, factory) if self._handler is None else _given(self._handler, target, factory)
-        if self._settings.app.lifespan:
+        if self._settings.app.lifespan and self._settings.app.lifespan not in LIFESPAN_WORDS:
             load(self._settings.app.lifespan)  # here, where an import may still hold everybody up; then it is cached
 
     def _open(self) -> None:

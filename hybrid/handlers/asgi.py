@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from hybrid.connection.access_log import AccessLog, Entry
 from hybrid.connection.addresses import UNKNOWN, Address, address
+from hybrid.connection.failures import log
 from hybrid.connection.http_connection import HttpConnection
 from hybrid.connection.http_endpoint import HttpEndpoint, HttpTimes
 from hybrid.connection.registry import Door
@@ -41,6 +42,7 @@ class AsgiEndpoint:
     root_path: str = ""
     context: Context = field(default_factory=copy_context)
     """Of every request at its beginning; each has a copy."""
+    upgrade_noted: bool = False
     access_log: AccessLog | None = None
     server: Address | None = None
     """Where all connections were accepted; None: each is asked."""
@@ -59,6 +61,8 @@ class AsgiEndpoint:
         scope["raw_path"] = head.raw_path
         scope["query_string"] = head.query_string
         scope["headers"] = head.fields.pairs.copy()
+        if head.upgrade:
+            self._note_upgrade(head)
         # New for each request, all the way down: the next one on the connection may be another user's.
         scope["asgi"] = {"version": "3.0", "spec_version": "2.5"}
         tls = scope["extensions"]
@@ -78,6 +82,12 @@ class AsgiEndpoint:
             scope = scope.copy()
             self._believe(scope, connection, head)
         return Entry(head, scope["client"], scope["scheme"], 0, started=monotonic())
+
+    def _note_upgrade(self, head: Head) -> None:
+        """Say once that a WebSocket was asked for: the application answers what looks to it like a plain request."""
+        if b"websocket" in head.upgrade and not self.upgrade_noted:
+            self.upgrade_noted = True
+            log.warning("app %s: a client asked for a WebSocket; this version serves none", self.name)
 
     def _believe(self, scope: Scope, connection: HttpConnection, head: Head) -> None:
         """Set what a trusted proxy says of the request: client, scheme, port of the server."""

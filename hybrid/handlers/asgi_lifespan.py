@@ -76,7 +76,10 @@ class AsgiLifespan:
             await asyncio.wait([task], timeout=1.0)  # most raise now what made them fail
             task.cancel()
             await asyncio.wait([task])
-            raise BootError(f"{self._name} did not start: {self._said or 'it gave no reason'}.", detail=_trace(task))
+            # Starlette says a whole traceback; its last line is the reason.
+            reason = (self._said.strip().splitlines() or ["it gave no reason"])[-1]
+            detail = _trace(task) or (self._said.rstrip() if "\n" in self._said.strip() else "")
+            raise BootError(f"{self._name} did not start: {reason}.", detail=detail)
         self._task = None
         self._go_without(task)
         return None

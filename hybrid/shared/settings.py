@@ -59,8 +59,9 @@ class AppSettings:
     )
     lifespan: str = option(
         "",
-        "Async context manager, module:attr, entered once per worker.",
-        more="It is called with the Worker; what it yields is every connection's `state`.",
+        "Context manager, module:attr, entered once per worker. ASGI: auto, on, off.",
+        more="It is called with the Worker; what it yields is every connection's `state`. An ASGI application has a "
+        "lifespan of its own. auto, its default: if it has one; on: a boot without it fails; off: it is not asked.",
         flag="--lifespan",
         parse="target",
         metavar="TARGET",

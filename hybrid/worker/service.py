@@ -26,6 +26,7 @@ from hybrid.handlers.lifespan import Lifespan, Worker
 from hybrid.handlers.threaded import BlockingEndpoint
 from hybrid.layers.tls import secured
 from hybrid.shared import models
+from hybrid.shared.access_settings import AccessSettings
 from hybrid.shared.http_settings import HttpSettings
 from hybrid.shared.loader import LoadedTarget, load
 from hybrid.shared.machine import advance
@@ -63,6 +64,8 @@ class ServicePlan:
     threads: int | str
     limit_connections: int | str
     worker: Worker
+    warnings: tuple[str, ...] = ()
+    """Of what was asked for and has no effect; said once, by the first worker."""
     http: HttpSettings = field(default_factory=HttpSettings)
     proxy: ProxySettings = field(default_factory=ProxySettings)
     access_log: AccessLog | None = None
@@ -90,10 +93,19 @@ class ServicePlan:
             threads=settings.worker.threads,
             limit_connections=settings.worker.limit_connections,
             worker=worker,
+            warnings=_without_effect(settings),
             http=settings.http,
             proxy=settings.proxy,
             access_log=access_log,
         )
+
+
+def _without_effect(settings: Settings) -> tuple[str, ...]:
+    """Return what to say of options that need another one. gunicorn's --access-logfile needs none."""
+    access, default = settings.access, AccessSettings()
+    if access.enabled or (access.file == default.file and access.format == default.format):
+        return ()
+    return ("--access-log-file and --access-log-format have no effect without --access-log",)
 
 
 class Stage(Enum):
@@ -165,6 +177,9 @@ class Service:
             handler = detect(await self._plan.app.complete(), self._plan.interface, self._plan.app.name)
             accept = models.resolve(self._plan.accept, threaded=handler.kind is Kind.THREADED)
             self._handler, self._intake = handler, self._make_intake(handler, accept)
+            if self._slot == 0:
+                for warning in self._plan.warnings:
+                    _log.warning("%s", warning)
             note_step("lifespan")
             async with self._lifespan(handler, self._plan.lifespan) as state:
                 if self.stage is Stage.LEAVING:  # told to, and the lifespan swallowed the cancellation

@@ -315,3 +315,11 @@ async def test_embedded_server_says_what_is_wrong_in_its_words(tmp_path: Path) -
     with pytest.raises(UsageError, match=r"or change access_log_file=\."):
         async with hybrid.serve(hello, bind="127.0.0.1:0", workers=0, access_log=True, access_log_file=path):
             raise AssertionError("it came up")
+
+
+@pytest.mark.parametrize("workers", ["1", "0"])
+def test_file_without_a_log_is_said_to_have_no_effect(serve: Serve, tmp_path: Path, workers: str) -> None:
+    """Whoever comes from gunicorn expects that the file is the switch. Also: --lifespan's words without a pool."""
+    options = ("--access-log-file", str(tmp_path / "access.log"), "--lifespan", "off")
+    server = serve(HELLO, "--workers", workers, *options)
+    assert server.log.count("have no effect without --access-log") == 1

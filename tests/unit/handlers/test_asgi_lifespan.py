@@ -135,3 +135,16 @@ async def test_application_that_ended_early_is_not_waited_for(caplog: pytest.Log
     async with AsgiLifespan(brief, "on", "app") as state:
         assert state == {}
     assert caplog.text == ""
+
+
+async def test_reason_is_the_last_line_of_a_traceback() -> None:
+    """Starlette says its whole traceback as the reason: one line for the log, the rest below it, once."""
+    said = "Traceback (most recent call last):\n  File x\nConnectionError: db at 10.0.0.1 is down\n"
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": said})
+
+    with pytest.raises(BootError, match=r"^app did not start: ConnectionError: db at 10\.0\.0\.1 is down\.$") as caught:
+        await AsgiLifespan(app, "auto", "app").__aenter__()
+    assert caught.value.detail.startswith("Traceback")
