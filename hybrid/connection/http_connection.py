@@ -78,7 +78,7 @@ class HttpConnection(Wire):
         self._peer_is_done = False
         """Whether it has shut its sending side."""
         self._is_last = False
-        """Whether it said that no request follows this one."""
+        """Whether it said that no request follows this one, and nothing of this one is to come."""
         self.draining = False
         """Whether the worker drains: the next answer says that it is the last."""
         self._has_failed = False
@@ -191,7 +191,6 @@ class HttpConnection(Wire):
         try:
             end = body.feed(data, start)
         except HttpError as error:
-            self._body = None
             self._finish()  # where the next request begins is not known
             if exchange is not None:
                 exchange.refuse(error)
@@ -256,7 +255,6 @@ class HttpConnection(Wire):
     def _note_end(self) -> None:
         """Tell the exchange that the peer sends no more. Half a request never becomes a whole one."""
         if self._body is not None:
-            self._body = None
             self._finish()
         if self._exchange is not None:
             self._exchange.disconnect()
@@ -380,12 +378,13 @@ class HttpConnection(Wire):
             return
         self._advance(PhaseEvent.FINISH)
         self._flush()
-        nothing_follows = self._peer_is_done or (self._is_last and self._body is None and not self._buffer)
+        if self._body is not None or self._buffer:
+            self._is_last = False  # more is on its way, whatever was said
         self._body, self._buffer = None, b""
         if self._exchange is not None:
             return  # its answer is still to come
         self.resume_reading()
-        if nothing_follows or not self.transport.can_write_eof():
+        if self._peer_is_done or self._is_last or not self.transport.can_write_eof():
             self.transport.close()
         else:
             self._shut()

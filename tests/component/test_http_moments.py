@@ -142,6 +142,19 @@ async def test_lingering_has_an_end(write_s: float, unsent: int) -> None:
 
 
 @on_both_loops
+async def test_refused_body_of_a_last_request_is_lingered_for() -> None:
+    """RFC 9112 §9.6: the client is still sending, and a close at once would reset the answer it has not read yet."""
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with Wired(Witness()) as wired:
+        wired.feed(head + b"5\r\n")
+        await settle()
+        wired.feed(b"12345??")
+        await settle()
+        assert wired.transport.written.startswith(b"HTTP/1.1 400 ")
+        assert wired.transport.has_ended and wired.transport.lost is None
+
+
+@on_both_loops
 async def test_answer_behind_an_abort_goes_nowhere() -> None:
     """The transport is aborted, and it is not yet told: send() raises, nothing is written."""
     app = Gated()
