@@ -50,7 +50,6 @@ class HttpConnection(Wire):
         "_latest",
         "_peer_is_done",
         "_reader",
-        "_running",
         "_unread",
         "draining",
         "memo",
@@ -71,8 +70,6 @@ class HttpConnection(Wire):
         self._earlier: tuple[Exchange, ...] = ()
         """Whose application runs: the last one begun, and those that ran on behind their answers when it began."""
         self._is_first = True
-        self._running = 0
-        """Exchanges whose application has not returned: an answer may be complete before that."""
         self._unread = 0
         """Bytes of a body that came after the answer was complete."""
         self._peer_is_done = False
@@ -137,7 +134,7 @@ class HttpConnection(Wire):
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.disconnect()
-        if not self._running:
+        if not self._is_running:
             self._endpoint.closed(self)
 
     # ── requests ──
@@ -171,7 +168,6 @@ class HttpConnection(Wire):
         self._is_first = False
         if self._latest is not None:
             self._earlier = (*self._earlier, self._latest)
-        self._running += 1
         load = endpoint.load
         load.running += 1
         begin = endpoint.begin if load.running <= load.most else endpoint.overload
@@ -284,10 +280,7 @@ class HttpConnection(Wire):
             return  # the transport is gone
         self._exchange = None
         self._answer_by = self.deadline = NEVER
-        if self._corked or self._buffer or self._phase is CLOSED:
-            self.write(data)
-        else:
-            self.transport.write(data)
+        self.write(data)
         if self._phase is not ANSWERING or close:
             self._finish()
         elif self._body is None:
@@ -300,14 +293,18 @@ class HttpConnection(Wire):
 
     def ended(self, exchange: Exchange) -> None:
         """An application has returned."""
-        self._running -= 1
         self._endpoint.load.running -= 1
         if exchange is self._latest:
             self._latest = None
         else:
             self._earlier = tuple(each for each in self._earlier if each is not exchange)
-        if not self._running and self._phase is CLOSED:
+        if self._phase is CLOSED and not self._is_running:
             self._endpoint.closed(self)
+
+    @property
+    def _is_running(self) -> bool:
+        """Whether an application has not returned: an answer may be complete before that."""
+        return self._latest is not None or bool(self._earlier)
 
     def fail(self) -> None:
         """Count the connection as one that the application failed, once."""

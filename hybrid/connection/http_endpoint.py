@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextvars import Context, copy_context
+from contextvars import Context
 from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Protocol
@@ -19,6 +19,8 @@ from hybrid.http.status import refusal_body
 if TYPE_CHECKING:
     from hybrid.connection.http_connection import HttpConnection
 
+READ_HIGH_BYTES = 65536
+"""Of pipelined requests, or of a body that nobody asks for, above which the socket is left alone."""
 _SWEEP_S = 1.0
 
 
@@ -113,11 +115,6 @@ class Overload:
         """Do nothing."""
 
 
-def bare_entry(_connection: HttpConnection, head: Head | None) -> Entry:
-    """Return the access log's entry of a request of which nobody knows whom it came from."""
-    return Entry(head, None, "http", 0)
-
-
 @dataclass(slots=True)
 class HttpEndpoint:
     """A listener with its application, in one worker: what every connection accepted there shares."""
@@ -126,20 +123,20 @@ class HttpEndpoint:
     """Makes the exchange of a request. Never raises."""
     door: Door
     loop: asyncio.AbstractEventLoop
-    standing: Callable[[], bytes] = bytes
+    standing: Callable[[], bytes]
     """Header lines of every response: date and server, ready to be sent."""
-    access_log: AccessLog | None = None
-    entry: Callable[[HttpConnection, Head | None], Entry] = bare_entry
+    entry: Callable[[HttpConnection, Head | None], Entry]
     """Makes an access log's entry of a request: whom it came from is not for the connection to say."""
-    context: Context = field(default_factory=copy_context)
+    context: Context
     """Of every request at its beginning; each has a copy."""
-    load: Load = field(default_factory=Load)
+    load: Load
     """The worker's: its listeners share it."""
+    access_log: AccessLog | None = None
     limits: HeadLimits = field(default_factory=HeadLimits)
     limit_body_bytes: int = 0
     """Of a request; 0: none."""
     times: HttpTimes = field(default_factory=HttpTimes)
-    read_high_bytes: int = 65536
+    read_high_bytes: int = READ_HIGH_BYTES
     open: set[HttpConnection] = field(default_factory=set)
     horizon: float = 0.0
     """The loop's time at the next sweep. A deadline is counted from here, which is free: late by two sweeps at most,

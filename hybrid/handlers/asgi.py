@@ -16,7 +16,7 @@ from hybrid.connection.access_log import AccessLog, Entry
 from hybrid.connection.addresses import UNKNOWN, Address, address
 from hybrid.connection.failures import log
 from hybrid.connection.http_connection import HttpConnection
-from hybrid.connection.http_endpoint import HttpEndpoint, HttpTimes
+from hybrid.connection.http_endpoint import READ_HIGH_BYTES, HttpEndpoint, HttpTimes
 from hybrid.connection.registry import Door
 from hybrid.ground.clock import monotonic
 from hybrid.ground.errors import BootError
@@ -48,7 +48,7 @@ class AsgiEndpoint:
     """Where all connections were accepted; None: each is asked."""
     trust: Trust | None = None
     """Whose forwarded headers are believed; None: nobody's."""
-    read_high_bytes: int = 65536
+    read_high_bytes: int = READ_HIGH_BYTES
     memo: StartMemo = field(default_factory=StartMemo)
 
     def scope(self, connection: HttpConnection, head: Head) -> Scope:

@@ -158,10 +158,10 @@ class AsgiExchange:
         if self._task is not None:
             self._task.cancel()
 
-    def _complete(self) -> None:
-        """The last byte of the response was written."""
-        if self._waiters:
-            self._wake()
+    def _complete(self, data: bytes) -> None:
+        """Write the last bytes of the response; whoever waits in :meth:`receive` learns that it is complete."""
+        self._connection.write_last(data, self, close=self._response.must_close)
+        self._wake()
         if self._entry is not None:
             self._log_access()
 
@@ -217,8 +217,7 @@ class AsgiExchange:
             if self._entry is not None and response.has_body:
                 self._entry.body_bytes += memoryview(message.get("body", b"")).nbytes
             if response.is_complete:
-                connection.write_last(data, self, close=response.must_close)
-                self._complete()
+                self._complete(data)
             else:
                 if data:
                     connection.write(data)
@@ -232,8 +231,7 @@ class AsgiExchange:
         elif kind == "http.response.trailers":
             data = response.trailers(message.get("headers", ()), message.get("more_trailers", False))
             if response.is_complete:
-                connection.write_last(data, self, close=response.must_close)
-                self._complete()
+                self._complete(data)
         elif kind == "http.response.early_hint":
             hint = response.informational(103, _links(message["links"]))
             if hint:
