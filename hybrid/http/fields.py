@@ -18,6 +18,7 @@ import re
 from typing import Final
 
 from hybrid.http.errors import HttpError
+from hybrid.http.remember import remember
 
 TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 """The bytes of a token: methods, field names, codings (RFC 9110 §5.6.2)."""
@@ -78,7 +79,7 @@ _KNOWN_COUNT: Final = 1024
 """A line that is known is shorter than this, and there are no more of them: a full table is emptied."""
 _known: Final[dict[bytes, tuple[bytes, bytes]]] = {}
 """Lines of such fields that were read, and what they say; shared by the worker's connections."""
-_known_hosts: Final[set[bytes]] = set()
+_known_hosts: Final[dict[bytes, bytes]] = {}
 """Values of Host that were found to be hosts, in the same way."""
 
 
@@ -183,20 +184,12 @@ def parse_fields(block: bytes, limit_count: int) -> Fields:
             fields.is_common = False
     if fresh and has_control(b"".join(fresh)):
         raise HttpError(400, "a control byte, a bare CR or a bare LF in a header field")
-    if steady:
-        _remember(steady)
+    for line, pair in steady:
+        if len(line) <= _KNOWN_BYTES:
+            remember(_known, line, pair, _KNOWN_COUNT)
     if framing:
         _read_framing(fields, framing)
     return fields
-
-
-def _remember(lines: list[tuple[bytes, tuple[bytes, bytes]]]) -> None:
-    """Know these lines, and what they say, from now on; they were checked."""
-    for line, pair in lines:
-        if len(line) <= _KNOWN_BYTES:
-            if len(_known) >= _KNOWN_COUNT:
-                _known.clear()
-            _known[line] = pair
 
 
 def _read_framing(fields: Fields, framing: list[tuple[bytes, bytes]]) -> None:
@@ -210,9 +203,7 @@ def _read_framing(fields: Fields, framing: list[tuple[bytes, bytes]]) -> None:
                 if value and HOST.fullmatch(value) is None:  # an empty one is allowed: RFC 9112 §3.2
                     raise HttpError(400, f"not a host: {value[:80]!r}")
                 if len(value) <= _KNOWN_BYTES:
-                    if len(_known_hosts) >= _KNOWN_COUNT:
-                        _known_hosts.clear()
-                    _known_hosts.add(value)
+                    remember(_known_hosts, value, value, _KNOWN_COUNT)
             fields.host = value
         elif name == b"connection":
             connection = value if not connection else connection + b"," + value

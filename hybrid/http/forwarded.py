@@ -16,6 +16,8 @@ from ipaddress import ip_network
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Final, NamedTuple
 
+from hybrid.http.remember import remember
+
 _HOPS: Final = 32
 _HOP_BYTES: Final = 1024
 _MEMO: Final = 256
@@ -88,9 +90,7 @@ class Trust:
         if known is None:
             packed = _packed(host.partition("%")[0])
             known = self._all_peers or (packed is not None and self.trusts_hop(packed))
-            if len(self._memo) >= _MEMO:
-                self._memo.clear()
-            self._memo[host] = known
+            remember(self._memo, host, known, _MEMO)
         return known
 
     def trusts_hop(self, packed: bytes) -> bool:

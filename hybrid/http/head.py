@@ -17,6 +17,7 @@ from typing import Final
 
 from hybrid.http.errors import HttpError
 from hybrid.http.fields import HOST, TOKEN, Fields, parse_fields
+from hybrid.http.remember import remember
 from hybrid.http.request_line import RequestLine, decode_path, read_line
 
 _ABSOLUTE: Final = re.compile(rb"(https?)://([^/?]+)(/[^?]*)?(?:\?(.*))?", re.IGNORECASE)
@@ -136,9 +137,7 @@ class HeadReader:
         except HttpError as error:
             raise (_early_fault(data, start, end + 4, 0, self._limits) or error) from None
         if start == 0 and head.end == len(data) <= _KNOWN_BYTES and head.fields.is_common and not head.query_string:
-            if len(self._known) >= _KNOWN_COUNT:
-                self._known.clear()
-            self._known[bytes(data)] = head
+            remember(self._known, bytes(data), head, _KNOWN_COUNT)
         return head
 
     def _parse(self, data: bytes | bytearray, start: int, end: int) -> Head:

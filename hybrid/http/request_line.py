@@ -14,6 +14,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from hybrid.http.errors import HttpError
+from hybrid.http.remember import remember
 
 _REQUEST_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!-\"$-~]+) HTTP/1\.([0-9])")
 """Method, target, minor version. The target: visible ASCII; a fragment is not part of it (RFC 9112 §3.2)."""
@@ -63,9 +64,7 @@ def read_line(line: bytes) -> RequestLine:
     name, target, minor = found.groups()
     read = RequestLine(_METHODS.get(name) or name.decode("ascii"), target, minor)
     if len(line) <= _KNOWN_BYTES and read.is_origin and not read.query_string:
-        if len(_known) >= _KNOWN_COUNT:
-            _known.clear()
-        _known[line] = read
+        remember(_known, line, read, _KNOWN_COUNT)
     return read
 
 
