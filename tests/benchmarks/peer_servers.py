@@ -24,14 +24,13 @@ from hybrid.bench.measure import tree_cpu_ns
 from hybrid.bench.server import plain_environment, session_members
 from tests.benchmarks.apps_http import HELLO
 from tests.benchmarks.http_load import HOST, Workload, WrongAnswer, free_port, sample
-from tests.benchmarks.measure import SERVER_CPU
+from tests.benchmarks.measure import SERVER_CPU, pin
 
 __all__ = ["PEERS", "ROOT", "Candidate", "Running", "hybrid"]
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 BOOT_S = 20.0
-_CPUS = sorted(os.sched_getaffinity(0))  # read before the load pins itself: a child inherits that
 _POLL_S = 0.02
 
 Command = Callable[[str, int, Path], Sequence[str]]
@@ -150,7 +149,7 @@ class Running:
             self._process = subprocess.Popen(
                 [*tether, *candidate.command(app, self.port, folder)],
                 start_new_session=True,
-                preexec_fn=partial(os.sched_setaffinity, 0, {_CPUS[SERVER_CPU]}),
+                preexec_fn=partial(pin, SERVER_CPU),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -12,7 +12,7 @@ from typing import Protocol
 from tests.support.eventually import eventually
 from tests.support.server import Server
 
-_PATIENCE_S = 15.0
+PATIENCE_S = 15.0
 
 
 def say(client: socket.socket, line: str) -> None:
@@ -82,24 +82,63 @@ def connect_to(server: Server, pid: int) -> socket.socket:
 
 
 @dataclass
-class Crowd:
-    """Clients that come, ask who serves them, echo a few times, and leave; again and again."""
+class People:
+    """Clients that keep a server busy, each in a thread, and count: what crowds of all protocols share."""
 
     server: Server
     served: dict[int, int] = field(default_factory=dict)
-    """Connections that were served to their end, by pid."""
-    lost: list[int] = field(default_factory=list)
-    """The pid that served each connection that was cut; 0: cut before it said who it was."""
-    refused: list[str] = field(default_factory=list)
-    """Why no connection came about."""
+    """What was served to its end, by pid."""
     _over: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def work(self) -> None:
         """Be one client after another. Runs in: a thread."""
+        raise NotImplementedError
+
+    @property
+    def total(self) -> int:
+        """How much was served so far."""
+        with self._lock:
+            return sum(self.served.values())
+
+    def wait_more(self, count: int, within_s: float = 20.0) -> None:
+        """Wait until ``count`` more were served."""
+        wanted = self.total + count
+        eventually(lambda: self.total >= wanted, within_s)
+
+    def end(self) -> None:
+        """Let everybody finish."""
+        self._over.set()
+
+    @contextmanager
+    def busy(self, clients: int) -> Iterator[None]:
+        """Be so many for the length of a block."""
+        threads = [threading.Thread(target=self.work, name=f"client {number}") for number in range(clients)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self.end()
+            for thread in threads:
+                with suppress(RuntimeError):
+                    thread.join(PATIENCE_S + 5)
+
+
+@dataclass
+class Crowd(People):
+    """Clients that come, ask who serves them, echo a few times, and leave; again and again."""
+
+    lost: list[int] = field(default_factory=list)
+    """The pid that served each connection that was cut; 0: cut before it said who it was."""
+    refused: list[str] = field(default_factory=list)
+    """Why no connection came about."""
+
+    def work(self) -> None:
+        """Be one client after another. Runs in: a thread."""
         while not self._over.is_set():
             try:
-                client = self.server.connect(timeout_s=_PATIENCE_S)
+                client = self.server.connect(timeout_s=PATIENCE_S)
             except OSError as error:
                 self.refused.append(repr(error))
                 continue
@@ -122,33 +161,10 @@ class Crowd:
             else:
                 self.lost.append(pid)
 
-    @property
-    def total(self) -> int:
-        """Connections served so far."""
-        with self._lock:
-            return sum(self.served.values())
-
-    def wait_more(self, count: int, within_s: float = 20.0) -> None:
-        """Wait until ``count`` more connections were served."""
-        wanted = self.total + count
-        eventually(lambda: self.total >= wanted, within_s)
-
-    def end(self) -> None:
-        """Let everybody finish."""
-        self._over.set()
-
 
 @contextmanager
 def crowd(server: Server, clients: int = 4) -> Iterator[Crowd]:
     """Keep the server busy for the length of a block."""
     people = Crowd(server)
-    threads = [threading.Thread(target=people.work, name=f"client {number}") for number in range(clients)]
-    for thread in threads:
-        thread.start()
-    try:
+    with people.busy(clients):
         yield people
-    finally:
-        people.end()
-        for thread in threads:
-            with suppress(RuntimeError):
-                thread.join(_PATIENCE_S + 5)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tests.support.eventually import eventually
+from tests.support.clients import PATIENCE_S, People
 from tests.support.server import Server
-
-_PATIENCE_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -101,13 +98,10 @@ class ByHand:
 
 
 @dataclass
-class Crowd:
+class Crowd(People):
     """Clients that ask for ``/pid`` again and again, each on one connection for as long as it is kept."""
 
-    server: Server
-    is_over_when_refused: bool
-    served: dict[int, int] = field(default_factory=dict)
-    """Requests answered, by the pid that did."""
+    is_over_when_refused: bool = True
     lost: list[tuple[int, str]] = field(default_factory=list)
     """Requests without an answer: who had answered the one before on this connection (0: there was none), and why."""
     refused: int = 0
@@ -116,14 +110,12 @@ class Crowd:
     """Connections that the kernel made and no worker ever had: reset when the listener closed. Source: listen(2)."""
     last: int = 0
     """Answers that said that the connection ends."""
-    _over: threading.Event = field(default_factory=threading.Event)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def work(self) -> None:
         """Be one client after another. Runs in: a thread."""
         while not self._over.is_set():
             try:
-                client = self.server.connect(timeout_s=_PATIENCE_S)
+                client = self.server.connect(timeout_s=PATIENCE_S)
             except OSError:
                 with self._lock:
                     self.refused += 1
@@ -153,21 +145,6 @@ class Crowd:
             if answer.is_last:
                 return
 
-    @property
-    def total(self) -> int:
-        """Requests answered so far."""
-        with self._lock:
-            return sum(self.served.values())
-
-    def wait_more(self, count: int, within_s: float = 20.0) -> None:
-        """Wait until ``count`` more requests were answered."""
-        wanted = self.total + count
-        eventually(lambda: self.total >= wanted, within_s)
-
-    def end(self) -> None:
-        """Let everybody finish."""
-        self._over.set()
-
 
 def _is_reset_before_anything(error: Exception) -> bool:
     return isinstance(error, ConnectionError) or (isinstance(error, Cut) and error.args == (b"", "reset"))
@@ -176,13 +153,6 @@ def _is_reset_before_anything(error: Exception) -> bool:
 @contextmanager
 def crowd(server: Server, clients: int = 6, *, is_over_when_refused: bool = True) -> Iterator[Crowd]:
     """Keep the server busy for the length of a block, or until it refuses."""
-    people = Crowd(server, is_over_when_refused)
-    threads = [threading.Thread(target=people.work, name=f"client {number}") for number in range(clients)]
-    for thread in threads:
-        thread.start()
-    try:
+    people = Crowd(server, is_over_when_refused=is_over_when_refused)
+    with people.busy(clients):
         yield people
-    finally:
-        people.end()
-        for thread in threads:
-            thread.join(_PATIENCE_S + 5)

@@ -7,7 +7,6 @@ others must have seen the same bytes and the same end; where one side refuses wh
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from hypothesis import strategies as st
 from hybrid.http.body import ChunkedBody
 from hybrid.http.errors import HttpError
 from tests.unit.http.cuts import CHANGES, changed
+from tests.unit.http.disagreements import BOTH, Disagreement, classes
 
 httptools = pytest.importorskip("httptools")
 h11 = pytest.importorskip("h11")
@@ -97,19 +97,6 @@ def python_h11(data: bytes) -> Seen:
 PEERS: dict[str, Callable[[bytes], Seen]] = {"llhttp": llhttp, "h11": python_h11}
 
 
-@dataclass(frozen=True)
-class Disagreement:
-    """Why a difference is meant. ``text``: what :func:`disagreement` says, from its beginning, as an expression.
-
-    ``shown_by``: what the bytes must look like besides.
-    """
-
-    text: str
-    reason: str
-    shown_by: bytes = b""
-
-
-BOTH = "(llhttp|h11) accepts: "
 NO_SIZE = "not a chunk size"
 EXTENSION = rb"(?i)(\A|\n)[0-9a-f]+[ \t]*;"
 TRAILER = rb"\n0+(;[^\n]*)?\r\n(?!\r\n)|\A0+(;[^\n]*)?\r\n(?!\r\n)"
@@ -170,19 +157,10 @@ def disagreement(peer: str, data: bytes) -> str:
     return "" if us == them else f"{peer} differs: {us} {them}"
 
 
-def classes(text: str, data: bytes) -> list[str]:
-    """Return the classes that cover a disagreement."""
-    return [
-        name
-        for name, known in DISAGREEMENTS.items()
-        if re.match(known.text, text, re.DOTALL) and re.search(known.shown_by, data)
-    ]
-
-
 def unexplained(peer: str, data: bytes) -> str:
     """Return the disagreement over ``data``, unless a class of the table covers it."""
     text = disagreement(peer, data)
-    return "" if text and classes(text, data) else text
+    return "" if text and classes(DISAGREEMENTS, text, data) else text
 
 
 CORPUS: dict[str, bytes] = {
@@ -255,7 +233,7 @@ def test_corpus_is_read_alike(peer: str) -> None:
 def test_every_class_of_disagreement_is_met() -> None:
     """A class that no body of the corpus shows is one too many."""
     bodies = [data + BEHIND for data in CORPUS.values()]
-    met = {name for data in bodies for peer in PEERS for name in classes(disagreement(peer, data), data)}
+    met = {name for data in bodies for peer in PEERS for name in classes(DISAGREEMENTS, disagreement(peer, data), data)}
     assert DISAGREEMENTS.keys() - met == set()
 
 
@@ -285,4 +263,4 @@ def test_changed_body_is_read_alike(data: bytes, changes: list[bytes]) -> None:
 )
 def test_table_does_not_cover_what_it_does_not_name(text: str) -> None:
     """Other bytes, another end, a body that is not whole: no class excuses these."""
-    assert not [name for data in CORPUS.values() for name in classes(text, data)]
+    assert not [name for data in CORPUS.values() for name in classes(DISAGREEMENTS, text, data)]

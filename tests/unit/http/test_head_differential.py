@@ -18,6 +18,7 @@ from hybrid.http.errors import HttpError
 from hybrid.http.head import HeadLimits, HeadReader
 from tests.unit.http.corpus import BROWSER, CORPUS
 from tests.unit.http.cuts import CHANGES, changed
+from tests.unit.http.disagreements import BOTH, Disagreement, classes
 
 httptools = pytest.importorskip("httptools")
 h11 = pytest.importorskip("h11")
@@ -114,19 +115,6 @@ def python_h11(data: bytes) -> Seen:
     return seen
 
 
-@dataclass(frozen=True)
-class Disagreement:
-    """Why a difference is meant. ``text``: what :func:`disagreement` says, from its beginning, as an expression.
-
-    ``shown_by``: what the bytes must look like besides.
-    """
-
-    text: str
-    reason: str
-    shown_by: bytes = b""
-
-
-BOTH = "(llhttp|h11) accepts: "
 DISAGREEMENTS: dict[str, Disagreement] = {
     "line end": Disagreement(
         BOTH + "a bare (CR|LF)",
@@ -216,17 +204,8 @@ def disagreement(peer: str, data: bytes) -> str:
 def unexplained(peer: str, data: bytes) -> str:
     """Return the disagreement over ``data``, unless a class of the table covers it."""
     text = disagreement(peer, data)
-    covered = text and _classes(text, data)
+    covered = text and classes(DISAGREEMENTS, text, data)
     return "" if covered else text
-
-
-def _classes(text: str, data: bytes) -> list[str]:
-    """Return the classes that cover a disagreement."""
-    return [
-        name
-        for name, known in DISAGREEMENTS.items()
-        if re.match(known.text, text, re.DOTALL) and re.search(known.shown_by, data)
-    ]
 
 
 PEERS: dict[str, Callable[[bytes], Seen]] = {"llhttp": llhttp, "h11": python_h11}
@@ -241,7 +220,12 @@ def test_corpus_is_read_alike(peer: str) -> None:
 
 def test_every_class_of_disagreement_is_met() -> None:
     """A class that no head of the corpus shows is one too many."""
-    met = {name for case in CORPUS for peer in PEERS for name in _classes(disagreement(peer, case.data), case.data)}
+    met = {
+        name
+        for case in CORPUS
+        for peer in PEERS
+        for name in classes(DISAGREEMENTS, disagreement(peer, case.data), case.data)
+    }
     assert DISAGREEMENTS.keys() - met == set()
 
 
@@ -267,4 +251,4 @@ def test_changed_head_is_read_alike(data: bytes, changes: list[bytes]) -> None:
 )
 def test_table_does_not_cover_what_it_does_not_name(text: str) -> None:
     """Another target, another framing, another end: no class excuses these."""
-    assert not _classes(text, BROWSER)
+    assert not classes(DISAGREEMENTS, text, BROWSER)
