@@ -162,13 +162,13 @@ def _serve_forks(mold: Mold) -> None:
         elif record.op is Op.SPAWN and len(descriptors) == ends:
             _spawn(mold, record, descriptors)
         else:
-            if record.op is Op.SPAWN:  # the kernel drops what it has no number for
-                messages.send(mold.channel, Record(Op.FORK_FAILED, record.slot, a=record.a, b=errno.EMFILE))
-            elif record.op is Op.REOPEN_LOGS and descriptors:
+            if record.op is Op.REOPEN_LOGS and descriptors:
                 fd = mold.access_fd if record.a == Log.ACCESS else mold.log_fd
                 os.dup2(descriptors[0], fd, inheritable=False)
             for fd in descriptors:
                 os.close(fd)
+            if record.op is Op.SPAWN:  # the kernel drops what it has no number for
+                messages.send(mold.channel, Record(Op.FORK_FAILED, record.slot, a=record.a, b=errno.EMFILE))
 
 
 def _spawn(mold: Mold, order: Record, descriptors: list[int]) -> None:

@@ -54,7 +54,6 @@ def test_stop_under_load_loses_no_request(serve: Serve) -> None:
         eventually(lambda: people.refused == CLIENTS, 15)
     assert people.lost == []
     assert people.last >= CLIENTS
-    assert len(people.served) == 2
     assert "error" not in left_cleanly(server)
     assert time.monotonic() - began < SOON_S
 
