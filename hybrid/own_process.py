@@ -19,9 +19,10 @@ from types import FrameType
 from typing import Protocol
 
 from hybrid.parent.core import ABORT_S, CANCEL_S, LEAVE_S, STEP_WORDS, next_stop_step
+from hybrid.parent.events import Intent
 from hybrid.parent.house import raise_descriptor_limit
 from hybrid.parent.main import INTENTS, UNUSED
-from hybrid.parent.pool import Intent, StopStep
+from hybrid.parent.pool import StopStep
 from hybrid.shared.log_line import LogWriter, Style, open_log_file, reopen_log_file
 from hybrid.shared.settings import Settings
 from hybrid.worker import logs

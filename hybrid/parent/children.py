@@ -14,6 +14,7 @@ import signal
 from collections import deque
 from collections.abc import Callable
 
+from hybrid.parent import events as ev
 from hybrid.parent import pool as p
 from hybrid.parent.draft import LIVING
 from hybrid.parent.porter import Porter
@@ -34,7 +35,7 @@ class Children:
     Runs in: parent. Closes: each child's descriptors, when it is forgotten.
     """
 
-    def __init__(self, watch: Watch, events: deque[p.Event], pool: Callable[[], p.Pool], porter: Porter) -> None:
+    def __init__(self, watch: Watch, events: deque[ev.Event], pool: Callable[[], p.Pool], porter: Porter) -> None:
         self.mold: Child | None = None
         self.workers: dict[int, Child] = {}
         self.served = Report()
@@ -74,15 +75,15 @@ class Children:
     def _heard_from_mold(self, mold: Child, record: Record) -> None:
         generation = self._pool().mold.generation
         if record.op is Op.IMPORTED:
-            self._events.append(p.MoldImported(generation, _cpus(), _memory(record)))
+            self._events.append(ev.MoldImported(generation, _cpus(), _memory(record)))
         elif record.op is Op.UNSAFE:
-            self._events.append(p.MoldUnsafe(generation, boot_report.read(mold.report_fd)))
+            self._events.append(ev.MoldUnsafe(generation, boot_report.read(mold.report_fd)))
         elif record.op is Op.IMPORT_FAILED:
-            self._events.append(p.MoldImportFailed(generation, boot_report.read(mold.report_fd)))
+            self._events.append(ev.MoldImportFailed(generation, boot_report.read(mold.report_fd)))
         elif record.op is Op.FORKED:
             self._adopt(record.slot, record.a, record.b)
         elif record.op is Op.FORK_FAILED and record.slot in self.workers:
-            self._events.append(p.ForkFailed(record.slot, record.a, os.strerror(record.b & 0xFFFF)))
+            self._events.append(ev.ForkFailed(record.slot, record.a, os.strerror(record.b & 0xFFFF)))
 
     def _reap_mold(self) -> None:
         mold = self.mold
@@ -93,12 +94,12 @@ class Children:
         self._watch.hear_out(mold.channel.fileno(), LAST_WORDS)
         generation, report = self._pool().mold.generation, boot_report.read(mold.report_fd)
         if report.step == "exec":
-            self._events.append(p.MoldImportFailed(generation, report))
+            self._events.append(ev.MoldImportFailed(generation, report))
         self._watch.drop(mold.pidfd)
         self._watch.drop(mold.channel.fileno())
         mold.close()
         self.mold = None
-        self._events.append(p.MoldExited(generation, left))
+        self._events.append(ev.MoldExited(generation, left))
 
     # ── workers ──
 
@@ -114,18 +115,18 @@ class Children:
         try:
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except (OSError, OverflowError):
-            self._events.append(p.ForkFailed(slot, ticket, f"process {pid} is no child of the parent's"))
+            self._events.append(ev.ForkFailed(slot, ticket, f"process {pid} is no child of the parent's"))
             return
         try:
             child.open_pidfd(pid)
         except OSError as error:  # no descriptor left: a worker we cannot hold must not serve
             os.kill(pid, signal.SIGKILL)
-            self._events.append(p.ForkFailed(slot, ticket, f"cannot open its pidfd: {error.strerror}"))
+            self._events.append(ev.ForkFailed(slot, ticket, f"cannot open its pidfd: {error.strerror}"))
             return
         self._watch.add(child.pidfd, lambda: self._reap_worker(slot, ticket))
         self._watch.add(child.channel.fileno(), lambda: self._on_worker(slot, ticket))
         self._porter.adopted(slot)
-        self._events.append(p.Forked(slot, ticket, pid))
+        self._events.append(ev.Forked(slot, ticket, pid))
 
     def _on_worker(self, slot: int, ticket: int) -> None:
         """Hear one record: a worker that never stops talking does not keep the parent from the others."""
@@ -141,9 +142,9 @@ class Children:
         elif record is not None and record.op is Op.READY:
             if not self._pool().announced:
                 self.served = boot_report.read(child.report_fd)
-            self._events.append(p.WorkerReady(slot, ticket))
+            self._events.append(ev.WorkerReady(slot, ticket))
         elif record is not None and record.op is Op.DRAINING:
-            self._events.append(p.WorkerDraining(slot, ticket, record.a / 1000))
+            self._events.append(ev.WorkerDraining(slot, ticket, record.a / 1000))
 
     def _reap_worker(self, slot: int, ticket: int) -> None:
         child = self.workers[slot]
@@ -152,7 +153,7 @@ class Children:
             self._watch.hear_out(child.channel.fileno(), LAST_WORDS)  # READY and the exit may have come in one poll
             self._watch.drop(child.pidfd)
             self._porter.gone(slot)  # before anybody is asked for in its place
-            self._events.append(p.WorkerExited(slot, ticket, left, boot_report.read(child.report_fd)))
+            self._events.append(ev.WorkerExited(slot, ticket, left, boot_report.read(child.report_fd)))
 
     def forget_worker(self, slot: int) -> None:
         """Let go of the worker that was in ``slot``, reaped or never forked."""
@@ -181,17 +182,17 @@ class Children:
             _wait(os.P_PID, found.si_pid)
 
 
-def _wait(kind: int, which: int) -> p.Exit | None:
+def _wait(kind: int, which: int) -> ev.Exit | None:
     """Reap one process; None when it has not exited."""
     try:
         found = os.waitid(kind, which, os.WEXITED | os.WNOHANG)
     except ChildProcessError:
-        return p.Exit()
+        return ev.Exit()
     if found is None:
         return None
     if found.si_code == os.CLD_EXITED:
-        return p.Exit(code=found.si_status)
-    return p.Exit(signal=found.si_status)
+        return ev.Exit(code=found.si_status)
+    return ev.Exit(signal=found.si_status)
 
 
 def _cpus() -> CpuFacts:

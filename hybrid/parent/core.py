@@ -25,6 +25,8 @@ from typing import Any
 from hybrid.ground.clock import LONGEST_S
 from hybrid.ground.errors import ExitCode
 from hybrid.ground.states import Life, LifeEvent
+from hybrid.parent import actions as act
+from hybrid.parent import events as ev
 from hybrid.parent import pool as p
 from hybrid.parent.draft import LIVING, Draft
 from hybrid.parent.sizing import auto_workers
@@ -49,7 +51,7 @@ def backoff_s(failures: int) -> float:
     return float(min(30.0, 0.5 * 1.5 ** min(failures - 1, 20)))
 
 
-def step(pool: p.Pool, event: p.Event, now: float) -> tuple[p.Pool, tuple[p.Action, ...]]:
+def step(pool: p.Pool, event: ev.Event, now: float) -> tuple[p.Pool, tuple[act.Action, ...]]:
     """Return what the pool becomes, and what is to be done, when ``event`` happens at ``now`` (monotonic seconds).
 
     Raises: IllegalTransition: a worker was given an event that its life does not list; a bug, not a condition.
@@ -78,13 +80,13 @@ def _waits(pool: p.Pool, slot: p.Slot) -> bool:
 # ── booting ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _started(draft: Draft, event: p.Started) -> None:
+def _started(draft: Draft, event: ev.Started) -> None:
     preload = draft.pool.plan.preload != "off"
     mold = p.Mold(p.MoldLife.ABSENT, generation=1, preload=preload, deadline=draft.now)
     draft.pool = replace(draft.pool, mold=mold, started_at=draft.now)
 
 
-def _mold_imported(draft: Draft, event: p.MoldImported) -> None:
+def _mold_imported(draft: Draft, event: ev.MoldImported) -> None:
     if draft.pool.mold.life is not p.MoldLife.IMPORTING:
         return  # it was told to leave meanwhile
     draft.mold(p.MoldLife.READY, None)
@@ -97,7 +99,7 @@ def _mold_imported(draft: Draft, event: p.MoldImported) -> None:
     draft.pool = replace(draft.pool, slots=slots, size_reason=reason)
 
 
-def _mold_unsafe(draft: Draft, event: p.MoldUnsafe) -> None:
+def _mold_unsafe(draft: Draft, event: ev.MoldUnsafe) -> None:
     if draft.pool.mold.life is not p.MoldLife.IMPORTING:
         return
     found = event.report.detail
@@ -106,10 +108,10 @@ def _mold_unsafe(draft: Draft, event: p.MoldUnsafe) -> None:
         return
     draft.write("warning", "not preloading: importing the app left what does not survive a fork", found)
     draft.mold(p.MoldLife.LEAVING, draft.now + MOLD_LEAVE_S, preload=False)
-    draft.do(p.EndMold())
+    draft.do(act.EndMold())
 
 
-def _mold_import_failed(draft: Draft, event: p.MoldImportFailed) -> None:
+def _mold_import_failed(draft: Draft, event: ev.MoldImportFailed) -> None:
     if draft.pool.mold.life is not p.MoldLife.IMPORTING:
         return
     whats = {"exec": "the mold cannot be started", "tls": "TLS cannot be set up"}
@@ -124,7 +126,7 @@ def _refuse_mold(draft: Draft, what: str, report: Report) -> None:
     draft.mold(mold.life, mold.deadline, failures=mold.failures + 1)
 
 
-def _mold_exited(draft: Draft, event: p.MoldExited) -> None:
+def _mold_exited(draft: Draft, event: ev.MoldExited) -> None:
     before = draft.pool.mold
     _give_up_on_forks(draft)
     if draft.pool.phase >= p.Phase.STOPPING:
@@ -157,7 +159,7 @@ def _give_up_on_forks(draft: Draft) -> None:
 def _lost(draft: Draft, slot: p.Slot) -> None:
     slot = draft.move(slot, LifeEvent.LOST)
     draft.move(slot, LifeEvent.VACATE, draft.now)
-    draft.do(p.Vacate(slot.index))
+    draft.do(act.Vacate(slot.index))
 
 
 def _boot_failed(draft: Draft, what: str, report: Report) -> None:
@@ -170,23 +172,23 @@ def _boot_failed(draft: Draft, what: str, report: Report) -> None:
         return
     code = ExitCode(report.exit_code) if report.exit_code in set(ExitCode) else ExitCode.BOOT_FAILED
     draft.pool = replace(draft.pool, exit_code=code)
-    draft.do(p.Fail(code, message, report.detail))
+    draft.do(act.Fail(code, message, report.detail))
     _stop(draft, p.StopStep.DRAIN, grace_s=0.0)
 
 
 # ── workers ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _forked(draft: Draft, event: p.Forked) -> None:
+def _forked(draft: Draft, event: ev.Forked) -> None:
     slot = draft.pool.slots[event.slot]
     if slot.ticket != event.ticket or slot.life not in LIVING or slot.pid:
         return
     draft.put(replace(slot, pid=event.pid))
     if slot.life in (Life.DRAINING, Life.KILLING):  # told to leave before it was there to hear
-        draft.do(p.Signal(slot.index, signal.SIGKILL if slot.life is Life.KILLING else signal.SIGTERM))
+        draft.do(act.Signal(slot.index, signal.SIGKILL if slot.life is Life.KILLING else signal.SIGTERM))
 
 
-def _fork_failed(draft: Draft, event: p.ForkFailed) -> None:
+def _fork_failed(draft: Draft, event: ev.ForkFailed) -> None:
     slot = draft.pool.slots[event.slot]
     if slot.ticket != event.ticket or slot.life not in LIVING or slot.pid:
         return
@@ -200,12 +202,12 @@ def _fork_failed(draft: Draft, event: p.ForkFailed) -> None:
     draft.write("error", f"cannot fork worker {slot.index}: {event.reason}; again in {wait_s:.1f} s")
 
 
-def _is_of(slot: p.Slot, event: p.WorkerReady | p.WorkerDraining) -> bool:
+def _is_of(slot: p.Slot, event: ev.WorkerReady | ev.WorkerDraining) -> bool:
     """Return whether a word is that of the worker we hold in the slot, not of one that is gone or not there yet."""
     return slot.ticket == event.ticket and slot.life in LIVING and slot.pid != 0
 
 
-def _worker_ready(draft: Draft, event: p.WorkerReady) -> None:
+def _worker_ready(draft: Draft, event: ev.WorkerReady) -> None:
     slot = draft.pool.slots[event.slot]
     if not _is_of(slot, event) or slot.life in (Life.READY, Life.PARKED):
         return  # a word too many
@@ -217,7 +219,7 @@ def _worker_ready(draft: Draft, event: p.WorkerReady) -> None:
         draft.write("info", f"worker {slot.index} (pid {slot.pid}) is ready")
 
 
-def _worker_draining(draft: Draft, event: p.WorkerDraining) -> None:
+def _worker_draining(draft: Draft, event: ev.WorkerDraining) -> None:
     slot = draft.pool.slots[event.slot]
     if _is_of(slot, event) and slot.life in (Life.READY, Life.PARKED):
         grace_s = min(event.grace_s, draft.pool.plan.grace_s)  # no worker takes more than it was given
@@ -231,17 +233,17 @@ def _let_the_others_look(draft: Draft, gone: int) -> None:
     if draft.pool.phase < p.Phase.STOPPING:
         for slot in draft.pool.slots:
             if slot.life is Life.READY and slot.index != gone:
-                draft.do(p.Tell(slot.index, Op.LOOK))
+                draft.do(act.Tell(slot.index, Op.LOOK))
 
 
-def _worker_exited(draft: Draft, event: p.WorkerExited) -> None:
+def _worker_exited(draft: Draft, event: ev.WorkerExited) -> None:
     slot = draft.pool.slots[event.slot]
     if slot.ticket != event.ticket or slot.life not in LIVING:
         return
     died_in, lived_s = slot.life, draft.now - slot.since
     slot = draft.move(slot, LifeEvent.REAPED)
     slot = draft.move(slot, LifeEvent.VACATE, draft.now)
-    draft.do(p.Vacate(slot.index))
+    draft.do(act.Vacate(slot.index))
     _let_the_others_look(draft, slot.index)
     if draft.pool.phase >= p.Phase.STOPPING:
         draft.write("debug", f"worker {slot.index} (pid {slot.pid}) {event.exit}")
@@ -254,7 +256,7 @@ def _worker_exited(draft: Draft, event: p.WorkerExited) -> None:
         draft.write("info", f"worker {slot.index} (pid {slot.pid}) {event.exit} after its drain; another starts")
 
 
-def _died_booting(draft: Draft, slot: p.Slot, event: p.WorkerExited) -> None:
+def _died_booting(draft: Draft, slot: p.Slot, event: ev.WorkerExited) -> None:
     failures = slot.failures + 1
     slot = draft.put(replace(slot, failures=failures, deadline=draft.now + backoff_s(failures)))
     report = event.report
@@ -272,7 +274,7 @@ def _died_booting(draft: Draft, slot: p.Slot, event: p.WorkerExited) -> None:
     draft.write("error", message + (" (as before)" if again else ""), "" if again else report.detail)
 
 
-def _died_serving(draft: Draft, slot: p.Slot, event: p.WorkerExited, *, quick: bool) -> None:
+def _died_serving(draft: Draft, slot: p.Slot, event: ev.WorkerExited, *, quick: bool) -> None:
     failures = slot.failures + 1 if quick else 0
     wait_s = backoff_s(failures - 1) if failures > 1 else 0.0  # the first quick death is nobody's loop yet
     draft.put(replace(slot, failures=failures, deadline=draft.now + wait_s))
@@ -283,9 +285,9 @@ def _died_serving(draft: Draft, slot: p.Slot, event: p.WorkerExited, *, quick: b
 # ── stopping ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _asked(draft: Draft, event: p.Asked) -> None:
-    if event.intent is p.Intent.REOPEN_LOGS:
-        draft.do(p.ReopenLogs())
+def _asked(draft: Draft, event: ev.Asked) -> None:
+    if event.intent is ev.Intent.REOPEN_LOGS:
+        draft.do(act.ReopenLogs())
         return
     if draft.pool.phase is p.Phase.STOPPED:
         return
@@ -296,9 +298,9 @@ def _asked(draft: Draft, event: p.Asked) -> None:
         _stop(draft, wanted, grace_s)
 
 
-def next_stop_step(step: p.StopStep, intent: p.Intent, since_s: float) -> p.StopStep:
+def next_stop_step(step: p.StopStep, intent: ev.Intent, since_s: float) -> p.StopStep:
     """Return the rung that a wish to stop leads to from ``step``, which was taken ``since_s`` seconds ago."""
-    if intent is p.Intent.STOP_NOW:
+    if intent is ev.Intent.STOP_NOW:
         return p.StopStep(max(p.StopStep.ABORT, step))
     if step is not p.StopStep.NONE and since_s < REPEAT_S:
         return step
@@ -315,7 +317,7 @@ STEP_WORDS = {
 
 def _stop(draft: Draft, wanted: p.StopStep, grace_s: float) -> None:
     if draft.pool.phase is not p.Phase.STOPPING:
-        draft.do(p.StopListening())  # first, so that the last worker that closes its copy takes the queue with it
+        draft.do(act.StopListening())  # first, so that the last worker that closes its copy takes the queue with it
     draft.pool = replace(draft.pool, phase=p.Phase.STOPPING, stop_step=wanted, stopped_at=draft.now)
     for slot in draft.pool.slots:
         if slot.life in LIVING:
@@ -330,7 +332,7 @@ def _end_mold(draft: Draft) -> None:
     """Tell the mold to leave; one that imports hears nothing, so it is killed."""
     importing = draft.pool.mold.life is p.MoldLife.IMPORTING
     draft.mold(p.MoldLife.LEAVING, None if importing else draft.now + MOLD_LEAVE_S)
-    draft.do(p.EndMold(kill=importing))
+    draft.do(act.EndMold(kill=importing))
 
 
 def _stop_worker(draft: Draft, slot: p.Slot, wanted: p.StopStep, grace_s: float) -> None:
@@ -339,27 +341,27 @@ def _stop_worker(draft: Draft, slot: p.Slot, wanted: p.StopStep, grace_s: float)
     elif slot.life is Life.STARTING:
         draft.move(slot, LifeEvent.DRAIN, draft.now + CANCEL_S + ABORT_S)
         if slot.pid:
-            draft.do(p.Signal(slot.index, signal.SIGTERM))
+            draft.do(act.Signal(slot.index, signal.SIGTERM))
     elif slot.life is not Life.KILLING:
         abort = wanted is p.StopStep.ABORT
         grace_s = grace_s if wanted is p.StopStep.DRAIN else 0.0
         patience_s = ABORT_S if abort else grace_s + CANCEL_S + LEAVE_S
         draft.move(slot, LifeEvent.DRAIN, draft.now + patience_s)
-        draft.do(p.Tell(slot.index, Op.DRAIN, a=int(grace_s * 1000), b=int(abort), c=1))
+        draft.do(act.Tell(slot.index, Op.DRAIN, a=int(grace_s * 1000), b=int(abort), c=1))
 
 
 def _kill(draft: Draft, slot: p.Slot) -> None:
     draft.move(slot, LifeEvent.KILL)
     if slot.pid:
-        draft.do(p.Signal(slot.index, signal.SIGKILL))
+        draft.do(act.Signal(slot.index, signal.SIGKILL))
     elif draft.pool.mold.life is not p.MoldLife.ABSENT:
-        draft.do(p.EndMold(kill=True))  # it never answered: whoever it forked goes with its channel
+        draft.do(act.EndMold(kill=True))  # it never answered: whoever it forked goes with its channel
 
 
 # ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _time_passed(draft: Draft, event: p.TimePassed) -> None:
+def _time_passed(draft: Draft, event: ev.TimePassed) -> None:
     mold = draft.pool.mold
     running = mold.life in (p.MoldLife.IMPORTING, p.MoldLife.LEAVING)
     if running and mold.deadline is not None and mold.deadline <= draft.now:
@@ -369,7 +371,7 @@ def _time_passed(draft: Draft, event: p.TimePassed) -> None:
                 f"the mold did not finish importing within {draft.pool.plan.boot_s:g} s (--boot-timeout): SIGKILL",
             )
         draft.mold(mold.life, None)
-        draft.do(p.EndMold(kill=True))
+        draft.do(act.EndMold(kill=True))
     for slot in draft.pool.slots:
         if slot.life in (Life.STARTING, Life.DRAINING) and slot.deadline is not None and slot.deadline <= draft.now:
             boot = f"boot within {draft.pool.plan.boot_s:g} s (--boot-timeout)"
@@ -379,16 +381,16 @@ def _time_passed(draft: Draft, event: p.TimePassed) -> None:
 
 
 _HANDLERS: dict[type, Callable[[Draft, Any], None]] = {
-    p.Started: _started,
-    p.MoldImported: _mold_imported,
-    p.MoldUnsafe: _mold_unsafe,
-    p.MoldImportFailed: _mold_import_failed,
-    p.MoldExited: _mold_exited,
-    p.Forked: _forked,
-    p.ForkFailed: _fork_failed,
-    p.WorkerReady: _worker_ready,
-    p.WorkerDraining: _worker_draining,
-    p.WorkerExited: _worker_exited,
-    p.Asked: _asked,
-    p.TimePassed: _time_passed,
+    ev.Started: _started,
+    ev.MoldImported: _mold_imported,
+    ev.MoldUnsafe: _mold_unsafe,
+    ev.MoldImportFailed: _mold_import_failed,
+    ev.MoldExited: _mold_exited,
+    ev.Forked: _forked,
+    ev.ForkFailed: _fork_failed,
+    ev.WorkerReady: _worker_ready,
+    ev.WorkerDraining: _worker_draining,
+    ev.WorkerExited: _worker_exited,
+    ev.Asked: _asked,
+    ev.TimePassed: _time_passed,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hybrid.ground.states import LIFE, Life, LifeEvent
+from hybrid.parent import actions as act
 from hybrid.parent import pool as p
 from hybrid.shared.machine import advance
 
@@ -22,7 +23,7 @@ class Draft:
     def __init__(self, pool: p.Pool, now: float) -> None:
         self.pool = pool
         self.now = now
-        self.actions: list[p.Action] = []
+        self.actions: list[act.Action] = []
 
     # ── edits ──
 
@@ -38,13 +39,13 @@ class Draft:
         since = slot.since if life is slot.life else self.now
         return self.put(replace(slot, life=life, since=since, deadline=deadline))
 
-    def do(self, action: p.Action) -> None:
+    def do(self, action: act.Action) -> None:
         """Note what is to be done, after what was noted before."""
         self.actions.append(action)
 
     def write(self, level: str, message: str, detail: str = "") -> None:
         """Note a log line."""
-        self.do(p.Write(level, message, detail))
+        self.do(act.Write(level, message, detail))
 
     def mold(self, life: p.MoldLife, deadline: float | None, **changes: object) -> None:
         """Change the mold; a new life starts its own clock."""
@@ -65,13 +66,13 @@ class Draft:
         elif self.pool.phase is p.Phase.STOPPING and self._empty():
             self.pool = replace(self.pool, phase=p.Phase.STOPPED)
             self.write("info", "stopped" if not self.pool.exit_code else f"gave up; exit code {self.pool.exit_code}")
-            self.do(p.Quit(self.pool.exit_code))
+            self.do(act.Quit(self.pool.exit_code))
 
     def _start_what_is_missing(self) -> None:
         mold = self.pool.mold
         if mold.life is p.MoldLife.ABSENT and mold.deadline is not None and mold.deadline <= self.now:
             self.mold(p.MoldLife.IMPORTING, self.now + self.pool.plan.boot_s)
-            self.do(p.StartMold(mold.generation, mold.preload))
+            self.do(act.StartMold(mold.generation, mold.preload))
         if mold.life is not p.MoldLife.READY:
             return
         room = FORKS_AT_ONCE - sum(slot.life in LIVING and slot.pid == 0 for slot in self.pool.slots)
@@ -82,7 +83,7 @@ class Draft:
                 self.pool = replace(self.pool, tickets=ticket)
                 slot = replace(slot, ticket=ticket, spawns=slot.spawns + 1, pid=0)
                 self.move(slot, LifeEvent.SPAWN, self.now + self.pool.plan.boot_s)
-                self.do(p.Spawn(slot.index, ticket, mold.generation))
+                self.do(act.Spawn(slot.index, ticket, mold.generation))
 
     def _announce(self) -> None:
         slots = self.pool.slots
@@ -93,7 +94,7 @@ class Draft:
             self.pool = replace(self.pool, announced=True)
             if ready < len(slots):
                 self.write("warning", f"only {ready} of {len(slots)} workers became ready; the others are retried")
-            self.do(p.Announce(ready, self.now - self.pool.started_at))
+            self.do(act.Announce(ready, self.now - self.pool.started_at))
 
     def _empty(self) -> bool:
         alive = any(slot.life in LIVING for slot in self.pool.slots)

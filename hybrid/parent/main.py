@@ -19,7 +19,9 @@ from collections.abc import Callable
 from hybrid.ground.clock import monotonic, monotonic_ns
 from hybrid.ground.errors import ExitCode, HybridError
 from hybrid.ground.states import Life
+from hybrid.parent import actions as act
 from hybrid.parent import core
+from hybrid.parent import events as ev
 from hybrid.parent import pool as p
 from hybrid.parent.children import Children
 from hybrid.parent.house import House
@@ -32,10 +34,10 @@ from hybrid.shared.messages import Op, Record
 from hybrid.shared.scoreboard import Cell
 
 INTENTS = {
-    signal.SIGTERM: p.Intent.STOP,
-    signal.SIGINT: p.Intent.STOP,
-    signal.SIGQUIT: p.Intent.STOP_NOW,
-    signal.SIGUSR1: p.Intent.REOPEN_LOGS,
+    signal.SIGTERM: ev.Intent.STOP,
+    signal.SIGINT: ev.Intent.STOP,
+    signal.SIGQUIT: ev.Intent.STOP_NOW,
+    signal.SIGUSR1: ev.Intent.REOPEN_LOGS,
 }
 UNUSED = (signal.SIGHUP, signal.SIGUSR2)
 """Their default action would end the parent without a drain."""
@@ -51,23 +53,23 @@ class Parent:
         self._house = house
         self._pool = pool
         self._watch = Watch()
-        self._events: deque[p.Event] = deque([p.Started()])
+        self._events: deque[ev.Event] = deque([ev.Started()])
         self._porter = _porter_for(house, self._watch)
         self._children = Children(self._watch, self._events, lambda: self._pool, self._porter)
         self._exit_code: ExitCode | None = None
         self._actions: dict[type, Callable[..., None]] = {
-            p.StartMold: self._start_mold,
-            p.EndMold: self._end_mold,
-            p.Spawn: self._spawn,
-            p.Tell: self._tell,
-            p.Signal: self._signal,
-            p.Vacate: self._vacate,
-            p.Write: self._write,
-            p.Announce: self._announce,
-            p.Fail: self._fail,
-            p.StopListening: self._stop_listening,
-            p.ReopenLogs: self._reopen_logs,
-            p.Quit: self._quit,
+            act.StartMold: self._start_mold,
+            act.EndMold: self._end_mold,
+            act.Spawn: self._spawn,
+            act.Tell: self._tell,
+            act.Signal: self._signal,
+            act.Vacate: self._vacate,
+            act.Write: self._write,
+            act.Announce: self._announce,
+            act.Fail: self._fail,
+            act.StopListening: self._stop_listening,
+            act.ReopenLogs: self._reopen_logs,
+            act.Quit: self._quit,
         }
 
     # ── the loop ──
@@ -90,7 +92,7 @@ class Parent:
             self._watch.wait(patience_ms(sooner(due, self._porter.deadline), monotonic()))
             now = monotonic()
             if due is not None and due <= now:
-                self._events.append(p.TimePassed())
+                self._events.append(ev.TimePassed())
             if self._porter.deadline is not None and self._porter.deadline <= now:
                 self._porter.time_passed()
 
@@ -114,9 +116,9 @@ class Parent:
     def _on_signals(self) -> None:
         for number in self._house.wakeup.take():
             if number in INTENTS:
-                self._events.append(p.Asked(INTENTS[signal.Signals(number)], signal.Signals(number).name))
+                self._events.append(ev.Asked(INTENTS[signal.Signals(number)], signal.Signals(number).name))
             elif number == signal.SIGCHLD:
-                self._events.append(p.TimePassed())  # a child of ours has its pidfd; a stranger is reaped after this
+                self._events.append(ev.TimePassed())  # a child of ours has its pidfd; a stranger is reaped after this
             elif number in UNUSED:
                 self._house.log.write("warning", f"{signal.Signals(number).name}: this version has no use for it")
 
@@ -128,13 +130,13 @@ class Parent:
             os.close(fd)
         if not is_open:
             self._watch.drop(host.fileno())
-            self._events.append(p.Asked(p.Intent.STOP, "the program that started this server is gone"))
+            self._events.append(ev.Asked(ev.Intent.STOP, "the program that started this server is gone"))
         elif record is not None and record.op is Op.HOST_DRAIN:
-            self._events.append(p.Asked(p.Intent.STOP, "asked by the program", record.a / 1000))
+            self._events.append(ev.Asked(ev.Intent.STOP, "asked by the program", record.a / 1000))
 
     # ── actions → calls ──
 
-    def _start_mold(self, action: p.StartMold) -> None:
+    def _start_mold(self, action: act.StartMold) -> None:
         house = self._house
         heirloom = Heirloom(
             settings_fd=house.settings_fd,
@@ -148,7 +150,7 @@ class Parent:
             mold = start_mold(heirloom, house.settings, action.generation, action.preload, house.identity)
         except OSError as error:
             house.log.write("error", f"cannot start the mold: {error.strerror}")
-            self._events.append(p.MoldExited(action.generation, p.Exit(code=127)))
+            self._events.append(ev.MoldExited(action.generation, ev.Exit(code=127)))
             return
         self._children.watch_mold(mold)
         try:
@@ -156,7 +158,7 @@ class Parent:
         except OSError:
             mold.kill(signal.SIGKILL)  # it died already; or has not got all, and must not fork
 
-    def _end_mold(self, action: p.EndMold) -> None:
+    def _end_mold(self, action: act.EndMold) -> None:
         mold = self._children.mold
         if mold is None:
             return
@@ -168,7 +170,7 @@ class Parent:
         except OSError:
             pass  # it died already, or does not read: its deadline stands
 
-    def _spawn(self, action: p.Spawn) -> None:
+    def _spawn(self, action: act.Spawn) -> None:
         row = self._house.scoreboard.use_slot(action.slot)
         row[Cell.LIFE], row[Cell.GENERATION], row[Cell.SPAWNED_NS] = Life.STARTING, action.generation, monotonic_ns()
         row[Cell.SPAWNS] = self._pool.slots[action.slot].spawns
@@ -181,7 +183,7 @@ class Parent:
             child = ask_for_worker(mold, action.slot, action.ticket, action.generation, ends)
         except (OSError, HybridError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            self._events.append(p.ForkFailed(action.slot, action.ticket, reason))
+            self._events.append(ev.ForkFailed(action.slot, action.ticket, reason))
             return
         self._children.workers[action.slot] = child
 
@@ -194,7 +196,7 @@ class Parent:
             mold.kill(signal.SIGKILL)  # its successor gets all of them at once
             raise
 
-    def _tell(self, action: p.Tell) -> None:
+    def _tell(self, action: act.Tell) -> None:
         child = self._children.workers.get(action.slot)
         if child is not None:
             try:
@@ -202,29 +204,29 @@ class Parent:
             except OSError:
                 pass  # gone (its pidfd tells) or stopped with a full channel (its deadline stands)
 
-    def _signal(self, action: p.Signal) -> None:
+    def _signal(self, action: act.Signal) -> None:
         child = self._children.workers.get(action.slot)
         if child is not None:
             child.kill(action.number)
 
-    def _vacate(self, action: p.Vacate) -> None:
+    def _vacate(self, action: act.Vacate) -> None:
         self._children.forget_worker(action.slot)
         self._house.scoreboard.row(action.slot).reset()  # VACANT is 0
 
-    def _write(self, action: p.Write) -> None:
+    def _write(self, action: act.Write) -> None:
         self._house.log.write(action.level, action.message, action.detail)
 
-    def _announce(self, action: p.Announce) -> None:
+    def _announce(self, action: act.Announce) -> None:
         self._house.served = self._children.served
         self._house.announce(self._pool.size_reason, action.workers, action.seconds, self._pool.mold.preload)
 
-    def _fail(self, action: p.Fail) -> None:
+    def _fail(self, action: act.Fail) -> None:
         self._house.tell_failure(action.code, action.message, action.detail)
 
-    def _stop_listening(self, action: p.StopListening) -> None:
+    def _stop_listening(self, action: act.StopListening) -> None:
         self._porter.stop_listening()
 
-    def _reopen_logs(self, action: p.ReopenLogs) -> None:
+    def _reopen_logs(self, action: act.ReopenLogs) -> None:
         for which, fd in self._house.reopen_logs().items():
             for child in self._children.all():
                 try:
@@ -233,7 +235,7 @@ class Parent:
                     self._house.log.write("warning", f"process {child.pid} keeps the old log file: {error.strerror}")
             os.close(fd)
 
-    def _quit(self, action: p.Quit) -> None:
+    def _quit(self, action: act.Quit) -> None:
         self._exit_code = action.code
 
 

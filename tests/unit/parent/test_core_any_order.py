@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from hybrid.ground.errors import ExitCode
 from hybrid.ground.states import Life
+from hybrid.parent import actions as act
 from hybrid.parent import core
+from hybrid.parent import events as ev
 from hybrid.parent import pool as p
 from hybrid.parent.draft import LIVING
 from hybrid.shared.boot_report import Report
@@ -27,19 +29,19 @@ class Machine:
         self.quit: ExitCode | None = None
         self.next_pid = 10
 
-    def see(self, event: p.Event) -> None:
+    def see(self, event: ev.Event) -> None:
         for action in self.world.happens(event):
             assert self.quit is None, "an action after Quit"
-            if isinstance(action, p.StartMold):
+            if isinstance(action, act.StartMold):
                 assert not self.mold, "two molds"
                 self.mold = True
-            elif isinstance(action, p.Spawn):
+            elif isinstance(action, act.Spawn):
                 assert self.mold and action.slot not in self.alive, "a spawn into an occupied slot"
                 self.asked.append((action.slot, action.ticket))
-            elif isinstance(action, p.Signal):
+            elif isinstance(action, act.Signal):
                 life = self.world.pool.slots[action.slot].life
                 assert life in (Life.DRAINING, Life.KILLING), f"a signal to a worker that is {life.name}"
-            elif isinstance(action, p.Quit):
+            elif isinstance(action, act.Quit):
                 assert not self.alive and not self.mold, "quit with a child left"
                 self.quit = action.code
         serving = [slot for slot in self.world.pool.slots if slot.life in (Life.READY, Life.PARKED)]
@@ -64,17 +66,17 @@ class Machine:
         mold_life = self.world.pool.mold.life
         if what == "time":
             self.world.now += (0.1, 1.0, 40.0, 100.0)[pick % 4]
-            self.see(p.TimePassed())
+            self.see(ev.TimePassed())
         elif what in ("stop", "stop now"):
             self.world.now += 0.3
-            self.see(p.Asked(p.Intent.STOP if what == "stop" else p.Intent.STOP_NOW, "test"))
+            self.see(ev.Asked(ev.Intent.STOP if what == "stop" else ev.Intent.STOP_NOW, "test"))
         elif what == "mold dies":
             self.mold, self.asked = False, []
-            self.see(p.MoldExited(1, KILLED))
+            self.see(ev.MoldExited(1, KILLED))
         elif what in ("imported", "import failed", "unsafe") and mold_life is p.MoldLife.IMPORTING:
-            unsafe = p.MoldUnsafe(1, Report("fork safety", "no", "thread", 3))
-            failed = p.MoldImportFailed(1, Report("import", "no", "", 4))
-            answers: dict[str, p.Event] = {"imported": IMPORTED, "import failed": failed, "unsafe": unsafe}
+            unsafe = ev.MoldUnsafe(1, Report("fork safety", "no", "thread", 3))
+            failed = ev.MoldImportFailed(1, Report("import", "no", "", 4))
+            answers: dict[str, ev.Event] = {"imported": IMPORTED, "import failed": failed, "unsafe": unsafe}
             self.see(answers[what])
         elif what in ("forked", "fork failed"):
             asked, ticket = self.asked.pop(0)
@@ -82,28 +84,28 @@ class Machine:
                 self.next_pid += 1
                 if self.world.pool.slots[asked].ticket == ticket and self.world.pool.slots[asked].life in LIVING:
                     self.alive[asked] = ticket  # else it is no longer waited for: it finds its channel closed
-                self.see(p.Forked(asked, ticket, self.next_pid))
+                self.see(ev.Forked(asked, ticket, self.next_pid))
             else:
-                self.see(p.ForkFailed(asked, ticket, "EAGAIN"))
+                self.see(ev.ForkFailed(asked, ticket, "EAGAIN"))
         elif what == "words":
             self.see(self.words(pick))
         elif what == "ready":
-            self.see(p.WorkerReady(slot, self.alive[slot]))
+            self.see(ev.WorkerReady(slot, self.alive[slot]))
         elif what == "worker drains":
-            self.see(p.WorkerDraining(slot, self.alive[slot], 30.0))
+            self.see(ev.WorkerDraining(slot, self.alive[slot], 30.0))
         elif what in ("worker dies", "boot fails"):
             ticket = self.alive.pop(slot)
             report = Report("lifespan", "no", "tb", 3) if what == "boot fails" else Report("ready")
-            self.see(p.WorkerExited(slot, ticket, KILLED, report))
+            self.see(ev.WorkerExited(slot, ticket, KILLED, report))
 
-    def words(self, pick: int) -> p.Event:
+    def words(self, pick: int) -> ev.Event:
         """Return what somebody says at any time: before a fork is reported, after an exit, about any spawn."""
         slot = self.world.pool.slots[pick % len(self.world.pool.slots)]
         ticket = slot.ticket - (pick % 3 == 2)
-        said: tuple[p.Event, ...] = (
-            p.WorkerReady(slot.index, ticket),
-            p.WorkerDraining(slot.index, ticket, float(1 << 63)),
-            p.ForkFailed(slot.index, ticket, "a lie"),
+        said: tuple[ev.Event, ...] = (
+            ev.WorkerReady(slot.index, ticket),
+            ev.WorkerDraining(slot.index, ticket, float(1 << 63)),
+            ev.ForkFailed(slot.index, ticket, "a lie"),
         )
         return said[pick // 5 % len(said)]
 
@@ -124,7 +126,7 @@ EVENTS = (*OFTEN * 6, *SOMETIMES * 3, *RARELY)
 def test_any_order_of_events_is_survived(choices: list[tuple[str, int]], preload: str, workers: int) -> None:
     """No order of deaths, answers and wishes breaks a rule; and a stop always ends."""
     machine = Machine(replace(PLAN, preload=preload, workers=workers))
-    machine.see(p.Started())
+    machine.see(ev.Started())
     for what, pick in choices:
         if machine.quit is None and what in machine.options():
             machine.happen(what, pick)
