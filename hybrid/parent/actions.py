@@ -1,0 +1,106 @@
+"""What the parent can do: the actions of :mod:`hybrid.parent.core`, carried out by :mod:`hybrid.parent.main`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hybrid.ground.errors import ExitCode
+from hybrid.shared.messages import Op
+
+
+@dataclass(frozen=True, slots=True)
+class StartMold:
+    """Start an interpreter that becomes the mold."""
+
+    generation: int
+    preload: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EndMold:
+    """Tell the mold to leave; with ``kill``, by SIGKILL."""
+
+    kill: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Ask the mold for a worker."""
+
+    slot: int
+    ticket: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Send the worker a record."""
+
+    slot: int
+    op: Op
+    a: int = 0
+    b: int = 0
+    c: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Send the worker a signal, through its pidfd."""
+
+    slot: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Vacate:
+    """Forget the worker that was in the slot: close its channel, reset its row."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Write a log line."""
+
+    level: str
+    message: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Tell whoever waits (``--ready-fd``, the embedding program) that the server is ready."""
+
+    workers: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Tell whoever waits that the server could not boot, and why."""
+
+    code: ExitCode
+    message: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopListening:
+    """Close the parent's own listening sockets: who comes from now on is refused, once the workers have left too."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReopenLogs:
+    """Open the log file anew, here and in every child."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quit:
+    """Leave: no child is left."""
+
+    code: ExitCode
+
+
+Action = (
+    StartMold | EndMold | Spawn | Tell | Signal | Vacate | Write | Announce | Fail | StopListening | ReopenLogs | Quit
+)
