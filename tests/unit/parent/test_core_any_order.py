@@ -13,7 +13,7 @@ from hybrid.parent import actions as act
 from hybrid.parent import core
 from hybrid.parent import events as ev
 from hybrid.parent import pool as p
-from hybrid.parent.draft import LIVING
+from hybrid.parent.pool import LIVING
 from hybrid.shared.boot_report import Report
 from tests.unit.parent.world import IMPORTED, KILLED, PLAN, World
 
