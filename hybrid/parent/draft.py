@@ -71,12 +71,12 @@ class Draft:
         """Take note that the worker is gone: the slot is vacant, and free if nobody is wanted there."""
         slot = self.move(slot, LifeEvent.VACATE, self.now)
         self.do(act.Vacate(slot.index))
-        sits_elsewhere = any(
+        successor = slot.worn and any(
             each.wanted and each.seat == slot.seat and each.generation == slot.generation
             for each in self.pool.slots
             if each.index != slot.index
         )
-        return slot if slot.wanted and not sits_elsewhere else self.release(slot)
+        return self.release(slot) if successor or not slot.wanted else slot
 
     def lose(self, slot: p.Slot) -> p.Slot:
         """Take note that the worker that was asked for never came to be."""
