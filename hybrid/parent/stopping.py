@@ -143,7 +143,7 @@ def stop(draft: Draft, wanted: p.StopStep, grace_s: float) -> None:
         stop_step=wanted,
         stopped_at=draft.now,
         stop_due=None,
-        reload=replace(pool.reload, stage=stage, deadline=None, again=""),
+        reload=p.Reload(stage),
     )
     for slot in draft.pool.slots:
         if slot.life in p.LIVING:
