@@ -256,6 +256,10 @@ class Scoreboard:
         self._cells[Header.SLOTS_USED] = self._used
         return row
 
+    def go_on(self, used: int) -> None:
+        """Be the maker, in whose place this program is: ``used`` rows were ever used. Runs in: parent."""
+        self._used = used
+
     def active_column(self) -> memoryview:
         """Return the ``ACTIVE`` cells of the used rows: what ``min()`` looks at when a worker accepts."""
         first = HEADER_BYTES // 8 + Cell.ACTIVE
