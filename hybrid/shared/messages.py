@@ -64,6 +64,11 @@ class Op(IntEnum):
     """The boot report says at which step and why; a = exit code."""
     DRAINING = 34
     """The worker was sent SIGTERM itself and drains; a = grace in milliseconds."""
+    WORN_OUT = 35
+    """The worker has served enough (``--max-requests`` …) and serves on until it is drained; said once.
+
+    a = why (:class:`WearReason`), b = what it has reached, c = the limit that it had drawn.
+    """
     # host (hybrid.serve) → parent
     HOST_DRAIN = 40
     """a = grace in milliseconds."""
@@ -74,6 +79,17 @@ class Log(IntEnum):
 
     ERROR = 0
     ACCESS = 1
+
+
+class WearReason(IntEnum):
+    """Which limit a worker has reached first; in the order in which they are looked at."""
+
+    REQUESTS = 1
+    """Requests, or connections where the handler speaks no HTTP."""
+    LIFETIME = 2
+    """Milliseconds since it was ready."""
+    MEMORY = 3
+    """Bytes of private memory."""
 
 
 @dataclass(frozen=True, slots=True)
