@@ -13,7 +13,11 @@ def wear_words(reason: int, value: int, limit: int) -> str:
     if reason == WearReason.REQUESTS:
         return f"it has served {value}, and its limit is {limit}"
     if reason == WearReason.LIFETIME:
-        return f"it has lived {value / 1000:.0f} s, and its limit is {limit / 1000:.0f} s"
+        return f"it has lived {_seconds(value)}, and its limit is {_seconds(limit)}"
     if reason == WearReason.MEMORY:
         return f"it has {value >> 20} MB of its own, and its limit is {limit >> 20} MB"
     return "it says so"
+
+
+def _seconds(milliseconds: int) -> str:
+    return f"{milliseconds / 1000:.3g} s" if milliseconds < 100_000 else f"{milliseconds // 1000} s"
