@@ -79,7 +79,7 @@ class Limits:
 
 
 def own_draw(low: float, high: float) -> float:
-    """Return a number between two. From the system: an app may have seeded the interpreter's generator for its own ends."""
+    """Return a number between two. From the system: an app may have seeded Python's generator for its own ends."""
     return random.SystemRandom().uniform(low, high)
 
 
