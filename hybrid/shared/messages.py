@@ -30,7 +30,10 @@ class Op(IntEnum):
     LISTENERS = 1
     """a = number of listeners that follow in all; descriptors: the next of them."""
     SPAWN = 2
-    """slot; a = ticket; descriptors: worker's channel, boot report; with ``--accept passing`` its pass channel, too."""
+    """slot; a = ticket, b = seat.
+
+    Descriptors: worker's channel, boot report; with ``--accept passing`` its pass channel, too.
+    """
     LEAVE = 3
     """End the mold."""
     # mold → parent
@@ -65,13 +68,20 @@ class Op(IntEnum):
     DRAINING = 34
     """The worker was sent SIGTERM itself and drains; a = grace in milliseconds."""
     WORN_OUT = 35
-    """The worker has served enough (``--max-requests`` …) and serves on until it is drained; said once.
-
-    a = why (:class:`WearReason`), b = what it has reached, c = the limit that it had drawn.
-    """
+    """The worker has reached a limit; a = which (:class:`Wear`), b = what it has, c = the limit. It serves on."""
     # host (hybrid.serve) → parent
     HOST_DRAIN = 40
     """a = grace in milliseconds."""
+
+
+class Wear(IntEnum):
+    """Why a worker is to be replaced."""
+
+    REQUESTS = 1
+    LIFETIME = 2
+    """In seconds."""
+    MEMORY = 3
+    """In bytes that no other process shares."""
 
 
 class Log(IntEnum):
@@ -79,17 +89,6 @@ class Log(IntEnum):
 
     ERROR = 0
     ACCESS = 1
-
-
-class WearReason(IntEnum):
-    """Which limit a worker has reached first; in the order in which they are looked at."""
-
-    REQUESTS = 1
-    """Requests, or connections where the handler speaks no HTTP."""
-    LIFETIME = 2
-    """Milliseconds since it was ready."""
-    MEMORY = 3
-    """Bytes of private memory."""
 
 
 @dataclass(frozen=True, slots=True)
