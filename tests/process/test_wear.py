@@ -123,3 +123,22 @@ def test_option_without_effect_is_said_to_have_none(serve: Serve, options: tuple
     """Once, by the first worker, or the process itself."""
     server = serve(HELLO, *options)
     eventually(lambda: server.log.count(said) == 1)
+
+
+def test_pool_replaces_worn_workers_and_loses_nothing(serve: Serve) -> None:
+    """A new connection for each request: all are answered, by one process after another, and the log says why."""
+    server = serve(HELLO, "--workers", "1", "--max-requests", "5", "--recycle-jitter", "0")
+    first = server.ready_pids()
+    answered = 0
+
+    def replaced_twice() -> bool:
+        nonlocal answered
+        with server.connect() as client:
+            ask(client)
+        answered += 1
+        return server.log.count("takes the place of worker") >= 2
+
+    eventually(replaced_twice, 20)
+    assert answered >= 10
+    assert first != server.wait_workers(1)
+    assert "is to be replaced: it has served " in server.log

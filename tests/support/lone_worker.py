@@ -58,12 +58,20 @@ class LoneWorker:
         os.close(life_fd)
 
     def __enter__(self) -> LoneWorker:
-        assert self.hear().op is Op.READY, boot_report.read(self._report_fd)
+        try:
+            assert self.hear().op is Op.READY, boot_report.read(self._report_fd)
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Kill the process, if it is still there, and let go of all it had."""
         self.process.kill()
         self.process.wait()
         os.close(self._life_fd)
@@ -111,6 +119,7 @@ def main() -> int:
     birth = Birth(
         settings=from_json(born["settings"]),
         slot=0,
+        seat=0,
         generation=1,
         channel=socket.socket(fileno=born["channel_fd"]),
         report_fd=born["report_fd"],
