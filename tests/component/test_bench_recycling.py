@@ -12,6 +12,7 @@ import pytest
 from tests.benchmarks.http_load import free_port
 from tests.benchmarks.recycling import Client, Outcome, Tally, line, main
 from tests.component.test_load_generator import TinyServer
+from tests.support.eventually import eventually
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n42"
 LAST = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n42"
@@ -42,14 +43,21 @@ def keeps(_: int, sock: socket.socket) -> None:
         sock.sendall(ANSWER)
 
 
+def drops_the_second(_: int, sock: socket.socket) -> None:
+    """Answer one request as if there were more to come, and leave when the next one is there."""
+    sock.recv(65536)
+    sock.sendall(ANSWER)
+    sock.recv(65536)
+
+
 @pytest.mark.parametrize(
     ("serve", "keeps_alive", "expected"),
     [
         (keeps, True, {Outcome.OK}),
         (keeps, False, {Outcome.OK}),
         (once(LAST), True, {Outcome.OK}),
-        (once(ANSWER), True, {Outcome.OK, Outcome.KEPT_DROPPED}),
         (once(ANSWER), False, {Outcome.OK}),
+        (drops_the_second, True, {Outcome.OK, Outcome.KEPT_DROPPED}),
         (once(b""), True, {Outcome.NEW_DROPPED}),
         (resets, False, {Outcome.NEW_DROPPED}),
         (once(ANSWER[:-1]), True, {Outcome.CUT}),
@@ -64,6 +72,16 @@ def test_failure_has_its_name(serve: Serve, keeps_alive: bool, expected: set[Out
             client.ask()
     assert set(tally.outcomes) == expected
     assert tally.pids == ({b"42"} if Outcome.OK in expected else set())
+
+
+def test_connection_that_was_closed_while_idle_is_no_failure() -> None:
+    """Clients look before they send."""
+    tally = Tally()
+    with closing(TinyServer(once(ANSWER))) as server, closing(Client(server.port, tally, keeps=True)) as client:
+        for _ in range(3):
+            client.ask()
+            eventually(lambda: server.accepted and not server.open)
+    assert set(tally.outcomes) == {Outcome.OK}
 
 
 def test_nobody_there_is_refused() -> None:
