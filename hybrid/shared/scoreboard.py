@@ -101,6 +101,8 @@ class Cell:
     """Connections at which the worker stops accepting."""
     PAUSES = 28
     """Times the worker left the accept queue to others: connection limit or descriptors short."""
+    REQUESTS = 29
+    """HTTP requests given to the application; 0 for other kinds of handlers."""
     # line 4: worker, flushed in one copy, so that its figures belong to the same instant; UNKNOWN where not known
     MEASURED_NS = 32
     """Monotonic clock when this line was written."""
