@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import select
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hybrid.connection.http_phases import AFTER, CLOSED, IDLE, PhaseEvent
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 NEVER = float("inf")
 _LOOK_S = 2.0
 """Between two looks at a peer that may take as long as it likes."""
+_READ_S = 0.01
+"""For the loop to read what is there already."""
 _CORK_BYTES = 65536
 _CORK_PIECES = 64
 """Answers held back for the next one, at most."""
@@ -99,6 +103,22 @@ class Wire:
             self.transport.write_eof()
         except OSError:
             self.abort()
+
+    def _is_put_off(self, what: Callable[[], None]) -> bool:
+        """Whether the kernel holds something unread, be it the peer's end; then call ``what`` again when it is read.
+
+        A loop that was busy calls timers before it reads: without this look, the end would come before the request
+        that was there first. Costs 3 µs.
+        """
+        sock = self.transport.get_extra_info("socket")
+        if not self._is_reading or sock is None or sock.fileno() < 0:
+            return False
+        unread = select.poll()
+        unread.register(sock.fileno(), select.POLLIN)
+        if not unread.poll(0):
+            return False
+        self._loop.call_later(_READ_S, what, context=self._context)
+        return True
 
     def _cork(self, data: bytes) -> bool:
         """Hold an answer back; return whether it is time to send."""

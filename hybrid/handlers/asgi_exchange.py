@@ -250,7 +250,7 @@ class AsgiExchange:
             message["status"],
             headers,
             self._endpoint.standing(),
-            close=connection.draining or self._wants_continue,  # whether a body follows is not known
+            close=connection.is_last_answer or self._wants_continue,  # whether a body follows is not known
             trailers=message.get("trailers", False),
         )
         if entry is not None:
