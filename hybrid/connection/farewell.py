@@ -13,10 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
+from types import MappingProxyType
+from typing import Any
+
+Notice = Mapping[str, Callable[[], Any]]
 
 LAST_CALL_S = 0.5
 """For a request that is on its way when its connection is told, at a stop."""
@@ -36,18 +40,27 @@ class Farewell:
     Runs in: worker, in its loop. Made before it knows of a loop. Closes: nothing.
     """
 
-    __slots__ = ("_begun_at", "_number", "_spread_s", "_timer", "_turns", "_waiters", "last_call_s")
+    __slots__ = ("_begun_at", "_number", "_timer", "_turns", "_waiters", "last_call_s", "spread_s")
 
     def __init__(self) -> None:
         self.last_call_s = LAST_CALL_S
         """How long a kept connection that was told waits for one more request."""
         self._begun_at: float | None = None
-        self._spread_s = 0.0
+        self.spread_s = 0.0
+        """From the beginning to the last moment."""
         self._turns: list[tuple[float, int, Callable[[], object]]] = []
         """A heap: where in the spread, from 0 to 1; a number, so that no two are alike; whom to tell."""
         self._number = count()
         self._waiters: set[asyncio.Future[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+
+    def notice(self) -> Notice:
+        """Return what an application is shown: ``scope["extensions"]["hybrid.drain"]``. One is enough for all requests.
+
+        ``draining()``: whether the worker drains; ``await wait()``: as :meth:`wait`. Nothing of it can be changed: the
+        next request may be another user's.
+        """
+        return MappingProxyType({"draining": lambda: self.has_begun, "wait": self.wait})
 
     @property
     def has_begun(self) -> bool:
@@ -63,11 +76,11 @@ class Farewell:
         spread_s = 0.0 if last else min(SPREAD_S, grace_s / 2, EACH_S * connections)
         last_call_s = LAST_CALL_S if last else min(KEPT_CALL_S, grace_s / 4)
         if self._begun_at is None:
-            self._begun_at, self._spread_s, self.last_call_s = now, spread_s, last_call_s
+            self._begun_at, self.spread_s, self.last_call_s = now, spread_s, last_call_s
             for waiter in tuple(self._waiters):
                 self.in_turn(partial(_wake, waiter))
         else:
-            self._spread_s = min(self._spread_s, now - self._begun_at + spread_s)
+            self.spread_s = min(self.spread_s, now - self._begun_at + spread_s)
             self.last_call_s = min(self.last_call_s, last_call_s)
             self._look()
 
@@ -99,9 +112,9 @@ class Farewell:
     def _done(self) -> float:
         """Return how much of the spread has passed, from 0 to 1 and beyond."""
         assert self._begun_at is not None
-        if self._spread_s <= 0.0:
+        if self.spread_s <= 0.0:
             return 1.0
-        return (asyncio.get_running_loop().time() - self._begun_at) / self._spread_s
+        return (asyncio.get_running_loop().time() - self._begun_at) / self.spread_s
 
     def _look(self) -> None:
         """Tell those whose moment has come."""
@@ -116,28 +129,10 @@ class Farewell:
             self._timer.cancel()
             self._timer = None
         if self._turns:
-            wait_s = (self._turns[0][0] - self._done()) * self._spread_s
+            wait_s = (self._turns[0][0] - self._done()) * self.spread_s
             self._timer = asyncio.get_running_loop().call_later(max(_TICK_S, wait_s), self._look)
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
-
-
-class DrainNotice:
-    """What an application is shown of it: ``scope["extensions"]["hybrid.drain"]``. The same for all requests."""
-
-    __slots__ = ("_farewell",)
-
-    def __init__(self, farewell: Farewell) -> None:
-        self._farewell = farewell
-
-    @property
-    def draining(self) -> bool:
-        """Whether the worker drains."""
-        return self._farewell.has_begun
-
-    async def wait(self) -> None:
-        """Return when it does, at a moment of the caller's own: those who wait are not all told at once."""
-        await self._farewell.wait()

@@ -15,7 +15,7 @@ from typing import Any, cast
 from hybrid.connection.access_log import AccessLog, Entry
 from hybrid.connection.addresses import UNKNOWN, Address, address
 from hybrid.connection.failures import log
-from hybrid.connection.farewell import DrainNotice, Farewell
+from hybrid.connection.farewell import Farewell, Notice
 from hybrid.connection.http_connection import HttpConnection
 from hybrid.connection.http_endpoint import READ_HIGH_BYTES, HttpEndpoint, HttpTimes
 from hybrid.connection.registry import Door
@@ -51,8 +51,8 @@ class AsgiEndpoint:
     """Whose forwarded headers are believed; None: nobody's."""
     read_high_bytes: int = READ_HIGH_BYTES
     memo: StartMemo = field(default_factory=StartMemo)
-    drain: DrainNotice = field(default_factory=lambda: DrainNotice(Farewell()))
-    """One for all requests: nothing of it can be changed."""
+    drain: Notice = field(default_factory=Farewell().notice)
+    """Of the worker's end; the same for all requests."""
 
     def scope(self, connection: HttpConnection, head: Head) -> Scope:
         """Return what the application is told of the request."""
@@ -161,7 +161,7 @@ def asgi_factory(
         access_log=shared.access_log,
         trust=shared.trust,
         server=shared.server,
-        drain=DrainNotice(shared.farewell),
+        drain=shared.farewell.notice(),
     )
     endpoint = HttpEndpoint(
         begin=partial(AsgiExchange, asgi),
