@@ -318,7 +318,7 @@ class HttpConnection(Wire):
             self._set_deadline()
 
     def start_draining(self) -> None:
-        """Say with the next answer that it is the last; close, if nobody asks for one."""
+        """Say with an answer that it is the last; close, if nobody asks for one."""
         self.draining = True
         if self._phase is IDLE:
             self._call_last()
@@ -334,9 +334,9 @@ class HttpConnection(Wire):
             self.abort()
 
     @property
-    def is_last_answer(self) -> bool:
-        """Whether the answer that begins now is to say that none follows: not while requests are here already."""
-        return self.draining and not self._buffer
+    def has_next(self) -> bool:
+        """Whether the next request is here already, or a part of it: then no answer says yet that it is the last."""
+        return bool(self._buffer)
 
     def _call_last(self) -> None:
         """Close soon. A request that is on its way to us is still answered: its client knows nothing of the drain."""

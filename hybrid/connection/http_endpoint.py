@@ -94,7 +94,7 @@ class Overload:
         error = HttpError(503, "as many requests as are allowed are being answered")
         body = refusal_body(error)
         headers = ((b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body)))
-        close = connection.is_last_answer or self._head.expect_continue
+        close = (connection.draining and not connection.has_next) or self._head.expect_continue
         response.start(503, (*headers, (b"retry-after", b"1")), self._endpoint.standing(), close=close)
         connection.write_last(response.body(body, False), self, close=response.must_close)
         self._endpoint.log_refusal(connection, self._head, error)

@@ -1,4 +1,4 @@
-"""The end of kept connections, while other workers accept: no request that was there first is left without an answer."""
+"""The end of kept connections while other workers accept: no request that was there first goes without an answer."""
 
 from __future__ import annotations
 
