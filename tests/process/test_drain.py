@@ -85,7 +85,7 @@ class Strollers(People):
     def _stroll(self, connection: ByHand) -> None:
         look = select.poll()
         look.register(connection.socket, select.POLLIN)
-        while not self._over.wait(random.random() * 0.2):
+        while not self._over.wait(random.random() * 0.3):
             if look.poll(0):
                 with self._lock:
                     self.ends["seen"] += 1
