@@ -10,6 +10,7 @@ from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 from hybrid.connection.access_log import AccessLog, Entry
+from hybrid.connection.farewell import Farewell
 from hybrid.connection.registry import Door
 from hybrid.http.errors import HttpError
 from hybrid.http.head import Head, HeadLimits
@@ -102,7 +103,7 @@ class Overload:
         error = HttpError(503, "as many requests as are allowed are being answered")
         body = refusal_body(error)
         headers = ((b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body)))
-        close = connection.draining or self._head.expect_continue
+        close = (connection.draining and not connection.has_next) or self._head.expect_continue
         response.start(503, (*headers, (b"retry-after", b"1")), self._endpoint.standing(), close=close)
         connection.write_last(response.body(body, False), self, close=response.must_close)
         self._endpoint.log_refusal(connection, self._head, error)
@@ -140,6 +141,8 @@ class HttpEndpoint:
     """Of every request at its beginning; each has a copy."""
     load: Load
     """The worker's: its listeners share it."""
+    farewell: Farewell = field(default_factory=Farewell)
+    """The worker's, too."""
     access_log: AccessLog | None = None
     limits: HeadLimits = field(default_factory=HeadLimits)
     limit_body_bytes: int = 0

@@ -32,6 +32,7 @@ from hybrid.shared.settings import Settings
 from hybrid.shared.tls_context import ServerTls
 from hybrid.worker import logs, watchdog
 from hybrid.worker.acceptors import forking
+from hybrid.worker.drain import Step, next_step
 from hybrid.worker.loops import close_loop, new_measured_loop
 from hybrid.worker.meter import Meter
 from hybrid.worker.service import Service, ServicePlan, Stage
@@ -138,6 +139,8 @@ class WorkerProcess:
         self._ticking: asyncio.TimerHandle | None = None
         self._wear: Wear | None = None
         """None: not ready yet, or it serves for ever, or has said already that it served enough."""
+        self._step = Step.SERVE
+        self._stepped_at = 0.0
 
     async def run(self) -> int:
         """Boot, serve until told to leave, drain; return the exit code."""
@@ -196,9 +199,18 @@ class WorkerProcess:
     # ── what moves it ──
 
     def _on_term(self) -> None:
-        grace_s = self._birth.settings.timeout.grace_s
-        self._tell(Record(Op.DRAINING, self._birth.slot, a=int(grace_s * 1000)))
-        self._service.leave(grace_s)
+        """Drain; again: cancel, then cut. The parent has a ladder of its own for all workers."""
+        now = self._loop.time()
+        wanted = next_step(self._step, now - self._stepped_at)
+        if wanted is self._step:
+            return
+        self._step, self._stepped_at = wanted, now
+        grace_s = self._birth.settings.timeout.grace_s if wanted is Step.DRAIN else 0.0
+        if wanted is Step.DRAIN:
+            self._tell(Record(Op.DRAINING, self._birth.slot, a=int(grace_s * 1000)))
+        else:
+            _log.info("SIGTERM again: %s", "cancelling handlers" if wanted is Step.CANCEL else "cutting connections")
+        self._service.leave(grace_s, abort=wanted is Step.CUT)
 
     def _on_parent(self) -> None:
         try:

@@ -17,6 +17,7 @@ from typing import Any
 
 from hybrid.connection.access_log import AccessLog
 from hybrid.connection.addresses import common_address
+from hybrid.connection.farewell import Farewell
 from hybrid.connection.http_endpoint import Load
 from hybrid.connection.registry import Door, Registry, ThreadRegistry
 from hybrid.ground.errors import BootError, LoadError
@@ -166,6 +167,7 @@ class Service:
         self._task: asyncio.Task[Any] | None = None
         self._leave: asyncio.Future[Drain] = self._loop.create_future()
         self._drain: Drain | None = None
+        self._farewell = Farewell()
         self._last = False
 
     async def run(
@@ -250,7 +252,7 @@ class Service:
         """Return what the acceptors get: this worker's listeners, and what makes of a connection what is served."""
 
         shared = HttpShared.of(self._plan.http, self._plan.proxy, self._plan.access_log)
-        shared.server = common_address(listeners)
+        shared.server, shared.farewell = common_address(listeners), self._farewell
         self._load = shared.load
 
         tls = self._plan.tls
@@ -303,7 +305,8 @@ class Service:
     def leave(self, grace_s: float, *, abort: bool = False, last: bool = False) -> None:
         """End the service: connections get ``grace_s`` seconds; ``abort`` cuts them. Again: the sooner counts.
 
-        ``last``: nobody goes on accepting, so what waits in the queue is taken first.
+        ``last``: nobody goes on accepting, so what waits in the queue is taken first, and all connections are told at
+        once; else each in its turn.
         """
         if self.stage is Stage.BOOTING and self._task is not None:
             self._advance(StageEvent.LEAVE)
@@ -311,10 +314,11 @@ class Service:
         elif self.stage is Stage.SERVING and self._intake is not None:
             self._advance(StageEvent.LEAVE)
             self._last = last and not abort
-            self._drain = Drain(self._intake.registry, grace_s, abort=abort)
+            self._drain = Drain(self._intake.registry, self._farewell)
+            self._drain.shorten(grace_s, abort=abort, last=last)
             self._leave.set_result(self._drain)
         elif self._drain is not None:
-            self._drain.shorten(grace_s, abort)
+            self._drain.shorten(grace_s, abort=abort, last=last)
 
     def park(self) -> None:
         """Accept no more; go on serving what is open."""
