@@ -52,11 +52,12 @@ def test_nothing_is_lost(serve: Serve, accept: str) -> None:
     """The same pid, the same workers, the same descriptors; then the pool is watched and mended as ever."""
     server = serve(HTTP, "--workers", "2", "--accept", accept)
     workers, mold = server.ready_pids(), server.mold_pid()
-    before = len(open_descriptors(server.pid))
     with Crowd(server, is_over_when_refused=False).busy(4) as people:
-        for times in (1, 2):
-            people.wait_more(50)
-            upgrade(server, times)
+        people.wait_more(50)
+        upgrade(server)
+        people.wait_more(50)
+        before = len(open_descriptors(server.pid))
+        upgrade(server, 2)
         people.wait_more(50)
         assert (server.ready_pids(), server.mold_pid()) == (workers, mold)
         eventually(lambda: len(open_descriptors(server.pid)) == before)
