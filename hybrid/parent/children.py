@@ -224,16 +224,17 @@ def _taken_over(held: HeldChild) -> Child:
 
 
 _WORN = {
-    Wear.REQUESTS: "it has served {value} requests (--max-requests; its share: {limit})",
+    Wear.REQUESTS: "it has served {value} (--max-requests; its share: {limit})",
     Wear.LIFETIME: "it is {value} s old (--max-lifetime; its share: {limit} s)",
-    Wear.MEMORY: "it has {value} bytes of its own (--max-memory; its share: {limit})",
+    Wear.MEMORY: "it has {value} MB of its own (--max-memory; its share: {limit} MB)",
 }
 
 
 def _worn(record: Record) -> str:
     """Say why a worker is to be replaced."""
     words = _WORN[Wear(record.a)] if record.a in set(Wear) else "it says so"
-    return words.format(value=record.b, limit=record.c)
+    unit = 1 << 20 if record.a == Wear.MEMORY else 1
+    return words.format(value=record.b // unit, limit=record.c // unit)
 
 
 def wait_for(kind: int, which: int) -> ev.Exit | None:
