@@ -38,6 +38,8 @@ class Children:
     def __init__(self, watch: Watch, events: deque[ev.Event], pool: Callable[[], p.Pool], porter: Porter) -> None:
         self.mold: Child | None = None
         self.workers: dict[int, Child] = {}
+        self.others: list[Child] = []
+        """Who neither serves nor forks: the file watcher."""
         self.served = Report()
         """What the first worker that became ready said it serves."""
         self._watch = watch
@@ -47,7 +49,7 @@ class Children:
 
     def all(self) -> list[Child]:
         """Return every child that has not been reaped."""
-        return [*self.workers.values(), *([self.mold] if self.mold else [])]
+        return [*self.workers.values(), *([self.mold] if self.mold else []), *self.others]
 
     # ── the mold ──
 

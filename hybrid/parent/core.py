@@ -289,6 +289,9 @@ def _asked(draft: Draft, event: ev.Asked) -> None:
     if event.intent is ev.Intent.REOPEN_LOGS:
         draft.do(act.ReopenLogs())
         return
+    if event.intent is ev.Intent.RELOAD:
+        draft.write("warning", f"{event.source}: this version cannot reload")
+        return
     if draft.pool.phase is p.Phase.STOPPED:
         return
     wanted = next_stop_step(draft.pool.stop_step, event.intent, draft.now - draft.pool.stopped_at)

@@ -118,6 +118,8 @@ class Intent(IntEnum):
     STOP_NOW = 1
     """Cut connections and leave."""
     REOPEN_LOGS = 2
+    RELOAD = 3
+    """Serve what is on disk now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from hybrid.parent.passing import Passing
 from hybrid.parent.porter import PerSlot, Porter
 from hybrid.parent.spawn import Child, Heirloom, ask_for_worker, send_listeners, start_mold
 from hybrid.parent.watch import Watch, patience_ms, sooner
+from hybrid.parent.watching import Watching
 from hybrid.shared import messages
 from hybrid.shared.messages import Op, Record
 from hybrid.shared.scoreboard import Cell
@@ -56,6 +57,7 @@ class Parent:
         self._events: deque[ev.Event] = deque([ev.Started()])
         self._porter = _porter_for(house, self._watch)
         self._children = Children(self._watch, self._events, lambda: self._pool, self._porter)
+        self._watching = Watching(house, self._watch, self._children.others, self._on_change)
         self._exit_code: ExitCode | None = None
         self._actions: dict[type, Callable[..., None]] = {
             act.StartMold: self._start_mold,
@@ -79,22 +81,25 @@ class Parent:
         self._watch.add(self._house.wakeup.fileno(), self._on_signals)
         if self._house.host is not None:
             self._watch.add(self._house.host.fileno(), self._on_host)
+        self._watching.start()
         due: float | None = None
         while True:
             if self._events:
                 self._decide()
-                if self._exit_code is not None:
-                    self._porter.close()
-                    return self._exit_code
                 self._children.reap_strangers()
                 due = core.next_deadline(self._pool)
+            if self._exit_code is not None and self._watching.is_over:
+                self._porter.close()
+                return self._exit_code
             # A connection that is passed on is none of the core's business, so it costs no step of it.
-            self._watch.wait(patience_ms(sooner(due, self._porter.deadline), monotonic()))
+            other = sooner(self._porter.deadline, self._watching.deadline)
+            self._watch.wait(patience_ms(sooner(due, other), monotonic()))
             now = monotonic()
             if due is not None and due <= now:
                 self._events.append(ev.TimePassed())
             if self._porter.deadline is not None and self._porter.deadline <= now:
                 self._porter.time_passed()
+            self._watching.time_passed()
 
     def _decide(self) -> None:
         while self._events and self._exit_code is None:
@@ -133,6 +138,9 @@ class Parent:
             self._events.append(ev.Asked(ev.Intent.STOP, "the program that started this server is gone"))
         elif record is not None and record.op is Op.HOST_DRAIN:
             self._events.append(ev.Asked(ev.Intent.STOP, "asked by the program", record.a / 1000))
+
+    def _on_change(self) -> None:
+        self._events.append(ev.Asked(ev.Intent.RELOAD, "a file changed"))
 
     # ── actions → calls ──
 
@@ -224,6 +232,7 @@ class Parent:
         self._house.tell_failure(action.code, action.message, action.detail)
 
     def _stop_listening(self, action: act.StopListening) -> None:
+        self._watching.end()
         self._porter.stop_listening()
 
     def _reopen_logs(self, action: act.ReopenLogs) -> None:

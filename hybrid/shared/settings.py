@@ -17,6 +17,7 @@ from hybrid.shared.declare import option, titled
 from hybrid.shared.http_settings import HttpSettings
 from hybrid.shared.models import MODELS
 from hybrid.shared.proxy_settings import ProxySettings
+from hybrid.shared.reload_settings import ReloadSettings
 from hybrid.shared.tls_settings import TlsSettings
 
 MOST_WORKERS = 1024
@@ -343,6 +344,7 @@ class Settings:
     log: LogSettings = titled(LogSettings, "Logging")
     access: AccessSettings = titled(AccessSettings, "Access log")
     process: ProcessSettings = titled(ProcessSettings, "Process")
+    reload: ReloadSettings = titled(ReloadSettings, "Reload")
     launch: Launch = field(default_factory=Launch)
 
 

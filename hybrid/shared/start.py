@@ -79,9 +79,18 @@ def mold_command(settings: Settings, orders: str) -> list[str]:
 
     With -P where there is one; the app's environment is otherwise the app's own: PYTHONPATH and the like hold.
     """
+    return _in_the_apps_environment("mold", settings, orders)
+
+
+def watcher_command(settings: Settings, orders: str) -> list[str]:
+    """Return the command that runs the file watcher, as the mold's: the library is looked for where the app's are."""
+    return _in_the_apps_environment("watcher", settings, orders)
+
+
+def _in_the_apps_environment(process: str, settings: Settings, orders: str) -> list[str]:
     flags = settings.launch.interpreter_flags
     known = sys.version_info >= (3, 11) and not {"-I", "-P"} & set(flags)
-    return interpreter_command("mold", (*flags, "-P") if known else flags, orders)
+    return interpreter_command(process, (*flags, "-P") if known else flags, orders)
 
 
 def exec_parent(settings: Settings) -> NoReturn:
