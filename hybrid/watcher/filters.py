@@ -54,39 +54,33 @@ def _fits(path: Sequence[str], pattern: Sequence[str]) -> bool:
 
 
 class Filter:
-    """What counts below one watched directory."""
+    """What counts below one watched directory, ``root``."""
 
     def __init__(self, root: str, includes: Sequence[str] = (), excludes: Sequence[str] = ()) -> None:
-        self._root = root.rstrip("/") + "/"
+        self.root = root
+        self._inside = len(root.rstrip("/")) + 1
         self._includes = [parse(text, root) for text in (*_without(DEFAULT_INCLUDES, excludes), *includes)]
         self._excludes = [parse(text, root) for text in (*_without(DEFAULT_EXCLUDES, includes), *excludes)]
 
-    def finds(self, path: str) -> str:
-        """Return the file that counts in what changed, from the watched directory on; nothing if none does.
-
-        A directory that has appeared is looked through: what was put into it before it was watched was not told.
-        """
-        if not path.startswith(self._root):
-            return ""
-        if os.path.isdir(path):
-            return next((file for file in self._files(path) if self._counts(file)), "")
-        inside = path[len(self._root) :]
-        return inside if self._counts(inside) else ""
-
-    def _counts(self, inside: str) -> bool:
-        names = inside.split("/")
+    def counts(self, path: str) -> bool:
+        """Say whether a change of the file ``path`` counts."""
+        names = self._names(path)
         return _named(self._includes, names) and not _named(self._excludes, names)
 
-    def _files(self, directory: str) -> Iterable[str]:
-        """Yield the files below ``directory``, without what is in excluded directories."""
-        for folder, folders, files in os.walk(directory):
-            inside = folder[len(self._root) :]
-            names = inside.split("/") if inside else []
-            if _named(self._excludes, names, is_directory=True):
-                folders.clear()
-                continue
-            folders.sort()
-            yield from ("/".join((*names, file)) for file in sorted(files))
+    def enters(self, path: str) -> bool:
+        """Say whether anything in the directory ``path`` may count: no pattern excludes the whole of it."""
+        return self.is_inside(path) and not _named(self._excludes, self._names(path), is_directory=True)
+
+    def is_inside(self, path: str) -> bool:
+        """Say whether ``path`` is below the watched directory."""
+        return path.startswith(self.root.rstrip("/") + "/")
+
+    def name(self, path: str) -> str:
+        """Return ``path`` from the watched directory on."""
+        return path[self._inside :]
+
+    def _names(self, path: str) -> list[str]:
+        return self.name(path).split("/")
 
 
 def _without(defaults: Iterable[str], given: Sequence[str]) -> list[str]:
@@ -112,12 +106,11 @@ def _is_inside(path: str, directory: str) -> bool:
     return path != directory and path.startswith(directory.rstrip("/") + "/")
 
 
-def filters(reload: ReloadSettings, directories: Sequence[str]) -> list[Filter]:
+def filters(reload: ReloadSettings, directories: Iterable[str]) -> list[Filter]:
     """Return what counts below each of ``directories``."""
     return [Filter(directory, reload.includes, reload.excludes) for directory in directories]
 
 
-def changed_files(paths: Iterable[str], wanted: Sequence[Filter]) -> list[str]:
-    """Return the files that count among ``paths``, each once, named from its watched directory on, in order."""
-    found = {next((file for each in wanted if (file := each.finds(path))), "") for path in paths}
-    return sorted(found - {""})
+def wanted_name(path: str, filters: Iterable[Filter]) -> str:
+    """Return the name of a file that counts, from its watched directory on; nothing for one that does not."""
+    return next((each.name(path) for each in filters if each.is_inside(path) and each.counts(path)), "")

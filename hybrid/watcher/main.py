@@ -9,19 +9,21 @@ Source: https://watchfiles.helpmanual.io (watch, stop_event); inotify(7).
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 
 from hybrid.ground.errors import ExitCode
 from hybrid.shared import messages, settings
 from hybrid.shared.log_line import LogWriter, Style
 from hybrid.shared.messages import Log, Op, Record
 from hybrid.shared.settings import Settings
-from hybrid.watcher.filters import changed_files, filters, watched_directories
+from hybrid.watcher.filters import filters, wanted_name, watched_directories
+from hybrid.watcher.tree import Stamp, differences, is_other_tree, scan, stamp
 
 STEP_MS = 50
 """How often the library wakes up; and without a change for that long, a batch is whole."""
@@ -65,34 +67,38 @@ def _set_title(title: str) -> None:
 
 
 class Lead:
-    """The channel to the parent, as what the library asks at each step whether to stop.
+    """The channel to the parent, as what the library asks at each of its steps whether to stop.
 
-    Closes: descriptors that came through it. Args: said: the log line for when the library has begun.
+    Closes: descriptors that came through it. Args: begun: called when the library has begun: from then on every
+    change is seen; returns whether to stop at once.
     """
 
-    def __init__(self, channel: socket.socket, log: LogWriter, said: str) -> None:
+    def __init__(self, channel: socket.socket, log: LogWriter, begun: Callable[[], bool]) -> None:
+        self.is_over = False
+        """The parent is gone."""
+        self.is_watching = False
         self._channel = channel
         self._log = log
-        self._said = said
-        self.is_watching = False
-        """The library has begun: from here on every change is seen."""
+        self._begun = begun
 
     def is_set(self) -> bool:
-        """Return whether the parent is gone; do what it asks for meanwhile."""
+        """Return whether to stop; do what the parent asks for meanwhile."""
         if not self.is_watching:
             self.is_watching = True
-            self._log.info(self._said)
+            if self._begun():
+                return True
         try:
             record, descriptors, is_open = messages.receive(self._channel)
         except BlockingIOError:
             return False
         except OSError:
-            return True
+            record, descriptors, is_open = None, [], False
         if record is not None and record.op is Op.REOPEN_LOGS and record.a == Log.ERROR and descriptors:
             self._log.reopen(descriptors[0])
         for fd in descriptors:
             os.close(fd)
-        return not is_open
+        self.is_over = not is_open
+        return self.is_over
 
 
 class Watcher:
@@ -101,8 +107,14 @@ class Watcher:
     def __init__(self, settings: Settings, channel: socket.socket, log: LogWriter) -> None:
         self._channel = channel
         self._log = log
-        self._directories = watched_directories(settings, os.getcwd())
-        self._filters = filters(settings.reload, self._directories)
+        self._roots = watched_directories(settings, os.getcwd())
+        self._filters = filters(settings.reload, self._roots)
+        self._tree = scan(self._filters)
+        self._files = dict(self._tree.files)
+        """As they were when they were last told of."""
+        self._is_polling: bool | None = None
+        """None: as WATCHFILES_FORCE_POLLING says, else by inotify."""
+        self._has_begun = False
 
     def run(self) -> int:
         """Watch until the parent is gone; return the exit code."""
@@ -111,47 +123,78 @@ class Watcher:
         except ImportError as error:
             self._log.error(f"cannot watch files: {error}. Install the library: pip install 'hybrid[reload]'.")
             return ExitCode.USAGE
-        # What the library's own part in Rust meets is a RuntimeError of a class that it does not show.
-        lead = Lead(self._channel, self._log, f"watching {', '.join(self._directories)}")
         try:
-            try:
-                self._watch(lead, force_polling=None)
-            except (RuntimeError, OSError) as error:
-                if lead.is_watching or isinstance(error, (FileNotFoundError, BrokenPipeError, ConnectionResetError)):
-                    raise
-                self._log.warning(LIMIT.format(error=str(error).rstrip(".")))
-                self._watch(lead, force_polling=True)
+            while not self._watch():
+                self._tree = scan(self._filters)
         except (BrokenPipeError, ConnectionResetError):
             pass  # the parent is gone
         except (RuntimeError, OSError) as error:
-            self._log.error(f"cannot watch {', '.join(self._directories)}: {error}")
+            self._log.error(f"cannot watch {', '.join(self._roots)}: {error}")
             return ExitCode.UNEXPECTED
         return ExitCode.OK
 
-    def _watch(self, lead: Lead, force_polling: bool | None) -> None:
-        """Tell of each batch. Args: force_polling: None: as WATCHFILES_FORCE_POLLING says, else by inotify."""
+    def _watch(self) -> bool:
+        """Tell of each batch until the parent is gone (True), or until other directories have to be watched.
+
+        Raises: OSError, RuntimeError: the file system cannot be watched. What the library's own part in Rust meets is
+        a RuntimeError of a class that it does not show.
+        """
         from watchfiles import watch
 
+        missing = [root for root in self._roots if root not in self._tree.directories]
+        if missing:
+            raise FileNotFoundError(errno.ENOENT, "it is gone, or cannot be read", missing[0])
+        lead = Lead(self._channel, self._log, self._begun)
         batches = watch(
-            *self._directories,
+            *sorted(self._tree.directories),
             watch_filter=None,
+            recursive=False,
             debounce=DEBOUNCE_MS,
             step=STEP_MS,
             stop_event=lead,
             rust_timeout=0,
-            force_polling=force_polling,
-            ignore_permission_denied=True,
+            force_polling=self._is_polling,
         )
-        for batch in batches:
-            self._tell(path for _change, path in batch)
-
-    def _tell(self, paths: Iterable[str]) -> None:
-        files = changed_files(paths, self._filters)
-        if not files:
-            return
-        self._log.info(f"{summary(files)} changed: reloading")
         try:
-            messages.send(self._channel, Record(Op.CHANGED, a=len(files)))
+            for batch in batches:
+                paths = {path for _change, path in batch}
+                self._tell({path: stamp(path) for path in paths if wanted_name(path, self._filters)})
+                if is_other_tree(paths, self._tree.directories, self._filters):
+                    return False
+        except FileNotFoundError:
+            return False  # a directory went meanwhile
+        except (RuntimeError, OSError) as error:
+            if lead.is_watching or self._is_polling:
+                raise
+            self._log.warning(LIMIT.format(error=str(error).partition(" about ")[0].rstrip(".")))
+            self._is_polling = True
+            return False
+        return lead.is_over
+
+    def _begun(self) -> bool:
+        """Look at what has happened while nothing was watched; return whether other directories came or went."""
+        now = scan(self._filters)
+        if now.directories != self._tree.directories:
+            return True
+        if not self._has_begun:
+            self._has_begun = True
+            self._log.info(f"watching {', '.join(self._roots)}")
+        self._tell({path: now.files.get(path) for path in differences(self._files, now.files)})
+        return False
+
+    def _tell(self, changed: Mapping[str, Stamp | None]) -> None:
+        """Say in the log what has changed, and to the parent that something has."""
+        for path, found in changed.items():
+            if found is None:
+                self._files.pop(path, None)
+            else:
+                self._files[path] = found
+        names = sorted({wanted_name(path, self._filters) for path in changed})
+        if not names:
+            return
+        self._log.info(f"{summary(names)} changed: reloading")
+        try:
+            messages.send(self._channel, Record(Op.CHANGED, a=len(names)))
         except BlockingIOError:
             pass  # it has many of these to read already
 
