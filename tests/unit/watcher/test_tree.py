@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from hybrid.watcher.filters import Filter
 from hybrid.watcher.tree import differences, is_other_tree, scan, stamp
 
@@ -73,3 +75,11 @@ def test_tree_is_another_when_a_directory_comes_or_goes(tmp_path: Path) -> None:
         assert is_other_tree([str(tmp_path / name)], watched, filters) is expected
     (tmp_path / "new").mkdir()
     assert is_other_tree([str(tmp_path / "new")], watched, filters)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")
+def test_directory_that_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
+    """A database's in the middle of the project hinders nobody."""
+    (tmp_path / "pgdata").mkdir(mode=0)
+    (tmp_path / "z").mkdir()
+    assert scan([Filter(str(tmp_path))]).directories == {str(tmp_path), str(tmp_path / "z")}
