@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 from hybrid.ground.clock import Clock, monotonic
 from hybrid.ground.errors import HybridError
-from hybrid.parent.events import Exit
+from hybrid.parent.children import Children, wait_for
+from hybrid.parent.edition import Edition
 from hybrid.parent.house import House
 from hybrid.parent.spawn import Child, start_watcher
 from hybrid.parent.watch import Watch
@@ -33,15 +34,24 @@ class Watching:
     """The file watcher, if there is to be one.
 
     Runs in: parent. Closes: the watcher's descriptors, when it has been reaped.
-    Args: kin: where the watcher stands while it is our child. on_change: called once for each batch of changes.
+    Args: edition: returns the settings in force, for a watcher that is started. on_change: called once for each batch
+    of changes.
     """
 
-    def __init__(self, house: House, watch: Watch, kin: list[Child], on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        house: House,
+        watch: Watch,
+        children: Children,
+        edition: Callable[[], Edition],
+        on_change: Callable[[], None],
+    ) -> None:
         self.deadline: float | None = None
         """When :meth:`time_passed` is due; None: nothing waits. Monotonic seconds."""
         self._house = house
         self._watch = watch
-        self._kin = kin
+        self._kin = children.watchers
+        self._edition = edition
         self._on_change = on_change
         self._clock: Clock = monotonic
         self._child: Child | None = None
@@ -58,9 +68,9 @@ class Watching:
         """Start the watcher, if one is wanted."""
         if not self._is_wanted:
             return
-        house, self.deadline, self._since = self._house, None, self._clock()
+        edition, self.deadline, self._since = self._edition(), None, self._clock()
         try:
-            child = start_watcher(house.settings_fd, house.log.fd, house.settings, house.identity)
+            child = start_watcher(edition.fd, self._house.log.fd, edition.settings, self._house.identity)
         except (OSError, HybridError) as error:
             self._failed(f"cannot start the file watcher: {getattr(error, 'strerror', None) or error}")
             return
@@ -97,10 +107,9 @@ class Watching:
     def _reap(self) -> None:
         child = self._child
         assert child is not None
-        found = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOHANG)
-        if found is None:
+        left = wait_for(os.P_PIDFD, child.pidfd)
+        if left is None:
             return
-        left = Exit(code=found.si_status) if found.si_code == os.CLD_EXITED else Exit(signal=found.si_status)
         report = boot_report.read(child.report_fd)
         self._watch.drop(child.channel.fileno())
         self._watch.drop(child.pidfd)

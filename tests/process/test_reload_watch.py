@@ -14,7 +14,7 @@ from tests.process.conftest import Serve
 from tests.process.test_identity import command_line, ids
 from tests.support.eventually import eventually
 from tests.support.forked import NOBODY
-from tests.support.server import ROOT, Server, children
+from tests.support.server import ROOT, Server, children, until_eof
 
 WITHIN_S = 20.0
 APP = "async def handle(conn):\n    await conn.send(b'hello')\n"
@@ -50,26 +50,55 @@ def watcher_pid(server: Server) -> int:
     return next((pid for pid in children(server.pid) if command_line(pid) == "hybrid: watcher"), 0)
 
 
-def test_changed_file_asks_for_a_reload(develop: Develop, project: Path) -> None:
-    """The watcher names the file, the parent hears that something changed."""
+def says(server: Server) -> str:
+    """Return what the app says to whoever connects."""
+    with server.connect() as client:
+        return until_eof(client).decode()
+
+
+def test_saved_file_is_served(develop: Develop, project: Path) -> None:
+    """The watcher names the file, the parent reloads, the new code answers."""
     server = develop()
-    (project / "app.py").write_text(APP + "\n")
-    eventually(lambda: "[watcher] info    app.py changed: reloading\n" in server.log, WITHIN_S)
-    eventually(lambda: "a file changed: " in server.log, WITHIN_S)
+    assert says(server) == "hello"
+    (project / "app.py").write_text(APP.replace("hello", "new"))
+    eventually(lambda: says(server) == "new", WITHIN_S)
+    assert "[watcher] info    app.py changed: reloading\n" in server.log
+    assert "[parent] info    a file changed: reloading, as generation 2\n" in server.log
     assert server.stop() == 0
 
 
-def test_killed_watcher_is_replaced(develop: Develop, project: Path) -> None:
-    """The server does not mind, and sees changes again; workers and mold are no watchers."""
+def test_file_that_cannot_be_imported_costs_nothing(develop: Develop, project: Path) -> None:
+    """The traceback is in the log, the old code answers, and the next save is served."""
     server = develop()
-    before, workers = watcher_pid(server), server.ready_pids()
+    (project / "app.py").write_text("this is no Python\n")
+    eventually(lambda: "generation 1 serves on" in server.log, WITHIN_S)
+    assert "SyntaxError" in server.log
+    assert says(server) == "hello"
+    (project / "app.py").write_text(APP.replace("hello", "mended"))
+    eventually(lambda: says(server) == "mended", WITHIN_S)
+
+
+def test_watcher_that_dies_after_a_reload_is_replaced(develop: Develop, project: Path) -> None:
+    """Its successor reads the settings in force: those of the first generation are closed by then."""
+    server = develop()
+    (project / "app.py").write_text(APP.replace("hello", "second"))
+    eventually(lambda: "generation 2 serves" in server.log, WITHIN_S)
+    os.kill(watcher_pid(server), signal.SIGKILL)
+    eventually(lambda: server.log.count(f"watching {project}") == 2, WITHIN_S)
+    (project / "app.py").write_text(APP.replace("hello", "third"))
+    eventually(lambda: says(server) == "third", WITHIN_S)
+
+
+def test_killed_watcher_is_replaced(develop: Develop, project: Path) -> None:
+    """The server does not mind, and sees changes again."""
+    server = develop()
+    before = watcher_pid(server)
     os.kill(before, signal.SIGKILL)
     eventually(lambda: "the file watcher was killed by SIGKILL; another starts in 1 s" in server.log, WITHIN_S)
     eventually(lambda: server.log.count(f"watching {project}") == 2, WITHIN_S)
     assert watcher_pid(server) not in (0, before)
-    (project / "app.py").write_text(APP + "\n")
-    eventually(lambda: "app.py changed: reloading" in server.log, WITHIN_S)
-    assert set(workers) <= set(children(server.pid))
+    (project / "app.py").write_text(APP.replace("hello", "new"))
+    eventually(lambda: says(server) == "new", WITHIN_S)
 
 
 @pytest.mark.parametrize("number", [signal.SIGCONT, signal.SIGSTOP])

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from hybrid.parent import pool as p
 from hybrid.parent import watching
+from hybrid.parent.children import Children
+from hybrid.parent.edition import Edition, plan_of
 from hybrid.parent.spawn import Child
 from hybrid.parent.watch import Watch
 from hybrid.parent.watching import LONGEST_WAIT_S, STABLE_S, Watching, backoff_s
@@ -20,6 +24,7 @@ from hybrid.shared.boot_report import Report
 from hybrid.shared.messages import Op, Record
 from hybrid.shared.reload_settings import ReloadSettings
 from hybrid.shared.settings import Settings
+from tests.support.eventually import eventually
 
 
 class Log:
@@ -37,7 +42,7 @@ class Log:
 class House:
     """As much of a house as a watcher needs."""
 
-    settings_fd, identity = -1, None
+    identity = None
 
     def __init__(self, *, reload: bool) -> None:
         self.settings = replace(Settings(), reload=ReloadSettings(enabled=reload))
@@ -48,13 +53,17 @@ class Room:
     """A parent's side, and what becomes of it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, reload: bool = True) -> None:
-        self.watch, self.kin, self.house = Watch(), list[Child](), House(reload=reload)
+        self.watch, self.house = Watch(), House(reload=reload)
+        porter: Any = None
+        children = Children(self.watch, deque(), lambda: p.Pool(plan_of(Settings())), porter)
+        self.kin = children.watchers
         self.now, self.changes, self.starts = 100.0, 0, 0
         self.far_ends: list[socket.socket] = []
         self.refusal: OSError | None = None
         monkeypatch.setattr(watching, "start_watcher", self._start)
         house: Any = self.house
-        self.watching = Watching(house, self.watch, self.kin, self._on_change)
+        edition = Edition(self.house.settings, -1)
+        self.watching = Watching(house, self.watch, children, lambda: edition, self._on_change)
         self.watching._clock = lambda: self.now
 
     def _start(self, *_: object) -> Child:
@@ -180,9 +189,13 @@ def test_end_is_over_when_it_is_reaped(room: Room) -> None:
     """Not before: the parent goes last. No other is started, no change is heard, no line is written."""
     messages.send(room.far_ends[0], Record(Op.CHANGED, a=1))
     room.watching.end()
-    assert not room.watching.is_over
-    while not room.watching.is_over:
-        room.watch.wait(10_000)
+    assert room.kin and not room.watching.is_over
+
+    def has_been_reaped() -> bool:
+        room.watch.wait(1_000)
+        return room.watching.is_over
+
+    eventually(has_been_reaped, 10)
     room.watching.end()
     room.watching.time_passed()
     assert (room.changes, room.starts, room.watching.deadline, room.house.log.errors) == (0, 1, None, [])
