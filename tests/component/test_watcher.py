@@ -100,6 +100,7 @@ def watch(tmp_path: Path) -> Iterator[Watch]:
     project = tmp_path / "project"
     project.mkdir()
     (project / "app.py").write_text("old\n")
+    os.utime(project / "app.py", (10**9, 10**9))  # polling compares whole seconds
     running: list[Watched] = []
 
     def begin(reload: ReloadSettings | None = None, **environ: str) -> Watched:
