@@ -169,8 +169,8 @@ class HttpConnection(Wire):
         if self._latest is not None:
             self._earlier = (*self._earlier, self._latest)
         load = endpoint.load
-        load.running += 1
-        begin = endpoint.begin if load.running <= load.most else endpoint.overload
+        load.begun += 1
+        begin = endpoint.begin if load.begun <= load.ceiling else endpoint.overload
         exchange = self._exchange = self._latest = begin(self, head)
         self._body = body
         if body is not None:
@@ -293,7 +293,7 @@ class HttpConnection(Wire):
 
     def ended(self, exchange: Exchange) -> None:
         """An application has returned."""
-        self._endpoint.load.running -= 1
+        self._endpoint.load.ceiling += 1
         if exchange is self._latest:
             self._latest = None
         else:

@@ -70,11 +70,20 @@ class HttpTimes:
 
 @dataclass(slots=True)
 class Load:
-    """The requests that are being answered in one worker, on all its listeners."""
+    """The requests of one worker, on all its listeners.
 
-    most: float = inf
-    """Above these the answer is 503."""
-    running: int = 0
+    Two counts that only grow say both how many were begun and how many run: counting the former costs nothing more.
+    """
+
+    ceiling: float = inf
+    """Up to here ``begun`` may come; above it the answer is 503. As many as may run, and one for each that ended."""
+    begun: int = 0
+    """Requests ever given to the application."""
+
+    def turned_away(self) -> None:
+        """Take back a request that was counted as begun, and will be counted as ended, and is no application's."""
+        self.begun -= 1
+        self.ceiling -= 1
 
 
 class Overload:
@@ -160,6 +169,7 @@ class HttpEndpoint:
 
     def overload(self, connection: HttpConnection, head: Head) -> Exchange:
         """Return the exchange of a request that is one too many."""
+        self.load.turned_away()
         return Overload(self, connection, head)
 
     def log_refusal(self, connection: HttpConnection, head: Head | None, error: HttpError) -> None:

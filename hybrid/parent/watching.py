@@ -2,6 +2,8 @@
 
 The watcher is a process of its own (:mod:`hybrid.watcher`) because it borrows a library; all that the parent learns
 is that something changed, as a record without text.
+
+An upgrade of the parent starts another: the old one's channel ends with the old program, and so does the old one.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ from hybrid.parent.children import Children, wait_for
 from hybrid.parent.edition import Edition
 from hybrid.parent.house import House
 from hybrid.parent.spawn import Child, start_watcher
-from hybrid.parent.watch import Watch
 from hybrid.shared import boot_report, messages
 from hybrid.shared.messages import Op
 
@@ -39,17 +40,12 @@ class Watching:
     """
 
     def __init__(
-        self,
-        house: House,
-        watch: Watch,
-        children: Children,
-        edition: Callable[[], Edition],
-        on_change: Callable[[], None],
+        self, house: House, children: Children, edition: Callable[[], Edition], on_change: Callable[[], None]
     ) -> None:
         self.deadline: float | None = None
         """When :meth:`time_passed` is due; None: nothing waits. Monotonic seconds."""
         self._house = house
-        self._watch = watch
+        self._watch = children.watch
         self._kin = children.watchers
         self._edition = edition
         self._on_change = on_change

@@ -17,6 +17,7 @@ from hybrid.shared.declare import option, titled
 from hybrid.shared.http_settings import HttpSettings
 from hybrid.shared.models import MODELS
 from hybrid.shared.proxy_settings import ProxySettings
+from hybrid.shared.recycling_settings import RecyclingSettings
 from hybrid.shared.reload_settings import ReloadSettings
 from hybrid.shared.tls_settings import TlsSettings
 
@@ -361,6 +362,7 @@ class Settings:
     bind: BindSettings = titled(BindSettings, "Listening", restart=True)
     worker: WorkerSettings = titled(WorkerSettings, "Workers")
     timeout: TimeoutSettings = titled(TimeoutSettings, "Timeouts")
+    recycling: RecyclingSettings = titled(RecyclingSettings, "Recycling")
     http: HttpSettings = titled(HttpSettings, "HTTP")
     proxy: ProxySettings = titled(ProxySettings, "Proxies")
     tls: TlsSettings = titled(TlsSettings, "TLS")

@@ -50,7 +50,7 @@ def settings_memfd(settings: Settings) -> int:
     return fd
 
 
-def interpreter_command(process: str, flags: Iterable[str], argument: str) -> list[str]:
+def interpreter_command(process: str, flags: Iterable[str], *arguments: str) -> list[str]:
     """Return the command that runs ``hybrid/PROCESS/__main__.py`` in a fresh interpreter.
 
     By path, not by ``-m``, so that the working directory is on nobody's import path. (On 3.10 each ``__main__``
@@ -62,16 +62,16 @@ def interpreter_command(process: str, flags: Iterable[str], argument: str) -> li
         raise HybridError(
             f"cannot start the {process}: sys.executable is empty. Start the program with a real interpreter."
         )
-    return [sys.executable, *flags, os.path.join(_PACKAGE, process, "__main__.py"), argument]
+    return [sys.executable, *flags, os.path.join(_PACKAGE, process, "__main__.py"), *arguments]
 
 
-def parent_command(settings: Settings, fd: int) -> list[str]:
-    """Return the command that runs the parent on the settings in ``fd``. Raises: HybridError, as above.
+def parent_command(settings: Settings, *arguments: str) -> list[str]:
+    """Return the command that runs the parent; see its ``__main__`` for the arguments. Raises: HybridError, as above.
 
     With -I: neither PYTHONPATH nor the user's site-packages may put a file before a module of the parent's.
     """
     flags = settings.launch.interpreter_flags
-    return interpreter_command("parent", flags if "-I" in flags else (*flags, "-I"), str(fd))
+    return interpreter_command("parent", flags if "-I" in flags else (*flags, "-I"), *arguments)
 
 
 def mold_command(settings: Settings, orders: str) -> list[str]:
@@ -106,7 +106,7 @@ def exec_parent(settings: Settings) -> NoReturn:
     Raises: HybridError: the exec failed; this process is as it was.
     """
     fd = settings_memfd(settings)
-    command = parent_command(settings, fd)
+    command = parent_command(settings, str(fd))
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()  # what is in our buffers would be lost with this image

@@ -17,6 +17,7 @@ from typing import Any
 
 from hybrid.connection.access_log import AccessLog
 from hybrid.connection.addresses import common_address
+from hybrid.connection.http_endpoint import Load
 from hybrid.connection.registry import Door, Registry, ThreadRegistry
 from hybrid.ground.errors import BootError, LoadError
 from hybrid.handlers import Handler, Kind, detect, protocol_factory
@@ -31,7 +32,7 @@ from hybrid.shared.http_settings import HttpSettings
 from hybrid.shared.loader import LoadedTarget, load
 from hybrid.shared.machine import advance
 from hybrid.shared.proxy_settings import ProxySettings
-from hybrid.shared.scoreboard import Scoreboard
+from hybrid.shared.scoreboard import Cell, Scoreboard
 from hybrid.shared.settings import Settings
 from hybrid.shared.tls_context import ServerTls
 from hybrid.worker.acceptors import descriptors, make_acceptors
@@ -101,11 +102,14 @@ class ServicePlan:
 
 
 def _without_effect(settings: Settings) -> tuple[str, ...]:
-    """Return what to say of options that need another one. gunicorn's --access-logfile needs none."""
+    """Return what to say of options that need another one."""
+    found = list(settings.recycling.without_effect)
+    if settings.recycling.has_limits and settings.worker.workers == 0:
+        found.append("--max-requests, --max-lifetime and --max-memory have no effect without a pool")
     access, default = settings.access, AccessSettings()
-    if access.enabled or (access.file == default.file and access.format == default.format):
-        return ()
-    return ("--access-log-file and --access-log-format have no effect without --access-log",)
+    if not access.enabled and (access.file != default.file or access.format != default.format):  # gunicorn's needs none
+        found.append("--access-log-file and --access-log-format have no effect without --access-log")
+    return tuple(found)
 
 
 class Stage(Enum):
@@ -154,6 +158,8 @@ class Service:
         self._scoreboard = scoreboard
         self._slot = slot
         self._loop = asyncio.get_running_loop()
+        self._load: Load | None = None
+        """None until listeners can have requests."""
         self._intake: Intake | None = None
         """None until the kind of the handler is known."""
         self._handler: Handler | None = None
@@ -245,6 +251,7 @@ class Service:
 
         shared = HttpShared.of(self._plan.http, self._plan.proxy, self._plan.access_log)
         shared.server = common_address(listeners)
+        self._load = shared.load
 
         tls = self._plan.tls
         if tls is not None and handler.kind is Kind.ASGI:
@@ -328,6 +335,19 @@ class Service:
         """Write the counters into the scoreboard."""
         if self._intake is not None:
             self._intake.registry.flush()
+            self._intake.registry.row[Cell.REQUESTS] = self.requests
+
+    @property
+    def requests(self) -> int:
+        """HTTP requests ever given to the application."""
+        return self._load.begun if self._load is not None else 0
+
+    @property
+    def uses(self) -> int:
+        """How often the handler was used: requests where it speaks HTTP, else connections that were accepted."""
+        if self._handler is not None and self._handler.kind is Kind.ASGI:
+            return self.requests
+        return self._intake.registry.accepted if self._intake is not None else 0
 
     @property
     def kind(self) -> str:

@@ -14,7 +14,7 @@ from tests.process.conftest import Serve
 from tests.process.test_identity import command_line, ids
 from tests.support.eventually import eventually
 from tests.support.forked import NOBODY
-from tests.support.server import ROOT, Server, children, until_eof
+from tests.support.server import ROOT, Server, children, is_alive, until_eof
 
 WITHIN_S = 20.0
 APP = "async def handle(conn):\n    await conn.send(b'hello')\n"
@@ -99,6 +99,19 @@ def test_killed_watcher_is_replaced(develop: Develop, project: Path) -> None:
     assert watcher_pid(server) not in (0, before)
     (project / "app.py").write_text(APP.replace("hello", "new"))
     eventually(lambda: says(server) == "new", WITHIN_S)
+
+
+def test_upgraded_parent_has_a_watcher_of_its_own(develop: Develop, project: Path) -> None:
+    """The old one leaves with the old program, and its exit is nobody's error."""
+    server = develop()
+    before = watcher_pid(server)
+    server.signal(signal.SIGUSR2)
+    eventually(lambda: server.log.count(f"watching {project}") == 2, WITHIN_S)
+    eventually(lambda: not is_alive(before), WITHIN_S)
+    (project / "app.py").write_text(APP.replace("hello", "new"))
+    eventually(lambda: says(server) == "new", WITHIN_S)
+    assert "file watcher" not in server.log
+    assert server.stop() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGCONT, signal.SIGSTOP])

@@ -63,7 +63,7 @@ class Room:
         monkeypatch.setattr(watching, "start_watcher", self._start)
         house: Any = self.house
         edition = Edition(self.house.settings, -1)
-        self.watching = Watching(house, self.watch, children, lambda: edition, self._on_change)
+        self.watching = Watching(house, children, lambda: edition, self._on_change)
         self.watching._clock = lambda: self.now
 
     def _start(self, *_: object) -> Child:
