@@ -40,6 +40,8 @@ class Children:
         self.molds: dict[int, Child] = {}
         """By generation."""
         self.workers: dict[int, Child] = {}
+        self.watchers: list[Child] = []
+        """The file watcher of ``--reload``, if there is one."""
         self.served = Report()
         """What the first worker that became ready said it serves."""
         self.others: set[int] = set()
@@ -53,7 +55,7 @@ class Children:
 
     def all(self) -> list[Child]:
         """Return every child that has not been reaped."""
-        return [*self.workers.values(), *self.molds.values()]
+        return [*self.workers.values(), *self.molds.values(), *self.watchers]
 
     # ── from one program to the next ──
 

@@ -81,6 +81,11 @@ class Editions:
         """Return the settings of ``generation``, which lives."""
         return self._editions[generation]
 
+    @property
+    def current(self) -> Edition:
+        """The settings in force."""
+        return self._editions[self._now]
+
     # ── reading them anew ──
 
     def resolve(self, generation: int) -> None:

@@ -34,6 +34,7 @@ from hybrid.parent.porter import PerSlot, Porter
 from hybrid.parent.spawn import Child, Heirloom, ask_for_worker, send_listeners, start_mold
 from hybrid.parent.upgrade import Upgrade
 from hybrid.parent.watch import Watch, patience_ms, sooner
+from hybrid.parent.watching import Watching
 from hybrid.shared import messages
 from hybrid.shared.messages import Op, Record
 from hybrid.shared.scoreboard import Cell
@@ -67,6 +68,7 @@ class Parent:
         self._children = Children(self._watch, self._events, lambda: self._pool, self._porter)
         first = Edition(house.settings, house.settings_fd)
         self._editions = Editions(first, pool.generation, self._children, house.log)
+        self._watching = Watching(house, self._children, lambda: self._editions.current, self._on_change)
         self._upgrade = Upgrade(house, self._children, self._watch, self._state)
         if held is not None:
             self._porter.take_over(held.queues)
@@ -101,24 +103,27 @@ class Parent:
         self._watch.add(self._house.wakeup.fileno(), self._on_signals)
         if self._house.host is not None:
             self._watch.add(self._house.host.fileno(), self._on_host)
+        self._watching.start()
         due: float | None = None
         while True:
             if self._events:
                 self._decide()
-                if self._exit_code is not None:
-                    self._porter.close()
-                    return self._exit_code
                 self._children.reap_strangers()
                 due = core.next_deadline(self._pool)
+            if self._exit_code is not None and self._watching.is_over:
+                self._porter.close()
+                return self._exit_code
             if self._upgrade.is_due:
                 self._upgrade.carry_out()
             # A connection that is passed on is none of the core's business, so it costs no step of it.
-            self._watch.wait(patience_ms(sooner(due, self._porter.deadline), monotonic()))
+            other = sooner(self._porter.deadline, self._watching.deadline)
+            self._watch.wait(patience_ms(sooner(due, other), monotonic()))
             now = monotonic()
             if due is not None and due <= now:
                 self._events.append(ev.TimePassed())
             if self._porter.deadline is not None and self._porter.deadline <= now:
                 self._porter.time_passed()
+            self._watching.time_passed()
 
     def _decide(self) -> None:
         while self._events and self._exit_code is None:
@@ -157,6 +162,9 @@ class Parent:
             self._events.append(ev.Asked(ev.Intent.STOP, "the program that started this server is gone"))
         elif record is not None and record.op is Op.HOST_DRAIN:
             self._events.append(ev.Asked(ev.Intent.STOP, "asked by the program", record.a / 1000))
+
+    def _on_change(self) -> None:
+        self._events.append(ev.Asked(ev.Intent.RELOAD, "a file changed"))
 
     # ── actions → calls ──
 
@@ -273,6 +281,7 @@ class Parent:
         self._house.scoreboard.readiness = Readiness.LEAVING
 
     def _stop_listening(self, action: act.StopListening) -> None:
+        self._watching.end()
         self._porter.stop_listening()
 
     def _reopen_logs(self, action: act.ReopenLogs) -> None:

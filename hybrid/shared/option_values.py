@@ -294,6 +294,12 @@ def _proxy(entry: str) -> str:
     return str(network)
 
 
+def _pattern(text: str) -> str:
+    if not text.strip("./"):
+        raise Rejected("it names no file. Give a pattern, for example *.html or templates/.")
+    return text
+
+
 def _text(text: str) -> str:
     """Take any text; empty means "none", so that a higher level can undo a lower one."""
     return text
@@ -314,6 +320,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "mode": _mode,
     "output": _output,
     "path": _text,
+    "pattern": _pattern,
     "percent": _percent,
     "port": _port,
     "positive": _positive,

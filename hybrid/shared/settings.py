@@ -18,6 +18,7 @@ from hybrid.shared.http_settings import HttpSettings
 from hybrid.shared.models import MODELS
 from hybrid.shared.proxy_settings import ProxySettings
 from hybrid.shared.recycling_settings import RecyclingSettings
+from hybrid.shared.reload_settings import ReloadSettings
 from hybrid.shared.tls_settings import TlsSettings
 
 MOST_WORKERS = 1024
@@ -368,6 +369,7 @@ class Settings:
     log: LogSettings = titled(LogSettings, "Logging")
     access: AccessSettings = titled(AccessSettings, "Access log")
     process: ProcessSettings = titled(ProcessSettings, "Process", restart=True)
+    reload: ReloadSettings = titled(ReloadSettings, "Reload", restart=True)
     launch: Launch = field(default_factory=Launch)
 
 

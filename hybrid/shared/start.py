@@ -82,6 +82,11 @@ def mold_command(settings: Settings, orders: str) -> list[str]:
     return interpreter_command("mold", _safe_path(settings.launch.interpreter_flags), orders)
 
 
+def watcher_command(settings: Settings, orders: str) -> list[str]:
+    """Return the command that runs the file watcher, like the mold's: its library is where the app's are."""
+    return interpreter_command("watcher", _safe_path(settings.launch.interpreter_flags), orders)
+
+
 def _safe_path(flags: tuple[str, ...]) -> tuple[str, ...]:
     known = sys.version_info >= (3, 11) and not {"-I", "-P"} & set(flags)
     return (*flags, "-P") if known else flags
