@@ -26,6 +26,7 @@ from hybrid.parent import pool as p
 from hybrid.parent.children import Children
 from hybrid.parent.house import House
 from hybrid.parent.passing import Passing
+from hybrid.parent.pool_news import PoolNews
 from hybrid.parent.porter import PerSlot, Porter
 from hybrid.parent.spawn import Child, Heirloom, ask_for_worker, send_listeners, start_mold
 from hybrid.parent.watch import Watch, patience_ms, sooner
@@ -56,6 +57,7 @@ class Parent:
         self._events: deque[ev.Event] = deque([ev.Started()])
         self._porter = _porter_for(house, self._watch)
         self._children = Children(self._watch, self._events, lambda: self._pool, self._porter)
+        self._news = PoolNews(house)
         self._exit_code: ExitCode | None = None
         self._actions: dict[type, Callable[..., None]] = {
             act.StartMold: self._start_mold,
@@ -89,8 +91,10 @@ class Parent:
                 self._children.reap_strangers()
                 due = core.next_deadline(self._pool)
             # A connection that is passed on is none of the core's business, so it costs no step of it.
-            self._watch.wait(patience_ms(sooner(due, self._porter.deadline), monotonic()))
+            soonest = sooner(sooner(due, self._porter.deadline), self._news.deadline)
+            self._watch.wait(patience_ms(soonest, monotonic()))
             now = monotonic()
+            self._news.time_passed(now)
             if due is not None and due <= now:
                 self._events.append(ev.TimePassed())
             if self._porter.deadline is not None and self._porter.deadline <= now:
@@ -103,6 +107,7 @@ class Parent:
             self._publish(before)  # before anybody is told: who hears "ready" finds it in the scoreboard
             for action in actions:
                 self._actions[type(action)](action)
+            self._news.follow(self._pool, monotonic())
 
     def _publish(self, before: p.Pool) -> None:
         """Write what changed into the parent's line of each row."""
