@@ -33,7 +33,7 @@ from hybrid.parent.systemd import Notifier, log_inherited
 from hybrid.shared import listeners as sockets
 from hybrid.shared import models
 from hybrid.shared.access_file import open_access_file, reopen_access_file
-from hybrid.shared.handed import leave_service_manager, paired
+from hybrid.shared.handed import clear_environment, paired
 from hybrid.shared.keywords import speaking_keywords
 from hybrid.shared.loader import LoadedTarget, is_async, load
 from hybrid.shared.log_line import LogWriter
@@ -310,7 +310,7 @@ def serve_here(settings: Settings) -> int:
         os.set_inheritable(ready_fd, False)
     with own_process(settings) as log:
         notifier = Notifier.from_environment(os.environ, os.getpid(), log)
-        leave_service_manager()
+        clear_environment()
         try:
             settings = with_claimed(settings, notifier, log)
             _live(settings, log, InLoopServer(settings), notifier)

@@ -22,7 +22,7 @@ from hybrid.bench.engine import HOST
 from hybrid.ground.errors import BootError, ExitCode, HybridError
 from hybrid.ground.states import Life
 from hybrid.shared import procfs
-from hybrid.shared.handed import without_service_manager
+from hybrid.shared.handed import app_environment
 from hybrid.shared.scoreboard import Cell, Scoreboard
 
 BOOT_S = 60.0
@@ -227,4 +227,4 @@ def plain_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 def users_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return ``environ`` without what a service manager has told *us*."""
-    return without_service_manager(environ)
+    return app_environment(environ)

@@ -58,7 +58,7 @@ class PoolNews:
         else:
             self._is_ready = True
             self._house.store_listeners()
-            self._said, self._text = self._serving(pool), ""
+            self._said, self._text, self._next_at = self._serving(pool), "", 0.0
             self._notifier.ready(self._said)
         if pool.phase >= p.Phase.STOPPING or not pool.announced:
             self._extend(pool, now)

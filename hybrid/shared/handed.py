@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from hybrid.shared.socket_file import SocketFile
 
-SERVICE_MANAGER = frozenset(
+NOT_FOR_APPS = frozenset(
     {
         "NOTIFY_SOCKET",
         "WATCHDOG_PID",
@@ -73,12 +73,12 @@ def stored_file(name: str, path: str) -> SocketFile | None:
     return SocketFile(path, int(device), int(inode))
 
 
-def without_service_manager(environ: Mapping[str, str]) -> dict[str, str]:
+def app_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment as the app gets it: it can neither speak in our name nor take our sockets for its own."""
-    return {name: text for name, text in environ.items() if name not in SERVICE_MANAGER}
+    return {name: text for name, text in environ.items() if name not in NOT_FOR_APPS}
 
 
-def leave_service_manager() -> None:
-    """Remove those variables from this process, which is about to run the app itself."""
-    for name in SERVICE_MANAGER:
+def clear_environment() -> None:
+    """Remove :data:`NOT_FOR_APPS` from the environment of this process, which is about to run the app itself."""
+    for name in NOT_FOR_APPS:
         os.environ.pop(name, None)
