@@ -94,10 +94,7 @@ def test_app_that_cannot_be_imported_is_told(workers: str, serve: Serve, ear: No
     assert server.wait() == ExitCode.APP_NOT_LOADED
     said = ear.until("STOPPING=1")["STATUS"]
     assert "import" in said and "\n" not in said
-    ear.heard.clear()
-    while ear.next(0.001):
-        pass
-    assert not any("STATUS" in each or "READY" in each for each in ear.heard)
+    assert not any("STATUS" in each or "READY" in each for each in ear.so_far())
 
 
 def test_address_in_use_is_told_with_its_number(serve: Serve, ear: NotifySocket) -> None:

@@ -65,10 +65,16 @@ class NotifySocket:
                 return fields
         raise AssertionError(f"no {field} within {within_s} s; heard {self.heard}")
 
+    def so_far(self) -> list[Message]:
+        """Return what has been said since the last message that was heard; nothing is waited for."""
+        found = []
+        while (message := self.next(0.001)) is not None:
+            found.append(message)
+        return found
+
     def silence(self) -> None:
         """Hear what has been said so far, and forget it."""
-        while self.next(0.001) is not None:
-            pass
+        self.so_far()
         self.heard.clear()
 
 
