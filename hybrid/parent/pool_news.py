@@ -98,8 +98,8 @@ class PoolNews:
     def _extend(self, pool: p.Pool, now: float) -> None:
         """Ask for time up to the last deadline there is, when it has moved."""
         deadlines = [slot.deadline for slot in pool.slots] + [pool.mold.deadline]
-        until = max((each for each in deadlines if each is not None), default=0.0) + MARGIN_S
-        if until > now and until > self._until + BETWEEN_S:
+        until = max((each for each in deadlines if each is not None and each > now), default=0.0) + MARGIN_S
+        if until > now + MARGIN_S and until > self._until + BETWEEN_S:
             self._until = until
             self._notifier.extend(until - now)
 
