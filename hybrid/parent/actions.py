@@ -20,6 +20,7 @@ class StartMold:
 class EndMold:
     """Tell the mold to leave; with ``kill``, by SIGKILL."""
 
+    generation: int
     kill: bool = False
 
 
@@ -30,6 +31,7 @@ class Spawn:
     slot: int
     ticket: int
     generation: int
+    seat: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,37 @@ class Fail:
 
 
 @dataclass(frozen=True, slots=True)
+class Resolve:
+    """Have the command line, the environment and the files read anew, for the generation that is coming."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndResolver:
+    """Nobody waits for the new settings any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """The settings of ``generation`` are in force; those of the one before it are not needed any more."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """The settings of ``generation``, which never came to serve, are not needed any more."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unready:
+    """Tell whoever asks that this server is not to be sent anything new, though it still accepts."""
+
+
+@dataclass(frozen=True, slots=True)
 class StopListening:
     """Close the parent's own listening sockets: who comes from now on is refused, once the workers have left too."""
 
@@ -102,5 +135,21 @@ class Quit:
 
 
 Action = (
-    StartMold | EndMold | Spawn | Tell | Signal | Vacate | Write | Announce | Fail | StopListening | ReopenLogs | Quit
+    StartMold
+    | EndMold
+    | Spawn
+    | Tell
+    | Signal
+    | Vacate
+    | Write
+    | Announce
+    | Fail
+    | Resolve
+    | EndResolver
+    | Adopt
+    | Discard
+    | Unready
+    | StopListening
+    | ReopenLogs
+    | Quit
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from hybrid.parent.pool import Plan
 from hybrid.parent.sizing import CpuFacts, MemoryFacts
 from hybrid.shared.boot_report import Report
 
@@ -101,6 +102,15 @@ class WorkerDraining:
 
 
 @dataclass(frozen=True, slots=True)
+class WornOut:
+    """The worker has reached a limit and is to be replaced by a fresh one. ``reason``: in words."""
+
+    slot: int
+    ticket: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerExited:
     """The worker is gone and reaped."""
 
@@ -118,6 +128,14 @@ class Intent(IntEnum):
     STOP_NOW = 1
     """Cut connections and leave."""
     REOPEN_LOGS = 2
+    RELOAD = 3
+    """A new generation: new code, new settings."""
+    MORE = 4
+    """One worker more."""
+    FEWER = 5
+    """One worker fewer."""
+    PARK = 6
+    """Nobody accepts; again: everybody does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +145,22 @@ class Asked:
     intent: Intent
     source: str
     grace_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """The settings of the generation that is coming are there. ``plan``: what they say."""
+
+    generation: int
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveFailed:
+    """They cannot be had: the report says why."""
+
+    generation: int
+    report: Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +178,10 @@ Event = (
     | ForkFailed
     | WorkerReady
     | WorkerDraining
+    | WornOut
     | WorkerExited
+    | Resolved
+    | ResolveFailed
     | Asked
     | TimePassed
 )

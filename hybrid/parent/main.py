@@ -15,15 +15,17 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable
+from itertools import zip_longest
 
 from hybrid.ground.clock import monotonic, monotonic_ns
 from hybrid.ground.errors import ExitCode, HybridError
-from hybrid.ground.states import Life
+from hybrid.ground.states import Life, Readiness
 from hybrid.parent import actions as act
 from hybrid.parent import core
 from hybrid.parent import events as ev
 from hybrid.parent import pool as p
 from hybrid.parent.children import Children
+from hybrid.parent.edition import Edition, Editions, plan_of
 from hybrid.parent.house import House
 from hybrid.parent.passing import Passing
 from hybrid.parent.pool_news import PoolNews
@@ -39,8 +41,12 @@ INTENTS = {
     signal.SIGINT: ev.Intent.STOP,
     signal.SIGQUIT: ev.Intent.STOP_NOW,
     signal.SIGUSR1: ev.Intent.REOPEN_LOGS,
+    signal.SIGHUP: ev.Intent.RELOAD,
+    signal.SIGTTIN: ev.Intent.MORE,
+    signal.SIGTTOU: ev.Intent.FEWER,
+    signal.SIGWINCH: ev.Intent.PARK,
 }
-UNUSED = (signal.SIGHUP, signal.SIGUSR2)
+UNUSED = (signal.SIGUSR2,)
 """Their default action would end the parent without a drain."""
 
 
@@ -58,6 +64,8 @@ class Parent:
         self._porter = _porter_for(house, self._watch)
         self._children = Children(self._watch, self._events, lambda: self._pool, self._porter)
         self._news = PoolNews(house)
+        first = Edition(house.settings, house.settings_fd)
+        self._editions = Editions(first, self._children, self._watch, house.log)
         self._exit_code: ExitCode | None = None
         self._actions: dict[type, Callable[..., None]] = {
             act.StartMold: self._start_mold,
@@ -69,6 +77,11 @@ class Parent:
             act.Write: self._write,
             act.Announce: self._announce,
             act.Fail: self._fail,
+            act.Resolve: self._resolve,
+            act.EndResolver: self._end_resolver,
+            act.Adopt: self._adopt,
+            act.Discard: self._discard,
+            act.Unready: self._unready,
             act.StopListening: self._stop_listening,
             act.ReopenLogs: self._reopen_logs,
             act.Quit: self._quit,
@@ -111,8 +124,8 @@ class Parent:
 
     def _publish(self, before: p.Pool) -> None:
         """Write what changed into the parent's line of each row."""
-        for slot, old in zip(self._pool.slots, before.slots or self._pool.slots, strict=True):
-            if slot is not old:
+        for slot, old in zip_longest(self._pool.slots, before.slots):  # slots are added, and none is taken away
+            if slot is not old and (slot.life is not Life.VACANT or old is not None):
                 row = self._house.scoreboard.row(slot.index)
                 row[Cell.LIFE], row[Cell.PID] = slot.life, slot.pid if slot.life is not Life.VACANT else 0
 
@@ -120,6 +133,8 @@ class Parent:
 
     def _on_signals(self) -> None:
         for number in self._house.wakeup.take():
+            if number == signal.SIGWINCH and has_terminal():
+                continue  # somebody resizes his window
             if number in INTENTS:
                 self._events.append(ev.Asked(INTENTS[signal.Signals(number)], signal.Signals(number).name))
             elif number == signal.SIGCHLD:
@@ -142,9 +157,9 @@ class Parent:
     # ── actions → calls ──
 
     def _start_mold(self, action: act.StartMold) -> None:
-        house = self._house
+        house, edition = self._house, self._editions[action.generation]
         heirloom = Heirloom(
-            settings_fd=house.settings_fd,
+            settings_fd=edition.fd,
             scoreboard_fd=house.scoreboard.fd,
             life_fd=house.life_read,
             log_fd=house.log.fd,
@@ -152,19 +167,19 @@ class Parent:
             addresses=house.addresses,
         )
         try:
-            mold = start_mold(heirloom, house.settings, action.generation, action.preload, house.identity)
+            mold = start_mold(heirloom, edition.settings, action.generation, action.preload, house.identity)
         except OSError as error:
             house.log.write("error", f"cannot start the mold: {error.strerror}")
             self._events.append(ev.MoldExited(action.generation, ev.Exit(code=127)))
             return
-        self._children.watch_mold(mold)
+        self._children.watch_mold(action.generation, mold)
         try:
             send_listeners(mold, self._porter.for_new_mold())
         except OSError:
             mold.kill(signal.SIGKILL)  # it died already; or has not got all, and must not fork
 
     def _end_mold(self, action: act.EndMold) -> None:
-        mold = self._children.mold
+        mold = self._children.molds.get(action.generation)
         if mold is None:
             return
         if action.kill:
@@ -178,14 +193,14 @@ class Parent:
     def _spawn(self, action: act.Spawn) -> None:
         row = self._house.scoreboard.use_slot(action.slot)
         row[Cell.LIFE], row[Cell.GENERATION], row[Cell.SPAWNED_NS] = Life.STARTING, action.generation, monotonic_ns()
-        row[Cell.SPAWNS] = self._pool.slots[action.slot].spawns
+        row[Cell.SPAWNS], row[Cell.SEAT] = self._pool.slots[action.slot].spawns, action.seat
         try:
-            mold = self._children.mold
+            mold = self._children.molds.get(action.generation)
             if mold is None:
                 raise OSError(0, "the mold is gone")
             self._complete(mold)
             ends = self._porter.ends_for(action.slot)
-            child = ask_for_worker(mold, action.slot, action.ticket, action.generation, ends)
+            child = ask_for_worker(mold, action, ends)
         except (OSError, HybridError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             self._events.append(ev.ForkFailed(action.slot, action.ticket, reason))
@@ -194,7 +209,7 @@ class Parent:
 
     def _complete(self, mold: Child) -> None:
         """Give the mold the listening sockets that it lacks. Raises: OSError, HybridError: it must not fork."""
-        missing = self._porter.before_spawn(len(self._pool.slots))
+        missing = self._porter.before_spawn(self._pool.target)
         try:
             send_listeners(mold, missing)
         except OSError:
@@ -228,6 +243,21 @@ class Parent:
     def _fail(self, action: act.Fail) -> None:
         self._house.tell_failure(action.code, action.message, action.detail)
 
+    def _resolve(self, action: act.Resolve) -> None:
+        self._editions.resolve(action.generation)
+
+    def _end_resolver(self, action: act.EndResolver) -> None:
+        self._editions.end_resolver()
+
+    def _adopt(self, action: act.Adopt) -> None:
+        self._house.adopt(self._editions.adopt(action.generation))
+
+    def _discard(self, action: act.Discard) -> None:
+        self._editions.discard(action.generation)
+
+    def _unready(self, action: act.Unready) -> None:
+        self._house.scoreboard.readiness = Readiness.LEAVING
+
     def _stop_listening(self, action: act.StopListening) -> None:
         self._porter.stop_listening()
 
@@ -254,14 +284,15 @@ def _porter_for(house: House, watch: Watch) -> Porter:
     return Porter(house)
 
 
+def has_terminal() -> bool:
+    """Return whether this process has a controlling terminal. Source: tty(4)."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
 def run(house: House) -> ExitCode:
     """Run a pool in ``house`` until it has left; return the exit code."""
-    worker, timeout = house.settings.worker, house.settings.timeout
-    plan = p.Plan(
-        workers=None if worker.workers == "auto" else int(worker.workers),
-        preload=house.settings.app.preload,
-        grace_s=timeout.grace_s,
-        boot_s=timeout.boot_s,
-        boot_attempts=timeout.boot_attempts,
-    )
-    return Parent(house, p.Pool(plan)).run()
+    return Parent(house, p.Pool(plan_of(house.settings))).run()

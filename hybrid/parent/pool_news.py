@@ -5,12 +5,13 @@ The pool decides nothing by this, so it is no action of the core: it is read off
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Protocol
 
 from hybrid.ground.errors import ExitCode
 from hybrid.ground.states import Life
 from hybrid.parent import pool as p
-from hybrid.parent.draft import LIVING
+from hybrid.parent.reload_stages import Stage
 from hybrid.parent.systemd import Notifier
 from hybrid.parent.watch import sooner
 
@@ -32,14 +33,33 @@ class Premises(Protocol):
         """Have the service manager keep the listening sockets."""
 
 
+class Course(IntEnum):
+    """What the manager believes that we are at."""
+
+    BOOTING = 0
+    SERVING = 1
+    RELOADING = 2
+    STOPPING = 3
+
+
+def course_of(pool: p.Pool) -> Course:
+    """Return what the pool is at, as the manager sees it."""
+    if pool.phase >= p.Phase.STOPPING or pool.stop_step is not p.StopStep.NONE:
+        return Course.STOPPING
+    if not pool.announced:
+        return Course.BOOTING
+    return Course.RELOADING if pool.reload.stage is not Stage.IDLE or pool.reload.again else Course.SERVING
+
+
 class PoolNews:
     """Follows the pool. Runs in: parent; nothing here waits. Closes: nothing."""
 
     def __init__(self, house: Premises) -> None:
         self._house = house
         self._notifier = house.notifier
-        self._is_ready = False
-        self._phase = p.Phase.BOOTING
+        self._course = Course.BOOTING
+        self._asked = ""
+        """Who had asked for one more reload when the pool was last looked at."""
         self._text = ""
         """What there is to say, and was not said yet; empty: nothing."""
         self._said = ""
@@ -49,19 +69,27 @@ class PoolNews:
 
     def follow(self, pool: p.Pool, now: float) -> None:
         """Tell what is new in ``pool``."""
-        if pool.phase >= p.Phase.STOPPING:
-            self._follow_stop(pool, now)
-        elif not pool.announced:
-            self._say(_booting(pool), now)
-        elif self._is_ready:
-            self._say(self._serving(pool), now)
-        else:
-            self._is_ready = True
+        before, self._course = self._course, course_of(pool)
+        if before is Course.BOOTING and self._course in (Course.SERVING, Course.RELOADING):
             self._house.store_listeners()
-            self._said, self._text, self._next_at = self._serving(pool), "", 0.0
-            self._notifier.ready(self._said)
-        if pool.phase >= p.Phase.STOPPING or not pool.announced:
-            self._extend(pool, now)
+            self._notifier.ready(self._say_with(_serving(pool, self._house.addresses)))
+        if self._course is Course.STOPPING:
+            self._follow_stop(pool, before, now)
+        elif self._course is Course.RELOADING:
+            if before is not Course.RELOADING or (pool.reload.again and not self._asked):
+                self._notifier.reloading()  # again: whoever asks wants an answer that is newer than his question
+        elif self._course is Course.BOOTING:
+            self._say(_booting(pool), now)
+        elif before is Course.RELOADING:
+            text = self._say_with(_serving(pool, self._house.addresses))
+            self._notifier.reloaded(text, pool.reload.failure)
+        else:
+            self._say(_serving(pool, self._house.addresses), now)
+        self._asked = pool.reload.again
+        if self._course is not before:
+            self._until = 0.0  # what was asked for was for what is over
+        if self._course is not Course.SERVING:
+            self._extend(pool, now)  # last, so that it is heard as for what we are at now
 
     @property
     def deadline(self) -> float | None:
@@ -73,20 +101,18 @@ class PoolNews:
         self._say(self._text, now)
         self._notifier.time_passed(now)
 
-    def _follow_stop(self, pool: p.Pool, now: float) -> None:
+    def _follow_stop(self, pool: p.Pool, before: Course, now: float) -> None:
         if pool.exit_code is not ExitCode.OK:
             self._text = ""  # why it failed has been said, and is to stay
-        elif self._phase < p.Phase.STOPPING:
-            self._said, self._text = _leaving(pool), ""
-            self._notifier.stopping(self._said)
-        elif pool.phase is p.Phase.STOPPING:
+        elif before is not Course.STOPPING:
+            self._notifier.stopping(self._say_with(_leaving(pool)))
+        elif pool.phase is not p.Phase.STOPPED:
             self._say(_leaving(pool), now)
-        self._phase = pool.phase
 
-    def _serving(self, pool: p.Pool) -> str:
-        ready, size = sum(slot.life is Life.READY for slot in pool.slots), len(pool.slots)
-        count = f"{ready} of {size} workers serve" if ready != size else _workers(ready, "serves", "serve")
-        return f"{count} on {', '.join(self._house.addresses)}"
+    def _say_with(self, text: str) -> str:
+        """Return ``text``, which is said with something else and at once; what was waiting is no news any more."""
+        self._said, self._text, self._next_at = text, "", 0.0
+        return text
 
     def _say(self, text: str, now: float) -> None:
         """Say it now, or at the end of the pause since the last line."""
@@ -97,22 +123,38 @@ class PoolNews:
 
     def _extend(self, pool: p.Pool, now: float) -> None:
         """Ask for time up to the last deadline there is, when it has moved."""
-        deadlines = [slot.deadline for slot in pool.slots] + [pool.mold.deadline]
+        deadlines = [slot.deadline for slot in pool.slots] + [mold.deadline for mold in pool.molds]
+        deadlines += [pool.stop_due, pool.reload.deadline]
         until = max((each for each in deadlines if each is not None and each > now), default=0.0) + MARGIN_S
         if until > now + MARGIN_S and until > self._until + BETWEEN_S:
             self._until = until
             self._notifier.extend(until - now)
 
 
+def _ready(pool: p.Pool) -> int:
+    return sum(slot.life is Life.READY and slot.wanted for slot in pool.slots)
+
+
 def _booting(pool: p.Pool) -> str:
-    if not pool.slots:
+    if not pool.target:
         return "booting: importing the app" if pool.mold.preload else "booting"
-    ready = sum(slot.life is Life.READY for slot in pool.slots)
-    return f"booting: {ready} of {_workers(len(pool.slots), 'is ready', 'are ready')}"
+    return f"booting: {_ready(pool)} of {_workers(pool.target, 'is ready', 'are ready')}"
+
+
+def _serving(pool: p.Pool, addresses: tuple[str, ...]) -> str:
+    where = ", ".join(addresses)
+    if pool.stance is p.Stance.PARKED:
+        return f"parked: who connects to {where} waits"
+    ready = _ready(pool)
+    if ready < pool.target:
+        return f"{ready} of {pool.target} workers serve on {where}"
+    return f"{_workers(ready, 'serves', 'serve')} on {where}"
 
 
 def _leaving(pool: p.Pool) -> str:
-    left = sum(slot.life in LIVING for slot in pool.slots)
+    if pool.phase < p.Phase.STOPPING:
+        return "stopping soon; until then everything is served (--drain-delay)"
+    left = sum(slot.life in p.LIVING for slot in pool.slots)
     return f"stopping: {_workers(left, 'has', 'have')} yet to leave"
 
 

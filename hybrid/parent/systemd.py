@@ -80,15 +80,14 @@ class Notifier:
         """Say that we serve."""
         self._send("READY=1", f"MAINPID={os.getpid()}", self._status(status))
 
-    def reloading(self, due_s: float = 0.0) -> None:
-        """Say that a reload begins; :meth:`reloaded` must follow. ``due_s``: how long it may take at most."""
-        extend = [_extend(due_s)] if due_s else []
-        self._send("RELOADING=1", f"MONOTONIC_USEC={monotonic_ns() // 1000}", self._status("reloading"), *extend)
+    def reloading(self) -> None:
+        """Say that a reload begins; :meth:`reloaded` must follow."""
+        self._send("RELOADING=1", f"MONOTONIC_USEC={monotonic_ns() // 1000}", self._status("reloading"))
 
-    def reloaded(self, ok: bool, text: str) -> None:
-        """Say that the reload is over: what serves now, or why it is still the old. The latter stays in the status."""
-        self._note = "" if ok else f"the last reload failed: {text}"
-        self._send("READY=1", self._status(text if ok else "serving as before"))
+    def reloaded(self, status: str, failure: str = "") -> None:
+        """Say that the reload is over, well or with a failure, which stays in the status until another succeeds."""
+        self._note = f"the last reload failed: {failure}" if failure else ""
+        self._send("READY=1", self._status(status))
 
     def stopping(self, status: str) -> None:
         """Say that we are leaving."""

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -85,6 +86,31 @@ def test_number_of_workers_is_told_as_it_changes(serve: Serve, ear: NotifySocket
     os.kill(server.ready_pids()[0], signal.SIGKILL)
     ear.until("STATUS=1 of 2 workers serve")
     ear.until("STATUS=2 workers serve")
+
+
+def test_reload_is_told_whatever_comes_of_it(serve: Serve, ear: NotifySocket, tmp_path: Path) -> None:
+    """RELOADING is newer than the signal, as Type=notify-reload wants, and READY follows; a failure says why."""
+    app = tmp_path / "app.py"
+    app.write_text("async def handle(conn): pass\n")
+    server = serve(f"{app}:handle", "--workers", "1", env=environment(ear))
+    ear.until("READY=1")
+    sent_us = time.monotonic_ns() // 1000
+    server.signal(signal.SIGHUP)
+    assert int(ear.until("RELOADING=1")["MONOTONIC_USEC"]) >= sent_us
+    assert ear.until("READY=1")["STATUS"] == f"1 worker serves on {server.address}"
+    app.write_text("raise RuntimeError('broken')\n")
+    server.signal(signal.SIGHUP)
+    ear.until("RELOADING=1")
+    assert "the last reload failed: the app cannot be imported" in ear.until("READY=1")["STATUS"]
+
+
+def test_reload_without_a_pool_is_refused(serve: Serve, ear: NotifySocket) -> None:
+    """``systemctl reload`` does not hang."""
+    server = serve(ECHO, "--workers", "0", env=environment(ear))
+    ear.until("READY=1")
+    server.signal(signal.SIGHUP)
+    ear.until("RELOADING=1")
+    assert "it takes a pool" in ear.until("READY=1")["STATUS"]
 
 
 @pytest.mark.parametrize("workers", ["1", "0"])

@@ -10,10 +10,10 @@ import pytest
 from hybrid.ground.errors import ExitCode
 from hybrid.ground.states import Life
 from hybrid.parent import actions as act
-from hybrid.parent import core
 from hybrid.parent import events as ev
+from hybrid.parent import pace, stopping
 from hybrid.parent import pool as p
-from hybrid.parent.draft import FORKS_AT_ONCE
+from hybrid.parent.core import FORKS_AT_ONCE
 from hybrid.shared.boot_report import Report
 from hybrid.shared.messages import Op
 from tests.unit.parent.world import IMPORTED, KILLED, PLAN, World
@@ -24,7 +24,7 @@ def world() -> World:
     """A pool of two workers, all ready, for a while already."""
     world = World()
     world.boots()
-    world.now += 10 * core.STABLE_S
+    world.now += 10 * pace.STABLE_S
     return world
 
 
@@ -95,7 +95,7 @@ def test_worker_that_lived_resets_the_backoff(world: World) -> None:
         world.dies(1)
         assert world.pool.slots[1].life is Life.STARTING
         world.comes_up(1, 50)
-        world.now += core.STABLE_S
+        world.now += pace.STABLE_S
 
 
 def test_first_boot_that_fails_n_times_ends_the_server() -> None:
@@ -207,7 +207,7 @@ def test_mold_that_does_not_import_in_time_is_killed() -> None:
     world = World()
     world.happens(ev.Started())
     world.passes(PLAN.boot_s)
-    assert act.EndMold(kill=True) in world.actions
+    assert act.EndMold(1, kill=True) in world.actions
 
 
 def test_stop_drains_every_worker_within_the_grace(world: World) -> None:
@@ -216,7 +216,7 @@ def test_stop_drains_every_worker_within_the_grace(world: World) -> None:
     assert world.of(act.Tell) == [act.Tell(i, Op.DRAIN, a=30_000, c=1) for i in (0, 1)]
     world.passes(29.9)
     assert not world.of(act.Signal)
-    world.passes(core.CANCEL_S + core.LEAVE_S + 0.1)
+    world.passes(stopping.CANCEL_S + stopping.LEAVE_S + 0.1)
     assert act.Signal(0, signal.SIGKILL) in world.actions
 
 
@@ -225,8 +225,9 @@ def test_each_further_signal_takes_the_next_step(world: World, asks: int) -> Non
     """Drain, cancel, abort, kill."""
     for _ in range(asks):
         world.happens(ev.Asked(ev.Intent.STOP, "SIGTERM"))
-        world.now += core.REPEAT_S
-    assert world.pool.stop_step == asks
+        world.now += stopping.REPEAT_S
+    steps = (p.StopStep.DRAIN, p.StopStep.CANCEL, p.StopStep.ABORT, p.StopStep.KILL)
+    assert world.pool.stop_step is steps[asks - 1]
     expected: dict[int, act.Action] = {
         2: act.Tell(0, Op.DRAIN, a=0, c=1),
         3: act.Tell(0, Op.DRAIN, a=0, b=1, c=1),
@@ -264,7 +265,7 @@ def test_stop_during_boot_ends_what_was_started() -> None:
     """SIGTERM while the app is imported, and while workers boot."""
     world = World()
     world.happens(ev.Started(), ev.Asked(ev.Intent.STOP, "SIGTERM"))
-    assert act.EndMold(kill=True) in world.actions
+    assert act.EndMold(1, kill=True) in world.actions
     world.happens(ev.MoldExited(1, KILLED))
     assert world.of(act.Quit) == [act.Quit(ExitCode.OK)]
     world = World()
@@ -330,7 +331,7 @@ def test_mold_that_keeps_dying_backs_off(world: World) -> None:
         world.happens(IMPORTED)
     assert waits[:2] == [0.0, 0.0]  # the first life was a long one, the second death is nobody's loop yet
     assert waits[2:] == pytest.approx([0.5, 0.75, 1.125])
-    world.now += core.STABLE_S
+    world.now += pace.STABLE_S
     world.happens(ev.MoldExited(1, KILLED))
     assert world.of(act.StartMold)
 
@@ -340,7 +341,7 @@ def test_mold_that_cannot_be_executed_any_more_backs_off(preload: str) -> None:
     """The interpreter was removed under a running server: it is tried again, later and later, never at once."""
     world = World(replace(PLAN, preload=preload))
     world.boots()
-    world.now += 10 * core.STABLE_S
+    world.now += 10 * pace.STABLE_S
     world.happens(ev.MoldExited(1, KILLED))
     for _ in range(5):
         world.happens(ev.MoldImportFailed(1, Report("exec", "no such file")), ev.MoldExited(1, ev.Exit(code=127)))
@@ -355,11 +356,11 @@ def test_preload_that_is_not_safe_any_more_backs_off() -> None:
     """``--preload on``, and the app was changed under a running server: shown, and tried again later."""
     world = World(replace(PLAN, preload="on"))
     world.boots()
-    world.now += 10 * core.STABLE_S
+    world.now += 10 * pace.STABLE_S
     world.happens(ev.MoldExited(1, KILLED))
     world.happens(ev.MoldUnsafe(1, Report("fork safety", "not fork-safe", "thread", 3)), ev.MoldExited(1, KILLED))
     assert not world.of(act.StartMold)
-    world.passes(core.backoff_s(1))
+    world.passes(pace.backoff_s(1))
     assert world.of(act.StartMold)
 
 

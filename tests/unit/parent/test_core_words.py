@@ -10,8 +10,8 @@ import pytest
 from hybrid.ground.clock import LONGEST_S
 from hybrid.ground.states import Life
 from hybrid.parent import actions as act
-from hybrid.parent import core
 from hybrid.parent import events as ev
+from hybrid.parent import stopping
 from hybrid.shared.boot_report import Report
 from tests.unit.parent.world import IMPORTED, KILLED, PLAN, World
 
@@ -69,7 +69,7 @@ def test_worker_told_to_leave_before_its_fork_was_reported_is_signalled(asked: W
     """It could not hear before; it is told again."""
     asked.happens(ev.Asked(ev.Intent.STOP, "SIGTERM"))
     if leaving is Life.KILLING:
-        asked.passes(core.CANCEL_S + core.ABORT_S)
+        asked.passes(stopping.CANCEL_S + stopping.ABORT_S)
     assert life(asked) is leaving
     number = signal.SIGKILL if leaving is Life.KILLING else signal.SIGTERM
     assert asked.happens(ev.Forked(0, 1, 7)) == [act.Signal(0, number)]
@@ -110,7 +110,7 @@ def test_word_of_a_worker_that_is_gone_is_nobodys_in_a_free_place(asked: World) 
 def test_worker_takes_no_longer_than_its_grace(ready: World) -> None:
     """Who says that it drains for ever is killed when the configured grace is over."""
     ready.happens(ev.WorkerDraining(0, 1, float(1 << 63)))
-    ready.passes(PLAN.grace_s + core.CANCEL_S + core.LEAVE_S)
+    ready.passes(PLAN.grace_s + stopping.CANCEL_S + stopping.LEAVE_S)
     assert act.Signal(0, signal.SIGKILL) in ready.actions
 
 

@@ -13,6 +13,7 @@ from hybrid.ground.errors import ExitCode
 from hybrid.ground.states import Life
 from hybrid.parent import pool as p
 from hybrid.parent.pool_news import BETWEEN_S, MARGIN_S, PoolNews
+from hybrid.parent.reload_stages import Stage
 from hybrid.parent.systemd import Notifier
 from hybrid.shared.log_line import LogWriter, Style
 from tests.support.systemd import Message, NotifySocket
@@ -69,11 +70,15 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def slots(*lives: Life, deadline: float | None = None) -> tuple[p.Slot, ...]:
-    return tuple(p.Slot(index, life, pid=1, deadline=deadline) for index, life in enumerate(lives))
+    return tuple(p.Slot(index, life, wanted=True, pid=1, deadline=deadline) for index, life in enumerate(lives))
+
+
+def molds(life: p.MoldLife = p.MoldLife.READY, deadline: float | None = None) -> tuple[p.Mold, ...]:
+    return (p.Mold(life, generation=1, deadline=deadline),)
 
 
 def serving(*lives: Life) -> p.Pool:
-    return p.Pool(PLAN, phase=p.Phase.RUNNING, announced=True, slots=slots(*lives), mold=p.Mold(deadline=None))
+    return p.Pool(PLAN, phase=p.Phase.RUNNING, announced=True, slots=slots(*lives), target=len(lives), molds=molds())
 
 
 READY, DEAD = Life.READY, Life.VACANT
@@ -81,12 +86,12 @@ READY, DEAD = Life.READY, Life.VACANT
 
 def test_boot_asks_for_the_time_that_it_may_take(world: World) -> None:
     """Of the mold first, of the workers then; more is asked for only when a deadline has moved."""
-    importing = p.Pool(PLAN, mold=p.Mold(p.MoldLife.IMPORTING, deadline=160.0))
+    importing = p.Pool(PLAN, molds=molds(p.MoldLife.IMPORTING, 160.0))
     said = world.becomes(importing, 100.0)
     assert said == [{"STATUS": "booting: importing the app"}, {"EXTEND_TIMEOUT_USEC": str(int((60 + MARGIN_S) * 1e6))}]
     assert world.becomes(importing, 101.0) == []
-    mold = p.Mold(p.MoldLife.READY, deadline=None)
-    booting = p.Pool(PLAN, mold=mold, slots=slots(Life.STARTING, READY, Life.STARTING, deadline=170.0))
+    starting = slots(Life.STARTING, READY, Life.STARTING, deadline=170.0)
+    booting = p.Pool(PLAN, molds=molds(), slots=starting, target=3)
     said = world.becomes(booting, 110.0)
     assert said == [
         {"STATUS": "booting: 1 of 3 workers are ready"},
@@ -121,6 +126,81 @@ def test_change_that_is_undone_is_no_news(world: World) -> None:
     world.becomes(serving(DEAD), 10.0)
     world.becomes(serving(READY), 10.1)
     assert world.becomes(serving(DEAD), 10.2) == [] and world.news.deadline is None
+
+
+def test_parked_pool_says_so(world: World) -> None:
+    """SIGWINCH: nothing is wrong, and nobody is served."""
+    world.becomes(serving(READY), 1.0)
+    parked = replace(serving(Life.PARKED), stance=p.Stance.PARKED)
+    assert world.becomes(parked, 9.0) == [{"STATUS": "parked: who connects to 127.0.0.1:1, unix:/run/x waits"}]
+
+
+def reloading(stage: Stage = Stage.RESOLVE, again: str = "", deadline: float | None = None) -> p.Pool:
+    return replace(serving(READY), reload=p.Reload(stage, generation=2, again=again, deadline=deadline))
+
+
+def test_reload_begins_and_ends(world: World) -> None:
+    """With the time that it may take; the number of workers in between is no news."""
+    world.becomes(serving(READY), 1.0)
+    first, extend = world.becomes(reloading(deadline=70.0), 10.0)
+    assert first["RELOADING"] == "1" and int(first["MONOTONIC_USEC"]) > 0
+    assert extend == {"EXTEND_TIMEOUT_USEC": str(int((60 + MARGIN_S) * 1e6))}
+    rolling = replace(reloading(Stage.ROLL), slots=slots(READY, DEAD), target=2)
+    assert world.becomes(rolling, 20.0) == [] and world.passes(30.0) == []
+    (ready,) = world.becomes(replace(serving(READY, READY), generation=2), 31.0)
+    assert ready == {"READY": "1", "STATUS": "2 workers serve on 127.0.0.1:1, unix:/run/x"}
+
+
+def test_reload_that_failed_is_over_too(world: World) -> None:
+    """systemctl reload waits for READY, whatever came of it; the status has the reason until another succeeds."""
+    world.becomes(serving(READY), 1.0)
+    world.becomes(reloading(), 2.0)
+    (ready,) = world.becomes(replace(serving(READY), reload=p.Reload(failure="no such file")), 3.0)
+    assert ready["READY"] == "1" and ready["STATUS"].endswith("unix:/run/x; the last reload failed: no such file")
+    (lost,) = world.becomes(serving(DEAD), 9.0)
+    assert lost["STATUS"].endswith("; the last reload failed: no such file")
+
+
+def test_who_asks_during_a_reload_is_answered(world: World) -> None:
+    """A question needs an answer that is newer: RELOADING comes again, READY when all is done."""
+    world.becomes(serving(READY), 1.0)
+    assert "RELOADING" in world.becomes(reloading(), 2.0)[0]
+    (again,) = world.becomes(reloading(Stage.ROLL, again="SIGHUP"), 3.0)
+    assert again["RELOADING"] == "1"
+    assert world.becomes(reloading(Stage.ROLL, again="SIGHUP"), 4.0) == []
+    assert world.becomes(reloading(Stage.RESOLVE), 5.0) == []
+    (ready,) = world.becomes(serving(READY), 6.0)
+    assert ready["READY"] == "1"
+
+
+def test_reload_that_has_to_wait_has_begun_for_whoever_asked(world: World) -> None:
+    """Until the generations before have left."""
+    world.becomes(serving(READY), 1.0)
+    (begun,) = world.becomes(replace(serving(READY), reload=p.Reload(again="SIGHUP")), 2.0)
+    assert begun["RELOADING"] == "1"
+
+
+def test_delay_is_part_of_the_stop(world: World) -> None:
+    """STOPPING comes with the delay, and time for each step as it begins."""
+    world.becomes(serving(READY), 1.0)
+    delayed = replace(serving(READY), stop_step=p.StopStep.DELAY, stop_due=20.0)
+    stopping, extend = world.becomes(delayed, 10.0)
+    assert stopping["STOPPING"] == "1" and "--drain-delay" in stopping["STATUS"]
+    assert extend == {"EXTEND_TIMEOUT_USEC": str(int((10 + MARGIN_S) * 1e6))}
+    draining = replace(delayed, phase=p.Phase.STOPPING, stop_step=p.StopStep.DRAIN, stop_due=None)
+    said = world.becomes(replace(draining, slots=slots(Life.DRAINING, deadline=55.0)), 20.0)
+    assert said == [
+        {"STATUS": "stopping: 1 worker has yet to leave"},
+        {"EXTEND_TIMEOUT_USEC": str(int((35 + MARGIN_S) * 1e6))},
+    ]
+
+
+def test_time_is_asked_for_anew_for_a_new_step(world: World) -> None:
+    """What the boot may take is of no use to a stop."""
+    world.becomes(p.Pool(PLAN, molds=molds(p.MoldLife.IMPORTING, 1000.0)), 1.0)
+    world.becomes(serving(READY), 2.0)
+    stopping = replace(serving(), phase=p.Phase.STOPPING, slots=slots(Life.DRAINING, deadline=40.0))
+    assert world.becomes(stopping, 3.0)[1] == {"EXTEND_TIMEOUT_USEC": str(int((37 + MARGIN_S) * 1e6))}
 
 
 def test_stop_is_told_once_with_its_time(world: World) -> None:

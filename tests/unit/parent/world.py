@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 
+from hybrid.ground.states import Life
 from hybrid.parent import actions as act
 from hybrid.parent import core
 from hybrid.parent import events as ev
@@ -57,3 +59,29 @@ class World:
     def of(self, kind: type) -> list[act.Action]:
         """Return the actions of one kind that the last look saw."""
         return [action for action in self.actions if isinstance(action, kind)]
+
+    def log(self) -> str:
+        """Return the lines that the last look saw."""
+        return "\n".join(action.message for action in self.actions if isinstance(action, act.Write))
+
+    # ── a reload ──
+
+    def asks(self, source: str = "SIGHUP") -> list[act.Action]:
+        """Ask for a reload."""
+        return self.happens(ev.Asked(ev.Intent.RELOAD, source))
+
+    def resolves(self, plan: p.Plan | None = None) -> list[act.Action]:
+        """Let the new settings be there."""
+        return self.happens(ev.Resolved(self.pool.reload.generation, plan or self.pool.plan))
+
+    def imports(self) -> list[act.Action]:
+        """Let the new mold have imported the app."""
+        return self.happens(replace(IMPORTED, generation=self.pool.reload.generation))
+
+    def starting(self) -> list[int]:
+        """Return the slots whose workers boot."""
+        return [slot.index for slot in self.pool.slots if slot.life is Life.STARTING]
+
+    def lives(self) -> list[tuple[int, str]]:
+        """Return each slot that has a worker: its generation, and where its worker is in its life."""
+        return [(slot.generation, slot.life.name) for slot in self.pool.slots if slot.life is not Life.VACANT]
