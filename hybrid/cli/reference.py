@@ -48,6 +48,20 @@ and `--port` may come from different levels. `PORT` alone means `0.0.0.0:$PORT`,
 reach the server from outside; `--port` alone means 127.0.0.1. Sockets that a service manager hands over (`LISTEN_FDS`)
 are always served: instead of the default address, and beside whatever is given explicitly.
 
+## What a service manager says
+
+These variables are no options. They are heeded by the command, and not in the environment of your code.
+
+| Variable | Meaning |
+|---|---|
+| `LISTEN_FDS`, `LISTEN_PID` | so many sockets are handed over, from descriptor 3, to the process of that pid |
+| `LISTEN_FDNAMES` | their names, for the log; one that begins with `hybrid/` is taken back from the descriptor store |
+| `NOTIFY_SOCKET` | where to say how the server is: a path, or an abstract name that begins with `@` |
+| `WATCHDOG_USEC`, `WATCHDOG_PID` | the process of that pid is to report twice in so many microseconds |
+| `FDSTORE` | so many listening sockets are kept for the next start |
+
+See [run as a systemd service](../how-to/systemd.md).
+
 ## From a program
 
 `hybrid.run(target, …)` and `hybrid.serve(target, …)` take the same options as keyword arguments, with the same checks.

@@ -15,7 +15,13 @@ from hybrid.cli import command_line
 from hybrid.cli.sources import ConfigurationFile, Environment, working_directory
 from hybrid.ground.errors import UsageError
 from hybrid.shared.assemble import assemble
-from hybrid.shared.launch import import_path, inherited_listeners, interpreter_flags, without_script_directory
+from hybrid.shared.launch import (
+    import_path,
+    inherited_listeners,
+    inherited_names,
+    interpreter_flags,
+    without_script_directory,
+)
 from hybrid.shared.options import Level, Origin, Value
 from hybrid.shared.settings import Launch, Settings
 
@@ -38,13 +44,15 @@ class Resolved:
 def facts_of_this_process(environ: Mapping[str, str]) -> Launch:
     """Return what only the process that was started knows; a reload passes its running server's instead.
 
-    Raises: UsageError: LISTEN_FDS is wrong.
+    Raises: UsageError: LISTEN_FDS or LISTEN_FDNAMES is wrong.
     """
     cwd = os.getcwd()
+    inherited = inherited_listeners(environ, os.getpid())
     return Launch(
         sys_path=import_path("", without_script_directory(sys.path, sys.argv[0]), cwd),
         interpreter_flags=interpreter_flags(),
-        listen_fds=inherited_listeners(environ, os.getpid()),
+        listen_fds=inherited,
+        listen_names=inherited_names(environ, len(inherited)),
     )
 
 

@@ -90,7 +90,9 @@ def main(argv: list[str]) -> int:
         return shell.run(house)
     except HybridError as error:
         house.log.write("error", str(error))
-        house.tell_failure(error.exit_code, str(error), "")
+        cause = error.__cause__
+        number = cause.errno or 0 if isinstance(cause, OSError) else 0
+        house.tell_failure(error.exit_code, str(error), "", number)
         return error.exit_code
     finally:
         # A signal that comes while the interpreter shuts down, its handlers gone, would be our exit status.

@@ -13,6 +13,7 @@ import select
 import signal
 import socket
 from contextlib import ExitStack
+from dataclasses import replace
 
 from hybrid import __version__
 from hybrid.ground.clock import monotonic_ns
@@ -22,6 +23,7 @@ from hybrid.parent.handover import Handover, HeldChild, HeldListener, HeldQueues
 from hybrid.parent.pid_file import PidFile
 from hybrid.parent.pool import Pool
 from hybrid.parent.signals import Wakeup
+from hybrid.parent.systemd import Notifier, claim_stored, log_inherited
 from hybrid.shared import listeners as sockets
 from hybrid.shared import messages
 from hybrid.shared.access_file import open_access_file, reopen_access_file
@@ -54,6 +56,10 @@ class House:
             self._undo.callback(self.host.close)
         self._pid_file: PidFile | None = None
         self.identity: Identity | None = None
+        # A program that started us is the service, and says itself when it is ready.
+        environ = os.environ if self.host is None else {}
+        self.notifier = Notifier.from_environment(environ, os.getpid(), self.log)
+        self._undo.callback(self.notifier.close)
 
     def build(self) -> None:
         """Make what can fail. Raises: HybridError: says what, and how to mend it; call :meth:`close` then."""
@@ -78,9 +84,10 @@ class House:
             self._pid_file = PidFile(process.pid_file)
             self._pid_file.write()
             self._undo.callback(self._pid_file.remove)
-        inherited, is_shared = self.settings.launch.listen_fds, bind.accept == "reuseport"
+        inherited, is_shared = claim_stored(self.settings, self.notifier, self.log), bind.accept == "reuseport"
         self.listeners = sockets.open_listeners(bind.bind, bind.backlog, bind.uds_mode, inherited, share_port=is_shared)
         self._undo.callback(self.close_listeners)
+        log_inherited(self.listeners, self.log)
         self.life_read, self._life_write = os.pipe2(os.O_CLOEXEC)
         self._undo.callback(os.close, self.life_read)
         self._undo.callback(os.close, self._life_write)
@@ -149,6 +156,16 @@ class House:
         """Undo everything, the last first."""
         self._undo.close()
 
+    def store_listeners(self) -> None:
+        """Have the service manager keep our sockets, if it does such a thing; it then needs their files, too.
+
+        Not with ``reuseport``: each worker has a queue of its own, and one that is kept gets its share of those who
+        come while nobody accepts.
+        """
+        if self.settings.bind.accept != "reuseport":
+            kept = self.notifier.store(self.listeners)
+            self.listeners = [replace(each, file=None) if each in kept else each for each in self.listeners]
+
     def close_listeners(self) -> None:
         """Close our copies and remove our socket files. May be called twice."""
         for listener in self.listeners:
@@ -197,8 +214,9 @@ class House:
         is_asked = reason == "as asked" and self.settings.launch.workers_source
         return asked_size(self.settings) if is_asked else reason
 
-    def tell_failure(self, code: ExitCode, message: str, detail: str) -> None:
-        """Say that the server could not boot, to whoever waits."""
+    def tell_failure(self, code: ExitCode, message: str, detail: str, number: int = 0) -> None:
+        """Say that the server could not boot, to whoever waits. ``number``: the errno behind it."""
+        self.notifier.failed(message, number)
         while len(json.dumps([message, detail])) > _SAID_BYTES:
             # The end of a traceback says most; the beginning of a message does.
             message, detail = message[: max(200, len(message) // 2)], detail[len(detail) // 2 + 1 :]

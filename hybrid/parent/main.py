@@ -30,6 +30,7 @@ from hybrid.parent.edition import Edition, Editions, plan_of
 from hybrid.parent.handover import Handover
 from hybrid.parent.house import House
 from hybrid.parent.passing import Passing
+from hybrid.parent.pool_news import PoolNews
 from hybrid.parent.porter import PerSlot, Porter
 from hybrid.parent.spawn import Child, Heirloom, ask_for_worker, send_listeners, start_mold
 from hybrid.parent.upgrade import Upgrade
@@ -66,6 +67,7 @@ class Parent:
         self._events: deque[ev.Event] = deque([ev.Started() if held is None else ev.TimePassed()])
         self._porter = _porter_for(house, self._watch)
         self._children = Children(self._watch, self._events, lambda: self._pool, self._porter)
+        self._news = PoolNews(house)
         first = Edition(house.settings, house.settings_fd)
         self._editions = Editions(first, pool.generation, self._children, house.log)
         self._watching = Watching(house, self._children, lambda: self._editions.current, self._on_change)
@@ -116,9 +118,10 @@ class Parent:
             if self._upgrade.is_due:
                 self._upgrade.carry_out()
             # A connection that is passed on is none of the core's business, so it costs no step of it.
-            other = sooner(self._porter.deadline, self._watching.deadline)
+            other = sooner(sooner(self._porter.deadline, self._watching.deadline), self._news.deadline)
             self._watch.wait(patience_ms(sooner(due, other), monotonic()))
             now = monotonic()
+            self._news.time_passed(now)
             if due is not None and due <= now:
                 self._events.append(ev.TimePassed())
             if self._porter.deadline is not None and self._porter.deadline <= now:
@@ -132,6 +135,7 @@ class Parent:
             self._publish(before)  # before anybody is told: who hears "ready" finds it in the scoreboard
             for action in actions:
                 self._actions[type(action)](action)
+            self._news.follow(self._pool, monotonic())
 
     def _publish(self, before: p.Pool) -> None:
         """Write what changed into the parent's line of each row."""

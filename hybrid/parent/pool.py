@@ -153,6 +153,8 @@ class Reload:
     """When the settings have to be there. Monotonic seconds."""
     again: str = ""
     """Who asked for another meanwhile; empty: nobody."""
+    failure: str = ""
+    """Why the last one failed; empty: it did not, or another has begun."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from hybrid.parent.actions import Spawn
 from hybrid.shared import boot_report, messages, prctl
+from hybrid.shared.handed import app_environment
 from hybrid.shared.privileges import Identity, drop
 from hybrid.shared.settings import Settings
 from hybrid.shared.start import mold_command, watcher_command
@@ -183,7 +184,7 @@ def _exec(command: list[str], keep: tuple[int, ...], identity: Identity | None, 
         if os.getppid() != parent:
             os._exit(0)  # it died before the kernel was asked
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        os.execv(command[0], command)
+        os.execve(command[0], command, app_environment(os.environ))
     except BaseException as error:  # noqa: BLE001  # the child must not return into the parent's code
         boot_report.write(report_fd, boot_report.Report(step="exec", error=_explain(error, command[0], identity)))
     finally:

@@ -14,6 +14,7 @@ from hybrid.ground.errors import UsageError
 from hybrid.shared import models
 from hybrid.shared.access_settings import STDOUT
 from hybrid.shared.bind_grammar import check_shared_port
+from hybrid.shared.handed import paired
 from hybrid.shared.option_values import join_address, refuse
 from hybrid.shared.options import COMMAND, DEFAULT, Level, Option, Origin, Value, all_options
 from hybrid.shared.reload_settings import check_reload
@@ -39,7 +40,8 @@ def assemble(given: Values, directory: str, launch: Launch) -> tuple[Settings, t
         if option.group != COMMAND:
             value = given.get(option.flag, Value(option.default))
             groups.setdefault(option.group, {})[option.field] = absolute(option, value, directory)
-    bind, bind_origins = resolve_bind(given, launch.listen_fds)
+    handed = paired(launch.listen_fds, launch.listen_names)
+    bind, bind_origins = resolve_bind(given, tuple(each.fd for each in handed if not each.is_stored))
     groups["bind"]["bind"] = tuple(_absolute_bind(each, directory) for each in bind)
     accept, interface = groups["bind"]["accept"], groups["app"]["interface"]
     models.check_pool(accept, groups["worker"]["workers"])
@@ -62,7 +64,8 @@ def resolve_bind(given: Values, listen_fds: tuple[int, ...] = ()) -> tuple[tuple
     --host, --port and --uds are aliases of --bind. The highest level that says anything decides which form counts;
     within one level the forms exclude each other. --host and --port may come from different levels, unless a form
     that they exclude stands between them. Inherited sockets are served in any case: a service manager hands
-    over a socket so that it is served, and on one that nobody serves its clients would hang.
+    over a socket so that it is served, and on one that nobody serves its clients would hang. ``listen_fds``: without
+    those that an earlier run has stored, which say nothing of what is wanted now.
     """
     _refuse_contradictions(given)
     bind, host, port, uds = (given.get(flag) for flag in ("--bind", "--host", "--port", "--uds"))

@@ -347,6 +347,8 @@ class Launch:
     """Where the command was started, before ``--chdir``: a reload resolves from there."""
     listen_fds: tuple[int, ...] = ()
     """Listening sockets inherited from a service manager (LISTEN_FDS), in order."""
+    listen_names: tuple[str, ...] = ()
+    """Their names (LISTEN_FDNAMES)."""
     host_fd: int = -1
     """Channel to the program that embeds us (hybrid.run, hybrid.serve); its end of file means the program is gone."""
     workers_source: str = ""
