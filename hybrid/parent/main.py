@@ -75,6 +75,7 @@ class Parent:
         if held is not None:
             self._porter.take_over(held.queues)
             self._children.take_over(held.molds, held.workers)
+            self._porter.time_passed()
         self._exit_code: ExitCode | None = None
         self._actions: dict[type, Callable[..., None]] = {
             act.StartMold: self._start_mold,
