@@ -22,7 +22,7 @@ from hybrid.ground.clock import monotonic, monotonic_ns
 from hybrid.ground.errors import ExitCode, HybridError
 from hybrid.ground.states import Life, Readiness
 from hybrid.parent import actions as act
-from hybrid.parent import core
+from hybrid.parent import core, upgrading
 from hybrid.parent import events as ev
 from hybrid.parent import pool as p
 from hybrid.parent.children import Children
@@ -117,7 +117,7 @@ class Parent:
                 self._porter.close()
                 return self._exit_code
             if self._upgrade.is_due:
-                self._upgrade.carry_out()
+                self._carry_out_upgrade_now()
             # A connection that is passed on is none of the core's business, so it costs no step of it.
             other = sooner(sooner(self._porter.deadline, self._watching.deadline), self._news.deadline)
             self._watch.wait(patience_ms(sooner(due, other), monotonic()))
@@ -277,6 +277,14 @@ class Parent:
 
     def _carry_out_upgrade(self, action: act.CarryOutUpgrade) -> None:
         self._upgrade.is_due = True
+
+    def _carry_out_upgrade_now(self) -> None:
+        """Become the new program, unless what was decided meanwhile comes first: then it is asked for again."""
+        if upgrading.is_quiet(self._pool):
+            self._upgrade.carry_out()
+        else:
+            self._upgrade.is_due = False
+            self._events.append(ev.Asked(ev.Intent.UPGRADE, "upgrade"))
 
     def _state(self) -> Handover:
         """Return what a new program in this process needs to go on."""
