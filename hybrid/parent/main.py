@@ -118,6 +118,8 @@ class Parent:
                 return self._exit_code
             if self._upgrade.is_due:
                 self._carry_out_upgrade_now()
+            if self._events:
+                continue
             # A connection that is passed on is none of the core's business, so it costs no step of it.
             other = sooner(sooner(self._porter.deadline, self._watching.deadline), self._news.deadline)
             self._watch.wait(patience_ms(sooner(due, other), monotonic()))
