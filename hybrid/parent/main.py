@@ -25,6 +25,7 @@ from hybrid.parent.children import Children
 from hybrid.parent.house import House
 from hybrid.parent.passing import Passing
 from hybrid.parent.porter import PerSlot, Porter
+from hybrid.parent.pulse import Nurse
 from hybrid.parent.spawn import Child, Heirloom, ask_for_worker, send_listeners, start_mold
 from hybrid.parent.watch import Watch, patience_ms, sooner
 from hybrid.shared import messages
@@ -54,6 +55,7 @@ class Parent:
         self._events: deque[p.Event] = deque([p.Started()])
         self._porter = _porter_for(house, self._watch)
         self._children = Children(self._watch, self._events, lambda: self._pool, self._porter)
+        self._nurse = Nurse(house, house.settings.health, lambda: self._pool, self._children.workers)
         self._exit_code: ExitCode | None = None
         self._actions: dict[type, Callable[..., None]] = {
             p.StartMold: self._start_mold,
@@ -87,12 +89,15 @@ class Parent:
                 self._children.reap_strangers()
                 due = core.next_deadline(self._pool)
             # A connection that is passed on is none of the core's business, so it costs no step of it.
-            self._watch.wait(patience_ms(sooner(due, self._porter.deadline), monotonic()))
+            wake = sooner(sooner(due, self._porter.deadline), self._nurse.deadline)
+            self._watch.wait(patience_ms(wake, monotonic()))
             now = monotonic()
             if due is not None and due <= now:
                 self._events.append(p.TimePassed())
             if self._porter.deadline is not None and self._porter.deadline <= now:
                 self._porter.time_passed()
+            if self._nurse.deadline <= now:
+                self._nurse.time_passed()
 
     def _decide(self) -> None:
         while self._events and self._exit_code is None:

@@ -30,7 +30,8 @@ class Op(IntEnum):
     LISTENERS = 1
     """a = number of listeners that follow in all; descriptors: the next of them."""
     SPAWN = 2
-    """slot; a = ticket; descriptors: worker's channel, boot report; with ``--accept passing`` its pass channel, too."""
+    """slot; a = ticket; descriptors: worker's channel, boot report, stacks, the pipe that asks for them; with
+    ``--accept passing`` its pass channel, too."""
     LEAVE = 3
     """End the mold."""
     # mold → parent

@@ -80,7 +80,7 @@ class Cell:
     """Workers ever started in this slot."""
     # line 1: worker, from its loop
     HEARTBEAT_NS = 8
-    """Monotonic clock when the loop last turned (never written by a helper thread)."""
+    """Monotonic clock when the loop last turned (never written by a helper thread). 0: not yet, or no more."""
     READY_NS = 9
     # line 2: worker, at once on every connection
     ACTIVE = 16
