@@ -17,7 +17,7 @@ _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _STANDARD = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
-_LINE = re.compile(r'^  File "(?P<file>[^"\n]*)", line (?P<line>\d{1,9}) in (?P<function>[^\n]*)$')
+_LINE = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d{1,9}) in (?P<function>[^\n]*)$')
 _WRITER = "Current thread 0x"
 
 
