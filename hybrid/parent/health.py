@@ -14,7 +14,7 @@ Rules, and where they come from:
   killed by anybody: that has time until it can.
 * The loop is what counts. Blocking handlers run in threads, and may take as long as they like.
 * What a row says is the worker's word, and may be a lie: a heartbeat counts from the look before it was seen, at the
-  earliest, and one from the future is simply not late.
+  earliest, and from that look at the latest.
 
 Source: proc(5), Documentation/scheduler/sched-stats.rst.
 """
@@ -333,12 +333,12 @@ class Rounds:
             case.advance(Sign.DUMP_DUE, now_ns)
         else:
             return []
-        return [Dump(case.slot, f"{case} has been {verdict.value} for {case.how_long(now_ns)}")]
+        return [Dump(case.slot, f"{case} has been {_what(verdict)} for {case.how_long(now_ns)}")]
 
     def _abort(self, case: _Case, verdict: Verdict, now_ns: int) -> list[Decision]:
         case.advance(Sign.ABORT, now_ns)
         limit = f"--worker-timeout {self._kill_ns / SECOND:g}"
-        what = f"its loop has been {verdict.value} for {case.how_long(now_ns)} ({limit}): SIGABRT"
+        what = f"its loop has been {_what(verdict)} for {case.how_long(now_ns)} ({limit}): SIGABRT"
         return [Say("error", f"{case}: {what}"), Send(case.slot, signal.SIGABRT)]
 
 
@@ -352,6 +352,12 @@ def _tell(case: _Case, verdict: Verdict, now_ns: int) -> list[Decision]:
     case.told.add(verdict)
     what = f"its loop has not turned for {stood_ns / SECOND:.1f} s: {_EXPLAINED[verdict]}"
     return [Say("warning", f"{case}: {what}{_untold(case, now_ns)}")]
+
+
+def _what(verdict: Verdict) -> str:
+    """Return what a thread did with the time that counts: one that is short of CPU was busy in it."""
+    told = Verdict.RUNNING if verdict is Verdict.STARVED else verdict
+    return str(told.value)
 
 
 def _untold(case: _Case, now_ns: int) -> str:

@@ -117,8 +117,7 @@ def test_report_is_logged_below_the_line_that_blocks(room: Room) -> None:
 
 def test_stacks_come_by_signal_when_nobody_answers(room: Room) -> None:
     """Half a second without a report: the GIL is held. faulthandler tells where the main thread is."""
-    room.passes(1.4)
-    room.passes(0.5)
+    room.passes(1.65)
     eventually(lambda: stack_dump.read_stacks(room.child.dump_fd))
     room.passes(0.5)
     assert "at <string>:6 in <module>\n    Current thread 0x" in room.text
