@@ -62,8 +62,13 @@ class Room:
         end_ns = self.now_ns + round(for_s * SECOND)
         while (due_ns := round(self.nurse.deadline * SECOND)) <= end_ns:
             self.now_ns = max(self.now_ns, due_ns) + 1
+            eventually(self.is_asleep)  # the clock is ours, and the process is the machine's
             self.nurse.time_passed()
         self.now_ns = end_ns
+
+    def is_asleep(self) -> bool:
+        """Whether the worker does nothing, or is dead."""
+        return stat_fields(self.process.pid)[0] in "SZ"
 
     @property
     def text(self) -> str:
