@@ -18,15 +18,18 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Protocol
 
-from hybrid.parent.core import ABORT_S, CANCEL_S, LEAVE_S, STEP_WORDS, next_stop_step
+from hybrid.parent.events import Intent
 from hybrid.parent.house import raise_descriptor_limit
-from hybrid.parent.main import INTENTS, UNUSED
-from hybrid.parent.pool import Intent, StopStep
+from hybrid.parent.main import INTENTS
+from hybrid.parent.pool import StopStep
+from hybrid.parent.stopping import ABORT_S, CANCEL_S, LEAVE_S, STEP_WORDS, next_stop_step
 from hybrid.shared.log_line import LogWriter, Style, open_log_file, reopen_log_file
 from hybrid.shared.settings import Settings
 from hybrid.worker import logs
 
-HEARD = (*INTENTS, *UNUSED)
+POOLS = (signal.SIGHUP, signal.SIGUSR2)
+"""Mean something to a pool only; their default action would end the process without a drain."""
+HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, *POOLS)
 
 
 @contextmanager
@@ -181,8 +184,8 @@ class OwnSignals:
 
     def _on_signal(self, number: int) -> None:
         which = signal.Signals(number)
-        if which in UNUSED:
-            self._log.warning(f"{which.name}: this version has no use for it")
+        if which in POOLS:
+            self._log.warning(f"{which.name}: it takes a pool to do that (--workers 1 or more)")
         elif INTENTS[which] is Intent.REOPEN_LOGS:
             self._reopen_logs()
         else:

@@ -24,6 +24,15 @@ class Life(IntEnum):
     """Reaped."""
 
 
+class Readiness(IntEnum):
+    """Whether the server is to be sent anything. The value is what the scoreboard's ``readiness`` cell holds."""
+
+    BOOTING = 0
+    READY = 1
+    LEAVING = 2
+    """It was told to stop: nothing new is to be sent here, though it may still accept."""
+
+
 class LifeEvent(IntEnum):
     """What moves a worker from one :class:`Life` to the next."""
 

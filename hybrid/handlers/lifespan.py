@@ -18,8 +18,10 @@ from hybrid.handlers.exceptions import log
 class Worker:
     """The worker, as the user's lifespan sees it.
 
-    ``slot``: its number in the pool, from 0; a replacement has the same. ``generation``: which load of the code.
-    ``addresses``: what it listens on. ``draining``: becomes true when it has been asked to finish.
+    ``slot``: its number among all workers that are alive; that of one that crashed is its replacement's.
+    ``generation``: which load of the code. ``addresses``: what it listens on. ``draining``: becomes true when it has
+    been asked to finish. ``seat``: which of the pool's workers it is, 0 to n-1; whoever takes over from it, after a
+    reload, too, has the same, so for a while there may be two of them.
     """
 
     slot: int = 0
@@ -27,6 +29,7 @@ class Worker:
     pid: int = field(default_factory=os.getpid)
     addresses: tuple[str, ...] = ()
     draining: bool = False
+    seat: int = 0
 
 
 class Lifespan:

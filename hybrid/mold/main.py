@@ -181,6 +181,7 @@ def _spawn(mold: Mold, order: Record, descriptors: list[int]) -> None:
         birth = Birth(
             settings=mold.settings,
             slot=order.slot,
+            seat=order.b,
             generation=mold.generation,
             channel=socket.socket(fileno=channel_fd),
             report_fd=report_fd,

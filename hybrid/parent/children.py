@@ -14,51 +14,54 @@ import signal
 from collections import deque
 from collections.abc import Callable
 
+from hybrid.parent import events as ev
 from hybrid.parent import pool as p
-from hybrid.parent.draft import LIVING
 from hybrid.parent.porter import Porter
 from hybrid.parent.sizing import CpuFacts, MemoryFacts
 from hybrid.parent.spawn import Child
 from hybrid.parent.watch import Watch
 from hybrid.shared import boot_report, cgroup, messages, procfs
 from hybrid.shared.boot_report import Report
-from hybrid.shared.messages import Op, Record
+from hybrid.shared.messages import Op, Record, Wear
 
 LAST_WORDS = 300
 """Records heard of a process that is gone. A channel holds about 280; its children may talk on in its name."""
 
 
 class Children:
-    """The mold and the workers.
+    """The molds and the workers.
 
     Runs in: parent. Closes: each child's descriptors, when it is forgotten.
     """
 
-    def __init__(self, watch: Watch, events: deque[p.Event], pool: Callable[[], p.Pool], porter: Porter) -> None:
-        self.mold: Child | None = None
+    def __init__(self, watch: Watch, events: deque[ev.Event], pool: Callable[[], p.Pool], porter: Porter) -> None:
+        self.molds: dict[int, Child] = {}
+        """By generation."""
         self.workers: dict[int, Child] = {}
         self.served = Report()
         """What the first worker that became ready said it serves."""
+        self.others: set[int] = set()
+        """Pids of children that somebody else reaps."""
+        self.events = events
+        """Where what they say and how they end is put."""
         self._watch = watch
-        self._events = events
         self._pool = pool
         self._porter = porter
 
     def all(self) -> list[Child]:
         """Return every child that has not been reaped."""
-        return [*self.workers.values(), *([self.mold] if self.mold else [])]
+        return [*self.workers.values(), *self.molds.values()]
 
-    # ── the mold ──
+    # ── molds ──
 
-    def watch_mold(self, mold: Child) -> None:
+    def watch_mold(self, generation: int, mold: Child) -> None:
         """Listen to a mold that was started."""
-        self.mold = mold
-        self._watch.add(mold.channel.fileno(), self._on_mold)
-        self._watch.add(mold.pidfd, self._reap_mold)
+        self.molds[generation] = mold
+        self._watch.add(mold.channel.fileno(), lambda: self._on_mold(generation))
+        self._watch.add(mold.pidfd, lambda: self._reap_mold(generation))
 
-    def _on_mold(self) -> None:
-        mold = self.mold
-        assert mold is not None
+    def _on_mold(self, generation: int) -> None:
+        mold = self.molds[generation]
         try:
             record, descriptors, is_open = messages.receive(mold.channel)
         except BlockingIOError:
@@ -69,36 +72,35 @@ class Children:
             self._watch.drop(mold.channel.fileno())
             return
         if record is not None:
-            self._heard_from_mold(mold, record)
+            self._heard_from_mold(generation, record)
 
-    def _heard_from_mold(self, mold: Child, record: Record) -> None:
-        generation = self._pool().mold.generation
+    def _heard_from_mold(self, generation: int, record: Record) -> None:
+        report_fd = self.molds[generation].report_fd
         if record.op is Op.IMPORTED:
-            self._events.append(p.MoldImported(generation, _cpus(), _memory(record)))
+            self.events.append(ev.MoldImported(generation, _cpus(), _memory(record)))
         elif record.op is Op.UNSAFE:
-            self._events.append(p.MoldUnsafe(generation, boot_report.read(mold.report_fd)))
+            self.events.append(ev.MoldUnsafe(generation, boot_report.read(report_fd)))
         elif record.op is Op.IMPORT_FAILED:
-            self._events.append(p.MoldImportFailed(generation, boot_report.read(mold.report_fd)))
+            self.events.append(ev.MoldImportFailed(generation, boot_report.read(report_fd)))
         elif record.op is Op.FORKED:
             self._adopt(record.slot, record.a, record.b)
         elif record.op is Op.FORK_FAILED and record.slot in self.workers:
-            self._events.append(p.ForkFailed(record.slot, record.a, os.strerror(record.b & 0xFFFF)))
+            self.events.append(ev.ForkFailed(record.slot, record.a, os.strerror(record.b & 0xFFFF)))
 
-    def _reap_mold(self) -> None:
-        mold = self.mold
-        assert mold is not None
-        left = _wait(os.P_PIDFD, mold.pidfd)
+    def _reap_mold(self, generation: int) -> None:
+        mold = self.molds[generation]
+        left = wait_for(os.P_PIDFD, mold.pidfd)
         if left is None:
             return
         self._watch.hear_out(mold.channel.fileno(), LAST_WORDS)
-        generation, report = self._pool().mold.generation, boot_report.read(mold.report_fd)
+        report = boot_report.read(mold.report_fd)
         if report.step == "exec":
-            self._events.append(p.MoldImportFailed(generation, report))
+            self.events.append(ev.MoldImportFailed(generation, report))
         self._watch.drop(mold.pidfd)
         self._watch.drop(mold.channel.fileno())
         mold.close()
-        self.mold = None
-        self._events.append(p.MoldExited(generation, left))
+        del self.molds[generation]
+        self.events.append(ev.MoldExited(generation, left))
 
     # ── workers ──
 
@@ -110,22 +112,22 @@ class Children:
         """
         child = self.workers.get(slot)
         if child is None or child.pid or self._pool().slots[slot].ticket != ticket:
-            return
+            return  # one that is no longer waited for: it finds its channel closed
         try:
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except (OSError, OverflowError):
-            self._events.append(p.ForkFailed(slot, ticket, f"process {pid} is no child of the parent's"))
+            self.events.append(ev.ForkFailed(slot, ticket, f"process {pid} is no child of the parent's"))
             return
         try:
             child.open_pidfd(pid)
         except OSError as error:  # no descriptor left: a worker we cannot hold must not serve
             os.kill(pid, signal.SIGKILL)
-            self._events.append(p.ForkFailed(slot, ticket, f"cannot open its pidfd: {error.strerror}"))
+            self.events.append(ev.ForkFailed(slot, ticket, f"cannot open its pidfd: {error.strerror}"))
             return
         self._watch.add(child.pidfd, lambda: self._reap_worker(slot, ticket))
         self._watch.add(child.channel.fileno(), lambda: self._on_worker(slot, ticket))
         self._porter.adopted(slot)
-        self._events.append(p.Forked(slot, ticket, pid))
+        self.events.append(ev.Forked(slot, ticket, pid))
 
     def _on_worker(self, slot: int, ticket: int) -> None:
         """Hear one record: a worker that never stops talking does not keep the parent from the others."""
@@ -141,18 +143,20 @@ class Children:
         elif record is not None and record.op is Op.READY:
             if not self._pool().announced:
                 self.served = boot_report.read(child.report_fd)
-            self._events.append(p.WorkerReady(slot, ticket))
+            self.events.append(ev.WorkerReady(slot, ticket))
+        elif record is not None and record.op is Op.WORN_OUT:
+            self.events.append(ev.WornOut(slot, ticket, _worn(record)))
         elif record is not None and record.op is Op.DRAINING:
-            self._events.append(p.WorkerDraining(slot, ticket, record.a / 1000))
+            self.events.append(ev.WorkerDraining(slot, ticket, record.a / 1000))
 
     def _reap_worker(self, slot: int, ticket: int) -> None:
         child = self.workers[slot]
-        left = _wait(os.P_PIDFD, child.pidfd)
+        left = wait_for(os.P_PIDFD, child.pidfd)
         if left is not None:
             self._watch.hear_out(child.channel.fileno(), LAST_WORDS)  # READY and the exit may have come in one poll
             self._watch.drop(child.pidfd)
             self._porter.gone(slot)  # before anybody is asked for in its place
-            self._events.append(p.WorkerExited(slot, ticket, left, boot_report.read(child.report_fd)))
+            self.events.append(ev.WorkerExited(slot, ticket, left, boot_report.read(child.report_fd)))
 
     def forget_worker(self, slot: int) -> None:
         """Let go of the worker that was in ``slot``, reaped or never forked."""
@@ -171,27 +175,40 @@ class Children:
 
         While a fork is outstanding nobody is a stranger for certain, so nobody is reaped.
         """
-        while not any(slot.pid == 0 for slot in self._pool().slots if slot.life in LIVING):
+        while not any(slot.pid == 0 for slot in self._pool().slots if slot.life in p.LIVING):
             try:
                 found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return
-            if found is None or any(found.si_pid == child.pid for child in self.all()):
+            if found is None or found.si_pid in self.others or any(found.si_pid == child.pid for child in self.all()):
                 return  # ours: its pidfd is readable
-            _wait(os.P_PID, found.si_pid)
+            wait_for(os.P_PID, found.si_pid)
 
 
-def _wait(kind: int, which: int) -> p.Exit | None:
-    """Reap one process; None when it has not exited."""
+_WORN = {
+    Wear.REQUESTS: "it has served {value} requests (--max-requests; its share: {limit})",
+    Wear.LIFETIME: "it is {value} s old (--max-lifetime; its share: {limit} s)",
+    Wear.MEMORY: "it has {value} bytes of its own (--max-memory; its share: {limit})",
+}
+
+
+def _worn(record: Record) -> str:
+    """Say why a worker is to be replaced."""
+    words = _WORN[Wear(record.a)] if record.a in set(Wear) else "it says so"
+    return words.format(value=record.b, limit=record.c)
+
+
+def wait_for(kind: int, which: int) -> ev.Exit | None:
+    """Reap one process without waiting; None when it has not exited."""
     try:
         found = os.waitid(kind, which, os.WEXITED | os.WNOHANG)
     except ChildProcessError:
-        return p.Exit()
+        return ev.Exit()
     if found is None:
         return None
     if found.si_code == os.CLD_EXITED:
-        return p.Exit(code=found.si_status)
-    return p.Exit(signal=found.si_status)
+        return ev.Exit(code=found.si_status)
+    return ev.Exit(signal=found.si_status)
 
 
 def _cpus() -> CpuFacts:

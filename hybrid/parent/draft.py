@@ -1,17 +1,15 @@
-"""One step of the core in the making: the pool so far, the actions so far, and what follows from any event."""
+"""One step of the core in the making: the pool so far, the actions so far, and the edits that every rule is made of."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from hybrid.ground.states import LIFE, Life, LifeEvent
+from hybrid.parent import actions as act
 from hybrid.parent import pool as p
 from hybrid.shared.machine import advance
-
-LIVING = (Life.STARTING, Life.READY, Life.PARKED, Life.DRAINING, Life.KILLING)
-"""Lives with a process behind them, or one that is being forked."""
-FORKS_AT_ONCE = 32
-"""Requests to the mold that are not answered yet: its channel holds about 280, and it forks one after another."""
+from hybrid.shared.messages import Op
+from hybrid.shared.settings import MOST_SLOTS
 
 
 class Draft:
@@ -22,9 +20,22 @@ class Draft:
     def __init__(self, pool: p.Pool, now: float) -> None:
         self.pool = pool
         self.now = now
-        self.actions: list[p.Action] = []
+        self.actions: list[act.Action] = []
 
-    # ── edits ──
+    def do(self, action: act.Action) -> None:
+        """Note what is to be done, after what was noted before."""
+        self.actions.append(action)
+
+    def write(self, level: str, message: str, detail: str = "") -> None:
+        """Note a log line."""
+        self.do(act.Write(level, message, detail))
+
+    def plan_of(self, generation: int) -> p.Plan:
+        """Return the settings that ``generation`` is run by."""
+        reload = self.pool.reload
+        return reload.plan if reload.plan is not None and generation == reload.generation else self.pool.plan
+
+    # ── slots ──
 
     def put(self, slot: p.Slot) -> p.Slot:
         """Let ``slot`` take its place; return it."""
@@ -38,63 +49,69 @@ class Draft:
         since = slot.since if life is slot.life else self.now
         return self.put(replace(slot, life=life, since=since, deadline=deadline))
 
-    def do(self, action: p.Action) -> None:
-        """Note what is to be done, after what was noted before."""
-        self.actions.append(action)
-
-    def write(self, level: str, message: str, detail: str = "") -> None:
-        """Note a log line."""
-        self.do(p.Write(level, message, detail))
-
-    def mold(self, life: p.MoldLife, deadline: float | None, **changes: object) -> None:
-        """Change the mold; a new life starts its own clock."""
-        if life is not self.pool.mold.life:
-            changes["since"] = self.now
-        self.pool = replace(
-            self.pool,
-            mold=replace(self.pool.mold, life=life, deadline=deadline, **changes),  # type: ignore[arg-type]  # fields of Mold
-        )
-
-    # ── what follows from any event ──
-
-    def settle(self) -> None:
-        """Start what is wanted and missing; announce; leave when nothing is left."""
-        if self.pool.phase < p.Phase.STOPPING:
-            self._start_what_is_missing()
-            self._announce()
-        elif self.pool.phase is p.Phase.STOPPING and self._empty():
-            self.pool = replace(self.pool, phase=p.Phase.STOPPED)
-            self.write("info", "stopped" if not self.pool.exit_code else f"gave up; exit code {self.pool.exit_code}")
-            self.do(p.Quit(self.pool.exit_code))
-
-    def _start_what_is_missing(self) -> None:
-        mold = self.pool.mold
-        if mold.life is p.MoldLife.ABSENT and mold.deadline is not None and mold.deadline <= self.now:
-            self.mold(p.MoldLife.IMPORTING, self.now + self.pool.plan.boot_s)
-            self.do(p.StartMold(mold.generation, mold.preload))
-        if mold.life is not p.MoldLife.READY:
-            return
-        room = FORKS_AT_ONCE - sum(slot.life in LIVING and slot.pid == 0 for slot in self.pool.slots)
-        for slot in self.pool.slots:
-            if room > 0 and slot.life is Life.VACANT and slot.deadline is not None and slot.deadline <= self.now:
-                room -= 1
-                ticket = self.pool.tickets + 1
-                self.pool = replace(self.pool, tickets=ticket)
-                slot = replace(slot, ticket=ticket, spawns=slot.spawns + 1, pid=0)
-                self.move(slot, LifeEvent.SPAWN, self.now + self.pool.plan.boot_s)
-                self.do(p.Spawn(slot.index, ticket, mold.generation))
-
-    def _announce(self) -> None:
+    def claim(self, seat: int, generation: int) -> p.Slot | None:
+        """Take a free slot for a worker of ``generation`` that is to sit in ``seat``; None: none is free."""
         slots = self.pool.slots
-        ready = sum(slot.life is Life.READY for slot in slots)
-        attempts = self.pool.plan.boot_attempts
-        settled = all(slot.life is Life.READY or slot.failures >= attempts for slot in slots)
-        if not self.pool.announced and ready and settled:
-            self.pool = replace(self.pool, announced=True)
-            if ready < len(slots):
-                self.write("warning", f"only {ready} of {len(slots)} workers became ready; the others are retried")
-            self.do(p.Announce(ready, self.now - self.pool.started_at))
+        free = next((slot for slot in slots if slot.life is Life.VACANT and not slot.wanted), None)
+        if free is None:
+            if len(slots) >= MOST_SLOTS:
+                return None
+            free = p.Slot(len(slots))
+            self.pool = replace(self.pool, slots=(*slots, free))
+        fresh = p.Slot(free.index, wanted=True, generation=generation, seat=seat, deadline=self.now)
+        return self.put(replace(fresh, ticket=free.ticket, spawns=free.spawns))
 
-    def _empty(self) -> bool:
-        alive = any(slot.life in LIVING for slot in self.pool.slots)
-        return not alive and self.pool.mold.life is p.MoldLife.ABSENT
+    def release(self, slot: p.Slot) -> p.Slot:
+        """Want nobody in the slot any more; a worker that is in it is left alone."""
+        if slot.life is Life.VACANT:
+            slot = replace(slot, failures=0, worn="", deadline=None)
+        return self.put(replace(slot, wanted=False))
+
+    def vacate(self, slot: p.Slot) -> p.Slot:
+        """Take note that the worker is gone: the slot is vacant, and free if nobody is wanted there."""
+        slot = self.move(slot, LifeEvent.VACATE, self.now)
+        self.do(act.Vacate(slot.index))
+        successor = slot.worn and any(
+            each.wanted and each.seat == slot.seat and each.generation == slot.generation
+            for each in self.pool.slots
+            if each.index != slot.index
+        )
+        return self.release(slot) if successor or not slot.wanted else slot
+
+    def lose(self, slot: p.Slot) -> p.Slot:
+        """Take note that the worker that was asked for never came to be."""
+        return self.vacate(self.move(slot, LifeEvent.LOST))
+
+    def park(self, slot: p.Slot) -> None:
+        """Have the worker accept no more; it serves what it holds."""
+        self.move(slot, LifeEvent.PARK)
+        self.do(act.Tell(slot.index, Op.PARK))
+        self.let_the_others_look(slot.index)
+
+    def unpark(self, slot: p.Slot) -> None:
+        """Have the worker accept again."""
+        self.move(slot, LifeEvent.UNPARK)
+        self.do(act.Tell(slot.index, Op.UNPARK))
+
+    def let_the_others_look(self, gone: int) -> None:
+        """Have them look for what the worker in ``gone`` leaves: a wake-up it did not use, a queue that is its own."""
+        if self.pool.phase < p.Phase.STOPPING:
+            for slot in self.pool.slots:
+                if slot.life is Life.READY and slot.index != gone:
+                    self.do(act.Tell(slot.index, Op.LOOK))
+
+    # ── molds ──
+
+    def mold(self, generation: int, life: p.MoldLife, deadline: float | None, **changes: object) -> None:
+        """Change the mold of ``generation``; a new life starts its own clock."""
+        before = self.pool.mold_of(generation)
+        assert before is not None
+        if life is not before.life:
+            changes["since"] = self.now
+        after = replace(before, life=life, deadline=deadline, **changes)  # type: ignore[arg-type]  # fields of Mold
+        molds = tuple(after if mold is before else mold for mold in self.pool.molds)
+        self.pool = replace(self.pool, molds=molds)
+
+    def drop_mold(self, generation: int) -> None:
+        """Forget the mold of ``generation``: none is wanted, and none is there."""
+        self.pool = replace(self.pool, molds=tuple(m for m in self.pool.molds if m.generation != generation))

@@ -240,12 +240,11 @@ class _Case:
 class Rounds:
     """Looks after the workers, one look after the other.
 
-    Runs in: parent. ``due_ns``: when the next :meth:`look` is due.
+    Runs in: parent. ``due_ns``: when the next :meth:`look` is due. ``settings``: may be replaced; a reload does.
     """
 
     def __init__(self, settings: HealthSettings, now_ns: int) -> None:
-        self._dump_ns = round(settings.dump_s * SECOND)
-        self._kill_ns = round(settings.kill_s * SECOND)
+        self.settings = settings
         self._cases: dict[int, _Case] = {}
         self._looked_ns = now_ns
         self.due_ns = now_ns + LOOK_NS
@@ -322,9 +321,9 @@ class Rounds:
         return [*_tell(case, case.verdict, now_ns), *self._escalate(case, case.verdict, dumping, now_ns)]
 
     def _escalate(self, case: _Case, verdict: Verdict, dumping: bool, now_ns: int) -> list[Decision]:
-        counted_ns = case.counted_ns(now_ns)
-        timed_out = bool(self._kill_ns) and counted_ns >= self._kill_ns and verdict not in _SPARED
-        dump_due = bool(self._dump_ns) and counted_ns >= self._dump_ns and verdict is not Verdict.STOPPED
+        counted_s, settings = case.counted_ns(now_ns) / SECOND, self.settings
+        timed_out = bool(settings.kill_s) and counted_s >= settings.kill_s and verdict not in _SPARED
+        dump_due = bool(settings.dump_s) and counted_s >= settings.dump_s and verdict is not Verdict.STOPPED
         if case.health is Health.ABORTING:
             return self._abort(case, verdict, now_ns) if timed_out and not dumping else []
         if timed_out:
@@ -337,7 +336,7 @@ class Rounds:
 
     def _abort(self, case: _Case, verdict: Verdict, now_ns: int) -> list[Decision]:
         case.advance(Sign.ABORT, now_ns)
-        limit = f"--worker-timeout {self._kill_ns / SECOND:g}"
+        limit = f"--worker-timeout {self.settings.kill_s:g}"
         what = f"its loop has been {_what(verdict)} for {case.how_long(now_ns)} ({limit}): SIGABRT"
         return [Say("error", f"{case}: {what}"), Send(case.slot, signal.SIGABRT)]
 

@@ -17,16 +17,17 @@ from contextlib import ExitStack
 from hybrid import __version__
 from hybrid.ground.clock import monotonic_ns
 from hybrid.ground.errors import ExitCode, UsageError
+from hybrid.ground.states import Readiness
 from hybrid.parent.pid_file import PidFile
 from hybrid.parent.signals import Wakeup
 from hybrid.shared import listeners as sockets
 from hybrid.shared import messages
 from hybrid.shared.access_file import open_access_file, reopen_access_file
 from hybrid.shared.boot_report import Report
-from hybrid.shared.log_line import LogWriter, Style, open_log_file, reopen_log_file
+from hybrid.shared.log_line import LEVELS, LogWriter, Style, open_log_file, reopen_log_file
 from hybrid.shared.privileges import Identity, resolve_user
 from hybrid.shared.scoreboard import Scoreboard
-from hybrid.shared.settings import MOST_WORKERS, Settings
+from hybrid.shared.settings import MOST_SLOTS, Settings
 
 _SAID_BYTES = 50_000
 """Of a failure's message and detail, told in one message to whoever waits."""
@@ -78,10 +79,15 @@ class House:
         self.life_read, self._life_write = os.pipe2(os.O_CLOEXEC)
         self._undo.callback(os.close, self.life_read)
         self._undo.callback(os.close, self._life_write)
-        self.scoreboard = Scoreboard.create(MOST_WORKERS, monotonic_ns())
+        self.scoreboard = Scoreboard.create(MOST_SLOTS, monotonic_ns())
         self._undo.callback(self.scoreboard.close)
         if bind.accept == "locked=robust":
             self.scoreboard.make_mutex()
+
+    def adopt(self, settings: Settings) -> None:
+        """Live by ``settings`` from now on: those of another generation. What needs a restart is as before in them."""
+        self.settings = settings
+        self.log.least = LEVELS[settings.log.level]
 
     def close(self) -> None:
         """Undo everything, the last first."""
@@ -127,6 +133,7 @@ class House:
         log.info(f"hybrid {__version__} serves {served.kind} {served.name} on {', '.join(self.addresses)}")
         log.info(f"{count} ({self._size(size_reason)}), {served.detail}{how}")
         log.info(f"ready in {seconds:.2f} s; parent pid {os.getpid()}")
+        self.scoreboard.readiness = Readiness.READY
         self._tell({"event": "ready", "addresses": self.addresses, "pid": os.getpid(), "workers": workers})
 
     def _size(self, reason: str) -> str:

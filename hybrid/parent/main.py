@@ -15,13 +15,17 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable
+from itertools import zip_longest
 
 from hybrid.ground.clock import monotonic, monotonic_ns
 from hybrid.ground.errors import ExitCode, HybridError
-from hybrid.ground.states import Life
+from hybrid.ground.states import Life, Readiness
+from hybrid.parent import actions as act
 from hybrid.parent import core
+from hybrid.parent import events as ev
 from hybrid.parent import pool as p
 from hybrid.parent.children import Children
+from hybrid.parent.edition import Edition, Editions, plan_of
 from hybrid.parent.house import House
 from hybrid.parent.passing import Passing
 from hybrid.parent.porter import PerSlot, Porter
@@ -33,12 +37,16 @@ from hybrid.shared.messages import Op, Record
 from hybrid.shared.scoreboard import Cell
 
 INTENTS = {
-    signal.SIGTERM: p.Intent.STOP,
-    signal.SIGINT: p.Intent.STOP,
-    signal.SIGQUIT: p.Intent.STOP_NOW,
-    signal.SIGUSR1: p.Intent.REOPEN_LOGS,
+    signal.SIGTERM: ev.Intent.STOP,
+    signal.SIGINT: ev.Intent.STOP,
+    signal.SIGQUIT: ev.Intent.STOP_NOW,
+    signal.SIGUSR1: ev.Intent.REOPEN_LOGS,
+    signal.SIGHUP: ev.Intent.RELOAD,
+    signal.SIGTTIN: ev.Intent.MORE,
+    signal.SIGTTOU: ev.Intent.FEWER,
+    signal.SIGWINCH: ev.Intent.PARK,
 }
-UNUSED = (signal.SIGHUP, signal.SIGUSR2)
+UNUSED = (signal.SIGUSR2,)
 """Their default action would end the parent without a drain."""
 
 
@@ -52,24 +60,31 @@ class Parent:
         self._house = house
         self._pool = pool
         self._watch = Watch()
-        self._events: deque[p.Event] = deque([p.Started()])
+        self._events: deque[ev.Event] = deque([ev.Started()])
         self._porter = _porter_for(house, self._watch)
         self._children = Children(self._watch, self._events, lambda: self._pool, self._porter)
-        self._nurse = Nurse(house, house.settings.health, lambda: self._pool, self._children.workers)
+        first = Edition(house.settings, house.settings_fd)
+        self._editions = Editions(first, self._children, self._watch, house.log)
+        self._nurse = Nurse(house, lambda: self._pool, self._children.workers)
         self._exit_code: ExitCode | None = None
         self._actions: dict[type, Callable[..., None]] = {
-            p.StartMold: self._start_mold,
-            p.EndMold: self._end_mold,
-            p.Spawn: self._spawn,
-            p.Tell: self._tell,
-            p.Signal: self._signal,
-            p.Vacate: self._vacate,
-            p.Write: self._write,
-            p.Announce: self._announce,
-            p.Fail: self._fail,
-            p.StopListening: self._stop_listening,
-            p.ReopenLogs: self._reopen_logs,
-            p.Quit: self._quit,
+            act.StartMold: self._start_mold,
+            act.EndMold: self._end_mold,
+            act.Spawn: self._spawn,
+            act.Tell: self._tell,
+            act.Signal: self._signal,
+            act.Vacate: self._vacate,
+            act.Write: self._write,
+            act.Announce: self._announce,
+            act.Fail: self._fail,
+            act.Resolve: self._resolve,
+            act.EndResolver: self._end_resolver,
+            act.Adopt: self._adopt,
+            act.Discard: self._discard,
+            act.Unready: self._unready,
+            act.StopListening: self._stop_listening,
+            act.ReopenLogs: self._reopen_logs,
+            act.Quit: self._quit,
         }
 
     # ── the loop ──
@@ -93,7 +108,7 @@ class Parent:
             self._watch.wait(patience_ms(wake, monotonic()))
             now = monotonic()
             if due is not None and due <= now:
-                self._events.append(p.TimePassed())
+                self._events.append(ev.TimePassed())
             if self._porter.deadline is not None and self._porter.deadline <= now:
                 self._porter.time_passed()
             if self._nurse.deadline <= now:
@@ -109,8 +124,8 @@ class Parent:
 
     def _publish(self, before: p.Pool) -> None:
         """Write what changed into the parent's line of each row."""
-        for slot, old in zip(self._pool.slots, before.slots or self._pool.slots, strict=True):
-            if slot is not old:
+        for slot, old in zip_longest(self._pool.slots, before.slots):  # slots are added, and none is taken away
+            if slot is not old and (slot.life is not Life.VACANT or old is not None):
                 row = self._house.scoreboard.row(slot.index)
                 row[Cell.LIFE], row[Cell.PID] = slot.life, slot.pid if slot.life is not Life.VACANT else 0
 
@@ -118,10 +133,12 @@ class Parent:
 
     def _on_signals(self) -> None:
         for number in self._house.wakeup.take():
+            if number == signal.SIGWINCH and has_terminal():
+                continue  # somebody resizes his window
             if number in INTENTS:
-                self._events.append(p.Asked(INTENTS[signal.Signals(number)], signal.Signals(number).name))
+                self._events.append(ev.Asked(INTENTS[signal.Signals(number)], signal.Signals(number).name))
             elif number == signal.SIGCHLD:
-                self._events.append(p.TimePassed())  # a child of ours has its pidfd; a stranger is reaped after this
+                self._events.append(ev.TimePassed())  # a child of ours has its pidfd; a stranger is reaped after this
             elif number in UNUSED:
                 self._house.log.write("warning", f"{signal.Signals(number).name}: this version has no use for it")
 
@@ -133,16 +150,16 @@ class Parent:
             os.close(fd)
         if not is_open:
             self._watch.drop(host.fileno())
-            self._events.append(p.Asked(p.Intent.STOP, "the program that started this server is gone"))
+            self._events.append(ev.Asked(ev.Intent.STOP, "the program that started this server is gone"))
         elif record is not None and record.op is Op.HOST_DRAIN:
-            self._events.append(p.Asked(p.Intent.STOP, "asked by the program", record.a / 1000))
+            self._events.append(ev.Asked(ev.Intent.STOP, "asked by the program", record.a / 1000))
 
     # ── actions → calls ──
 
-    def _start_mold(self, action: p.StartMold) -> None:
-        house = self._house
+    def _start_mold(self, action: act.StartMold) -> None:
+        house, edition = self._house, self._editions[action.generation]
         heirloom = Heirloom(
-            settings_fd=house.settings_fd,
+            settings_fd=edition.fd,
             scoreboard_fd=house.scoreboard.fd,
             life_fd=house.life_read,
             log_fd=house.log.fd,
@@ -150,19 +167,19 @@ class Parent:
             addresses=house.addresses,
         )
         try:
-            mold = start_mold(heirloom, house.settings, action.generation, action.preload, house.identity)
+            mold = start_mold(heirloom, edition.settings, action.generation, action.preload, house.identity)
         except OSError as error:
             house.log.write("error", f"cannot start the mold: {error.strerror}")
-            self._events.append(p.MoldExited(action.generation, p.Exit(code=127)))
+            self._events.append(ev.MoldExited(action.generation, ev.Exit(code=127)))
             return
-        self._children.watch_mold(mold)
+        self._children.watch_mold(action.generation, mold)
         try:
             send_listeners(mold, self._porter.for_new_mold())
         except OSError:
             mold.kill(signal.SIGKILL)  # it died already; or has not got all, and must not fork
 
-    def _end_mold(self, action: p.EndMold) -> None:
-        mold = self._children.mold
+    def _end_mold(self, action: act.EndMold) -> None:
+        mold = self._children.molds.get(action.generation)
         if mold is None:
             return
         if action.kill:
@@ -173,33 +190,33 @@ class Parent:
         except OSError:
             pass  # it died already, or does not read: its deadline stands
 
-    def _spawn(self, action: p.Spawn) -> None:
+    def _spawn(self, action: act.Spawn) -> None:
         row = self._house.scoreboard.use_slot(action.slot)
         row[Cell.LIFE], row[Cell.GENERATION], row[Cell.SPAWNED_NS] = Life.STARTING, action.generation, monotonic_ns()
-        row[Cell.SPAWNS] = self._pool.slots[action.slot].spawns
+        row[Cell.SPAWNS], row[Cell.SEAT] = self._pool.slots[action.slot].spawns, action.seat
         try:
-            mold = self._children.mold
+            mold = self._children.molds.get(action.generation)
             if mold is None:
                 raise OSError(0, "the mold is gone")
             self._complete(mold)
             ends = self._porter.ends_for(action.slot)
-            child = ask_for_worker(mold, action.slot, action.ticket, action.generation, ends)
+            child = ask_for_worker(mold, action, ends)
         except (OSError, HybridError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            self._events.append(p.ForkFailed(action.slot, action.ticket, reason))
+            self._events.append(ev.ForkFailed(action.slot, action.ticket, reason))
             return
         self._children.workers[action.slot] = child
 
     def _complete(self, mold: Child) -> None:
         """Give the mold the listening sockets that it lacks. Raises: OSError, HybridError: it must not fork."""
-        missing = self._porter.before_spawn(len(self._pool.slots))
+        missing = self._porter.before_spawn(self._pool.target)
         try:
             send_listeners(mold, missing)
         except OSError:
             mold.kill(signal.SIGKILL)  # its successor gets all of them at once
             raise
 
-    def _tell(self, action: p.Tell) -> None:
+    def _tell(self, action: act.Tell) -> None:
         child = self._children.workers.get(action.slot)
         if child is not None:
             try:
@@ -207,29 +224,44 @@ class Parent:
             except OSError:
                 pass  # gone (its pidfd tells) or stopped with a full channel (its deadline stands)
 
-    def _signal(self, action: p.Signal) -> None:
+    def _signal(self, action: act.Signal) -> None:
         child = self._children.workers.get(action.slot)
         if child is not None:
             child.kill(action.number)
 
-    def _vacate(self, action: p.Vacate) -> None:
+    def _vacate(self, action: act.Vacate) -> None:
         self._children.forget_worker(action.slot)
         self._house.scoreboard.row(action.slot).reset()  # VACANT is 0
 
-    def _write(self, action: p.Write) -> None:
+    def _write(self, action: act.Write) -> None:
         self._house.log.write(action.level, action.message, action.detail)
 
-    def _announce(self, action: p.Announce) -> None:
+    def _announce(self, action: act.Announce) -> None:
         self._house.served = self._children.served
         self._house.announce(self._pool.size_reason, action.workers, action.seconds, self._pool.mold.preload)
 
-    def _fail(self, action: p.Fail) -> None:
+    def _fail(self, action: act.Fail) -> None:
         self._house.tell_failure(action.code, action.message, action.detail)
 
-    def _stop_listening(self, action: p.StopListening) -> None:
+    def _resolve(self, action: act.Resolve) -> None:
+        self._editions.resolve(action.generation)
+
+    def _end_resolver(self, action: act.EndResolver) -> None:
+        self._editions.end_resolver()
+
+    def _adopt(self, action: act.Adopt) -> None:
+        self._house.adopt(self._editions.adopt(action.generation))
+
+    def _discard(self, action: act.Discard) -> None:
+        self._editions.discard(action.generation)
+
+    def _unready(self, action: act.Unready) -> None:
+        self._house.scoreboard.readiness = Readiness.LEAVING
+
+    def _stop_listening(self, action: act.StopListening) -> None:
         self._porter.stop_listening()
 
-    def _reopen_logs(self, action: p.ReopenLogs) -> None:
+    def _reopen_logs(self, action: act.ReopenLogs) -> None:
         for which, fd in self._house.reopen_logs().items():
             for child in self._children.all():
                 try:
@@ -238,7 +270,7 @@ class Parent:
                     self._house.log.write("warning", f"process {child.pid} keeps the old log file: {error.strerror}")
             os.close(fd)
 
-    def _quit(self, action: p.Quit) -> None:
+    def _quit(self, action: act.Quit) -> None:
         self._exit_code = action.code
 
 
@@ -252,14 +284,15 @@ def _porter_for(house: House, watch: Watch) -> Porter:
     return Porter(house)
 
 
+def has_terminal() -> bool:
+    """Return whether this process has a controlling terminal. Source: tty(4)."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
 def run(house: House) -> ExitCode:
     """Run a pool in ``house`` until it has left; return the exit code."""
-    worker, timeout = house.settings.worker, house.settings.timeout
-    plan = p.Plan(
-        workers=None if worker.workers == "auto" else int(worker.workers),
-        preload=house.settings.app.preload,
-        grace_s=timeout.grace_s,
-        boot_s=timeout.boot_s,
-        boot_attempts=timeout.boot_attempts,
-    )
-    return Parent(house, p.Pool(plan)).run()
+    return Parent(house, p.Pool(plan_of(house.settings))).run()

@@ -1,4 +1,4 @@
-"""What the parent knows, what can happen to it, and what it can do: the words of :mod:`hybrid.parent.core`."""
+"""What the parent knows: the state of :mod:`hybrid.parent.core`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from enum import IntEnum
 
 from hybrid.ground.errors import ExitCode
 from hybrid.ground.states import Life
-from hybrid.parent.sizing import CpuFacts, MemoryFacts
-from hybrid.shared.boot_report import Report
-from hybrid.shared.messages import Op
+from hybrid.parent.reload_stages import Stage
 
 # ── state ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -31,14 +29,24 @@ class StopStep(IntEnum):
     """How hard the pool is being stopped. Each signal moves one to the right."""
 
     NONE = 0
-    DRAIN = 1
+    DELAY = 1
+    """Not ready any more, so that a load balancer looks elsewhere, but everybody still accepts."""
+    DRAIN = 2
     """Workers are parked; open connections may finish within the grace."""
-    CANCEL = 2
+    CANCEL = 3
     """Handlers are cancelled."""
-    ABORT = 3
+    ABORT = 4
     """Connections are cut."""
-    KILL = 4
+    KILL = 5
     """SIGKILL."""
+
+
+class Stance(IntEnum):
+    """What workers that are ready do."""
+
+    ACCEPTING = 0
+    PARKED = 1
+    """Somebody asked for it (SIGWINCH): they serve what they hold, and newcomers wait in the queue."""
 
 
 class MoldLife(IntEnum):
@@ -56,7 +64,7 @@ class MoldLife(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Mold:
-    """The process that imported the app."""
+    """The process that imported the app of one generation."""
 
     life: MoldLife = MoldLife.ABSENT
     generation: int = 0
@@ -76,6 +84,13 @@ class Slot:
 
     index: int
     life: Life = Life.VACANT
+    wanted: bool = False
+    """Whether a worker is to be here: one that dies is replaced. A slot that is vacant and not wanted is free."""
+    generation: int = 0
+    seat: int = 0
+    """Which of the pool's workers this is, 0 to n-1. Whoever replaces it in another slot takes over its seat."""
+    worn: str = ""
+    """Why the worker is to be replaced by a fresh one, in words; empty: it is not."""
     ticket: int = 0
     """Which spawn this is: a late answer about an earlier one is told apart by it."""
     spawns: int = 0
@@ -100,6 +115,33 @@ class Plan:
     grace_s: float
     boot_s: float
     boot_attempts: int
+    max_surge: int | None = None
+    """Workers that a reload starts at once; None: a quarter of them (``auto``)."""
+    drain_delay_s: float = 0.0
+    """How long the pool goes on accepting when it was told to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """The change from one generation to the next, if one is under way."""
+
+    stage: Stage = Stage.IDLE
+    generation: int = 0
+    """The one that is coming."""
+    source: str = ""
+    """Who asked for it."""
+    plan: Plan | None = None
+    """What the new settings say; None: they are not known yet."""
+    count: int = 0
+    """Workers that the new generation is to have; 0: not known yet."""
+    reason: str = ""
+    """Why so many."""
+    since: float = 0.0
+    """When it was begun. Monotonic seconds."""
+    deadline: float | None = None
+    """When the settings have to be there. Monotonic seconds."""
+    again: str = ""
+    """Who asked for another meanwhile; empty: nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +150,23 @@ class Pool:
 
     plan: Plan
     phase: Phase = Phase.BOOTING
+    stance: Stance = Stance.ACCEPTING
     stop_step: StopStep = StopStep.NONE
     stopped_at: float = 0.0
     """When the last stop step was taken."""
+    stop_due: float | None = None
+    """When :attr:`StopStep.DELAY` ends. Monotonic seconds."""
     exit_code: ExitCode = ExitCode.OK
-    mold: Mold = Mold()
+    generation: int = 1
+    """The one that serves. A later one is coming, an earlier one leaves."""
+    generations: int = 1
+    """Generations ever begun."""
+    molds: tuple[Mold, ...] = (Mold(generation=1),)
+    """Of the generation that serves, first; of one that is coming; of those that leave, until they are gone."""
+    target: int = 0
+    """Workers that the pool is to have; 0: not known yet."""
     slots: tuple[Slot, ...] = ()
+    reload: Reload = Reload()
     size_reason: str = ""
     announced: bool = False
     started_at: float = 0.0
@@ -121,246 +174,24 @@ class Pool:
     """Fingerprint of the boot failure that was shown last: the same one again is one line."""
     tickets: int = 0
 
-
-# ── events ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, slots=True)
-class Exit:
-    """How a process ended, as waitid(2) told it: an exit code, or the signal that killed it."""
-
-    code: int = 0
-    signal: int = 0
-
-    def __str__(self) -> str:
-        if not self.signal:
-            return f"exited with code {self.code}"
-        import signal as signals  # only here: a name for a number
-
-        try:
-            return f"was killed by {signals.Signals(self.signal).name}"
-        except ValueError:
-            return f"was killed by signal {self.signal}"
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """The parent has bound its sockets and can begin."""
-
-
-@dataclass(frozen=True, slots=True)
-class MoldImported:
-    """The mold can fork."""
-
-    generation: int
-    cpus: CpuFacts
-    memory: MemoryFacts
-
-
-@dataclass(frozen=True, slots=True)
-class MoldUnsafe:
-    """The mold imported the app, and the import left something that does not survive a fork."""
-
-    generation: int
-    report: Report
-
-
-@dataclass(frozen=True, slots=True)
-class MoldImportFailed:
-    """The mold could not import the app."""
-
-    generation: int
-    report: Report
-
-
-@dataclass(frozen=True, slots=True)
-class MoldExited:
-    """The mold is gone."""
-
-    generation: int
-    exit: Exit
-
-
-@dataclass(frozen=True, slots=True)
-class Forked:
-    """The mold forked the worker that was asked for under ``ticket``."""
-
-    slot: int
-    ticket: int
-    pid: int
-
-
-@dataclass(frozen=True, slots=True)
-class ForkFailed:
-    """The mold could not fork, or could not be asked."""
-
-    slot: int
-    ticket: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerReady:
-    """The worker asked for under ``ticket`` accepts."""
-
-    slot: int
-    ticket: int
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerDraining:
-    """The worker was told by somebody else (SIGTERM to its pid) to leave, and does."""
-
-    slot: int
-    ticket: int
-    grace_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerExited:
-    """The worker is gone and reaped."""
-
-    slot: int
-    ticket: int
-    exit: Exit
-    report: Report
-
-
-class Intent(IntEnum):
-    """What a signal, the embedding program or its death asks for."""
-
-    STOP = 0
-    """Drain; again: the next step."""
-    STOP_NOW = 1
-    """Cut connections and leave."""
-    REOPEN_LOGS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Somebody wants something. ``grace_s``: instead of the configured one."""
-
-    intent: Intent
-    source: str
-    grace_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TimePassed:
-    """A deadline may have come."""
-
-
-Event = (
-    Started
-    | MoldImported
-    | MoldUnsafe
-    | MoldImportFailed
-    | MoldExited
-    | Forked
-    | ForkFailed
-    | WorkerReady
-    | WorkerDraining
-    | WorkerExited
-    | Asked
-    | TimePassed
-)
-
-# ── actions ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, slots=True)
-class StartMold:
-    """Start an interpreter that becomes the mold."""
-
-    generation: int
-    preload: bool
-
-
-@dataclass(frozen=True, slots=True)
-class EndMold:
-    """Tell the mold to leave; with ``kill``, by SIGKILL."""
-
-    kill: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Spawn:
-    """Ask the mold for a worker."""
-
-    slot: int
-    ticket: int
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class Tell:
-    """Send the worker a record."""
-
-    slot: int
-    op: Op
-    a: int = 0
-    b: int = 0
-    c: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Signal:
-    """Send the worker a signal, through its pidfd."""
-
-    slot: int
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Vacate:
-    """Forget the worker that was in the slot: close its channel, reset its row."""
-
-    slot: int
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """Write a log line."""
-
-    level: str
-    message: str
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Announce:
-    """Tell whoever waits (``--ready-fd``, the embedding program) that the server is ready."""
-
-    workers: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Fail:
-    """Tell whoever waits that the server could not boot, and why."""
-
-    code: ExitCode
-    message: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class StopListening:
-    """Close the parent's own listening sockets: who comes from now on is refused, once the workers have left too."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReopenLogs:
-    """Open the log file anew, here and in every child."""
-
-
-@dataclass(frozen=True, slots=True)
-class Quit:
-    """Leave: no child is left."""
-
-    code: ExitCode
-
-
-Action = (
-    StartMold | EndMold | Spawn | Tell | Signal | Vacate | Write | Announce | Fail | StopListening | ReopenLogs | Quit
-)
+    @property
+    def mold(self) -> Mold:
+        """The mold of the generation that serves."""
+        return next(mold for mold in self.molds if mold.generation == self.generation)
+
+    def mold_of(self, generation: int) -> Mold | None:
+        """Return the mold of ``generation``; None: it has none any more."""
+        return next((mold for mold in self.molds if mold.generation == generation), None)
+
+    def is_replaced(self, slot: Slot) -> bool:
+        """Return whether a worker of the generation that is coming serves already in the seat of ``slot``."""
+        coming = self.reload.generation
+        return slot.generation < coming and any(
+            each.seat == slot.seat and each.generation == coming and each.wanted and each.life in SERVING
+            for each in self.slots
+        )
+
+
+SERVING = (Life.READY, Life.PARKED)
+LIVING = (Life.STARTING, Life.READY, Life.PARKED, Life.DRAINING, Life.KILLING)
+"""Lives with a process behind them, or one that is being forked."""

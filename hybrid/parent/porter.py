@@ -3,7 +3,7 @@
 ==============  =====================================================================================================
 ``Porter``      workers inherit the listening sockets and accept; the parent keeps its copies, so that no queue is
                 lost with a worker
-``PerSlot``     ``reuseport``: the same, with one socket for each slot
+``PerSlot``     ``reuseport``: the same, with one socket for each seat
 ``Passing``     the parent accepts, and passes each connection on: :mod:`hybrid.parent.passing`
 ==============  =====================================================================================================
 """
@@ -46,8 +46,8 @@ class Porter:
         """Return the listening sockets that a mold gets as soon as it is started."""
         return [listener.socket for listener in self._house.listeners]
 
-    def before_spawn(self, slots: int) -> list[socket.socket]:
-        """Make ready for ``slots`` workers; return the listening sockets that the mold has not been given yet.
+    def before_spawn(self, workers: int) -> list[socket.socket]:
+        """Make ready for ``workers``; return the listening sockets that the mold has not been given yet.
 
         Raises: HybridError: that cannot be; nobody is spawned then.
         """
@@ -84,34 +84,35 @@ class Porter:
 
 
 class PerSlot(Porter):
-    """One listening socket for each slot and address, all of them kept: a worker's death loses no queue.
+    """One listening socket for each seat and address, all of them kept: a worker's death loses no queue.
 
-    The house has those of slot 0. Closes: the others, on :meth:`stop_listening`.
+    The house has those of seat 0. Closes: the others, on :meth:`stop_listening`.
     """
 
     def __init__(self, house: Premises, backlog: int) -> None:
         super().__init__(house)
         self._backlog = backlog
         self._more: list[socket.socket] = []
-        """Of slot 1, all addresses in order; then of slot 2 …"""
+        """Of seat 1, all addresses in order; then of seat 2 …"""
+        self._is_complete = False
 
     def for_new_mold(self) -> list[socket.socket]:
-        """Return all that are open: a mold that replaces another forks for every slot."""
+        """Return all that are open: a mold that replaces another forks for every seat."""
         return [*super().for_new_mold(), *self._more]
 
-    def before_spawn(self, slots: int) -> list[socket.socket]:
-        """Open the sockets of all slots, as soon as their number is known, before any of them has a worker."""
-        if self._more or slots == 1:
-            return []
+    def before_spawn(self, workers: int) -> list[socket.socket]:
+        """Open the sockets of all seats, as soon as their number is known, before any of them has a worker."""
+        if self._is_complete:
+            return []  # a worker that was added later shares a queue: the others do not know a new one
         opened: list[socket.socket] = []
         try:
-            for _slot in range(1, slots):
+            for _seat in range(1, workers):
                 for first in self._house.listeners:
                     opened.append(another_listener(first, self._backlog))
         except HybridError:
             _close(opened)
             raise
-        self._more = opened
+        self._more, self._is_complete = opened, True
         return opened
 
     def stop_listening(self) -> None:

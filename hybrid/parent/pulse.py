@@ -21,10 +21,10 @@ from hybrid.parent import health
 from hybrid.parent.pool import Pool, Slot
 from hybrid.parent.spawn import Child
 from hybrid.shared import procfs, stack_dump
-from hybrid.shared.health_settings import HealthSettings
 from hybrid.shared.log_line import LogWriter
 from hybrid.shared.places import read_stacks, to_blame
 from hybrid.shared.scoreboard import Cell, Scoreboard
+from hybrid.shared.settings import Settings
 
 WATCHED = (Life.READY, Life.PARKED, Life.DRAINING)
 """Whose loop is to turn."""
@@ -44,6 +44,8 @@ class Premises(Protocol):
 
     log: LogWriter
     scoreboard: Scoreboard
+    settings: Settings
+    """Those in force: a reload replaces them."""
 
 
 class Step(Enum):
@@ -76,7 +78,6 @@ class Nurse:
     def __init__(
         self,
         house: Premises,
-        settings: HealthSettings,
         pool: Callable[[], Pool],
         workers: Mapping[int, Child],
         clock_ns: Callable[[], int] = monotonic_ns,
@@ -85,7 +86,7 @@ class Nurse:
         self._pool = pool
         self._workers = workers
         self._clock_ns = clock_ns
-        self._rounds = health.Rounds(settings, clock_ns())
+        self._rounds = health.Rounds(house.settings.health, clock_ns())
         self._dumps: dict[int, _Dump] = {}
 
     @property
@@ -99,6 +100,7 @@ class Nurse:
         for slot in tuple(self._dumps):
             self._follow_up(slot, now_ns)
         if now_ns >= self._rounds.due_ns:
+            self._rounds.settings = self._house.settings.health
             for decision in self._rounds.look(now_ns, tuple(self._pulses(now_ns))):
                 self._act(decision, now_ns)
 

@@ -15,6 +15,9 @@ HEARD = (
     signal.SIGHUP,
     signal.SIGUSR1,
     signal.SIGUSR2,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGWINCH,
     signal.SIGCHLD,
 )
 

@@ -14,6 +14,7 @@ import signal
 import socket
 from dataclasses import dataclass
 
+from hybrid.parent.actions import Spawn
 from hybrid.shared import boot_report, messages, prctl, stack_dump
 from hybrid.shared.privileges import Identity, drop
 from hybrid.shared.settings import Settings
@@ -106,7 +107,7 @@ def start_mold(
         }
         command = mold_command(settings, json.dumps(orders))
         keep = (*heirloom.descriptors, theirs.fileno(), report_fd, *tls_files.values())
-        pid = _fork_exec(command, keep, identity, report_fd)
+        pid = fork_exec(command, keep, identity, report_fd)
     except OSError:
         ours.close()
         if report_fd >= 0:
@@ -127,7 +128,12 @@ def start_mold(
     return child
 
 
-def _fork_exec(command: list[str], keep: tuple[int, ...], identity: Identity | None, report_fd: int) -> int:
+def fork_exec(command: list[str], keep: tuple[int, ...], identity: Identity | None, report_fd: int) -> int:
+    """Start ``command`` as ``identity``, with the descriptors in ``keep``; return its pid.
+
+    Runs in: parent. It dies with us. ``report_fd``: where it says why the command could not be started.
+    Raises: OSError: no memory or process left.
+    """
     # Without the mask, a signal that comes between fork and exec is written by the child into the parent's
     # wake-up pipe, and the parent believes it was told to stop.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, EVERY_SIGNAL)
@@ -175,7 +181,7 @@ def _explain(error: BaseException, path: str, identity: Identity | None) -> str:
     return str(error)
 
 
-def ask_for_worker(mold: Child, slot: int, ticket: int, generation: int, ends: tuple[int, ...] = ()) -> Child:
+def ask_for_worker(mold: Child, order: Spawn, ends: tuple[int, ...] = ()) -> Child:
     """Ask the mold to fork a worker; the answer comes as a FORKED or FORK_FAILED record.
 
     Args: ends: descriptors that the worker gets besides its channel, its boot report and those of its stacks.
@@ -187,7 +193,7 @@ def ask_for_worker(mold: Child, slot: int, ticket: int, generation: int, ends: t
     try:
         child.report_fd = boot_report.create()
         child.dump_fd, read, child.wake_fd = stack_dump.create()
-        record = messages.Record(messages.Op.SPAWN, slot, generation, a=ticket)
+        record = messages.Record(messages.Op.SPAWN, order.slot, order.generation, a=order.ticket, b=order.seat)
         messages.send(mold.channel, record, (theirs.fileno(), child.report_fd, child.dump_fd, read, *ends))
     except OSError:
         child.close()

@@ -20,6 +20,7 @@ class AccessSettings:
         more="Each is written by the worker that served it, when the response has ended; see "
         "[Access log](../how-to/access-log.md).",
         flag="--access-log",
+        restart=True,
     )
     format: str = option(
         "combined",
@@ -33,6 +34,7 @@ class AccessSettings:
         STDOUT,
         "File that they are appended to, reopened on SIGUSR1; -: stdout.",
         flag="--access-log-file",
+        restart=True,
         parse="output",
         metavar="FILE|-",
     )

@@ -21,6 +21,7 @@ def option(
     metavar: str = "",
     doors: str = "cefk",
     secret: bool = False,
+    restart: bool = False,
 ) -> Any:
     """Declare one option as a dataclass field.
 
@@ -28,7 +29,8 @@ def option(
     ``help`` is what ``--help`` says, ``more`` what only the reference page adds. ``env`` adds foreign environment
     names (``PORT``). ``parse`` names a parser in :mod:`hybrid.shared.option_values`; without it the option is a
     bool if its default is one, else a choice or text. ``doors`` says through which the option comes in:
-    c(ommand line), e(nvironment), f(ile), k(eyword). ``secret``: its value is never shown.
+    c(ommand line), e(nvironment), f(ile), k(eyword). ``secret``: its value is never shown. ``restart``: a reload does
+    not change it, because it is the parent's.
     """
     return field(
         default=default,
@@ -43,10 +45,14 @@ def option(
             "metavar": metavar,
             "doors": doors,
             "secret": secret,
+            "restart": restart,
         },
     )
 
 
-def titled(kind: type[T], title: str) -> T:
-    """Declare a group of options under the heading it has in ``--help`` and in the reference."""
-    return field(default_factory=kind, metadata={"title": title})
+def titled(kind: type[T], title: str, *, restart: bool = False) -> T:
+    """Declare a group of options under the heading it has in ``--help`` and in the reference.
+
+    ``restart``: a reload changes none of them.
+    """
+    return field(default_factory=kind, metadata={"title": title, "restart": restart})

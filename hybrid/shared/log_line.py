@@ -181,13 +181,14 @@ class LogWriter:
         self.who = who
         self.dropped = 0
         """Events dropped since the last line that went through."""
-        self._least = LEVELS[level]
+        self.least = LEVELS[level]
+        """The weight below which nothing is written."""
         self._clock = clock
         self._outlet = Outlet(fd)
 
     def write(self, level: str, message: str, detail: str = "") -> None:
         """Write one event, if ``level`` is wanted."""
-        if LEVELS[level] >= self._least:
+        if LEVELS[level] >= self.least:
             self.write_event(LogEvent(self._clock(), self.who, level, message, detail))
 
     def debug(self, message: str, detail: str = "") -> None:

@@ -30,8 +30,11 @@ class Op(IntEnum):
     LISTENERS = 1
     """a = number of listeners that follow in all; descriptors: the next of them."""
     SPAWN = 2
-    """slot; a = ticket; descriptors: worker's channel, boot report, stacks, the pipe that asks for them; with
-    ``--accept passing`` its pass channel, too."""
+    """slot; a = ticket, b = seat.
+
+    Descriptors: worker's channel, boot report, stacks, the pipe that asks for them; with ``--accept passing`` its pass
+    channel, too.
+    """
     LEAVE = 3
     """End the mold."""
     # mold → parent
@@ -65,9 +68,21 @@ class Op(IntEnum):
     """The boot report says at which step and why; a = exit code."""
     DRAINING = 34
     """The worker was sent SIGTERM itself and drains; a = grace in milliseconds."""
+    WORN_OUT = 35
+    """The worker has reached a limit; a = which (:class:`Wear`), b = what it has, c = the limit. It serves on."""
     # host (hybrid.serve) → parent
     HOST_DRAIN = 40
     """a = grace in milliseconds."""
+
+
+class Wear(IntEnum):
+    """Why a worker is to be replaced."""
+
+    REQUESTS = 1
+    LIFETIME = 2
+    """In seconds."""
+    MEMORY = 3
+    """In bytes that no other process shares."""
 
 
 class Log(IntEnum):

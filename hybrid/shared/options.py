@@ -38,6 +38,8 @@ class Option:
     metavar: str
     doors: str
     secret: bool
+    restart: bool
+    """A reload does not change it."""
 
     @property
     def key(self) -> str:

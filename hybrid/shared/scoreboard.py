@@ -29,6 +29,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 
 from hybrid.ground.errors import HybridError
+from hybrid.ground.states import Readiness
 from hybrid.shared.robust_mutex import RobustMutex
 
 MAGIC = 0x31_44_52_42_59_48  # "HYBRD1"
@@ -66,6 +67,8 @@ class Header:
     PARENT_PID = 4
     STARTED_NS = 5
     """Monotonic clock when the parent made the scoreboard."""
+    READINESS = 6
+    """Whether the server is to be sent anything: :class:`~hybrid.ground.states.Readiness`."""
 
 
 class Cell:
@@ -78,6 +81,8 @@ class Cell:
     SPAWNED_NS = 3
     SPAWNS = 4
     """Workers ever started in this slot."""
+    SEAT = 5
+    """Which of the pool's workers this is, 0 to n-1; whoever replaces it in another slot has the same."""
     # line 1: worker, from its loop
     HEARTBEAT_NS = 8
     """Monotonic clock when the loop last turned (never written by a helper thread). 0: not yet, or no more."""
@@ -224,6 +229,16 @@ class Scoreboard:
         """Yield the rows that were ever used."""
         for slot in range(self.slots_used):
             yield self.row(slot)
+
+    @property
+    def readiness(self) -> Readiness:
+        """Whether the server is to be sent anything. Set by: parent."""
+        value = self._cells[Header.READINESS]
+        return Readiness(value) if value in set(Readiness) else Readiness.BOOTING
+
+    @readiness.setter
+    def readiness(self, value: Readiness) -> None:
+        self._cells[Header.READINESS] = value
 
     @property
     def slots_used(self) -> int:

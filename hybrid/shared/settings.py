@@ -21,7 +21,11 @@ from hybrid.shared.proxy_settings import ProxySettings
 from hybrid.shared.tls_settings import TlsSettings
 
 MOST_WORKERS = 1024
-"""Of one server. The scoreboard has a row for each; untouched rows cost no memory."""
+"""Of one server."""
+MOST_SLOTS = 4 * MOST_WORKERS
+"""Workers of one server that may be alive at once: some serve, those of earlier generations finish what they hold.
+
+The scoreboard has a row for each; untouched rows cost no memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +155,14 @@ class WorkerSettings:
         parse="workers",
         metavar="N|auto",
     )
+    max_surge: int | str = option(
+        "auto",
+        "Workers that a reload starts at once; auto: a quarter of them.",
+        more="They come on top of those that serve. The first one of a reload always starts alone.",
+        flag="--max-surge",
+        parse="auto_or_positive",
+        metavar="N|auto",
+    )
     loop: str = option(
         "auto",
         "Event loop; auto is uvloop where it is installed.",
@@ -195,6 +207,14 @@ class TimeoutSettings:
         parse="positive_seconds",
         metavar="SECONDS",
     )
+    drain_delay_s: float = option(
+        0.0,
+        "Time to go on accepting after SIGTERM, while load balancers look elsewhere.",
+        more="The server is not ready any more from the start of it. A second signal, or SIGQUIT, skips it.",
+        flag="--drain-delay",
+        parse="seconds",
+        metavar="SECONDS",
+    )
     boot_attempts: int = option(
         3,
         "Failed boots before the server gives up.",
@@ -220,6 +240,7 @@ class LogSettings:
         "",
         "File to append to instead of stderr; reopened on SIGUSR1.",
         flag="--log-file",
+        restart=True,
         parse="path",
         metavar="PATH",
     )
@@ -227,6 +248,7 @@ class LogSettings:
         "text",
         "One line of text, or one JSON object, per event.",
         flag="--log-format",
+        restart=True,
         choices=("text", "json"),
     )
     config: str = option(
@@ -241,6 +263,7 @@ class LogSettings:
         "auto",
         "Colour in text lines; auto: when stderr is a terminal.",
         flag="--log-colour",
+        restart=True,
         choices=("auto", "always", "never"),
     )
 
@@ -335,7 +358,7 @@ class Settings:
 
     # ruff: noqa: RUF009  # titled() is a field() and no value
     app: AppSettings = titled(AppSettings, "Serving")
-    bind: BindSettings = titled(BindSettings, "Listening")
+    bind: BindSettings = titled(BindSettings, "Listening", restart=True)
     worker: WorkerSettings = titled(WorkerSettings, "Workers")
     timeout: TimeoutSettings = titled(TimeoutSettings, "Timeouts")
     health: HealthSettings = titled(HealthSettings, "Health")
@@ -344,7 +367,7 @@ class Settings:
     tls: TlsSettings = titled(TlsSettings, "TLS")
     log: LogSettings = titled(LogSettings, "Logging")
     access: AccessSettings = titled(AccessSettings, "Access log")
-    process: ProcessSettings = titled(ProcessSettings, "Process")
+    process: ProcessSettings = titled(ProcessSettings, "Process", restart=True)
     launch: Launch = field(default_factory=Launch)
 
 

@@ -79,9 +79,20 @@ def mold_command(settings: Settings, orders: str) -> list[str]:
 
     With -P where there is one; the app's environment is otherwise the app's own: PYTHONPATH and the like hold.
     """
-    flags = settings.launch.interpreter_flags
+    return interpreter_command("mold", _safe_path(settings.launch.interpreter_flags), orders)
+
+
+def _safe_path(flags: tuple[str, ...]) -> tuple[str, ...]:
     known = sys.version_info >= (3, 11) and not {"-I", "-P"} & set(flags)
-    return interpreter_command("mold", (*flags, "-P") if known else flags, orders)
+    return (*flags, "-P") if known else flags
+
+
+def resolver_command(settings: Settings, orders: str) -> list[str]:
+    """Return the command that reads command line, environment and files anew. Raises: HybridError, as above.
+
+    With -P where there is one, like the mold: its libraries are found where the command found them.
+    """
+    return interpreter_command("cli", _safe_path(settings.launch.interpreter_flags), orders)
 
 
 def exec_parent(settings: Settings) -> NoReturn:

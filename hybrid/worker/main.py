@@ -49,6 +49,7 @@ class Birth:
 
     settings: Settings
     slot: int
+    seat: int
     generation: int
     channel: socket.socket
     report_fd: int
@@ -144,7 +145,7 @@ class WorkerProcess:
     async def run(self) -> int:
         """Boot, serve until told to leave, drain; return the exit code."""
         birth = self._birth
-        worker = Worker(birth.slot, birth.generation, os.getpid(), birth.addresses)
+        worker = Worker(birth.slot, birth.generation, os.getpid(), birth.addresses, seat=birth.seat)
         plan = ServicePlan.of(birth.settings, self._app, worker, self._access_log, birth.tls)
         self._service = Service(plan, birth.scoreboard, birth.slot)
         self._loop.add_signal_handler(signal.SIGTERM, self._on_term)

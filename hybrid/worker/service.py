@@ -177,7 +177,7 @@ class Service:
             handler = detect(await self._plan.app.complete(), self._plan.interface, self._plan.app.name)
             accept = models.resolve(self._plan.accept, threaded=handler.kind is Kind.THREADED)
             self._handler, self._intake = handler, self._make_intake(handler, accept)
-            if self._slot == 0:
+            if self._plan.worker.seat == 0:
                 for warning in self._plan.warnings:
                     _log.warning("%s", warning)
             note_step("lifespan")
@@ -227,7 +227,7 @@ class Service:
         if handler.kind is Kind.THREADED and accept in ("passing", "threads=main", "reuseport"):
             # What waits for a thread waits where another worker can take it.
             return Intake(registry, self._scoreboard, min(int(limit), self._threads), THREADS_TAKEN)
-        if handler.kind is not Kind.THREADED and self._plan.threads != "auto" and self._slot == 0:
+        if handler.kind is not Kind.THREADED and self._plan.threads != "auto" and self._plan.worker.seat == 0:
             _log.warning(
                 "--threads %s has no effect: %s handlers run in the event loop", self._plan.threads, handler.kind.value
             )
@@ -263,9 +263,9 @@ class Service:
         own, foreign = tuple(listeners), {}
         if accept == "reuseport":
             each = len(self._plan.worker.addresses)
-            slots = {first // each: own[first : first + each] for first in range(0, len(own), each)}
-            own = slots.pop(self._slot)
-            foreign = slots
+            queues = {first // each: own[first : first + each] for first in range(0, len(own), each)}
+            own = queues.pop(self._plan.worker.seat % len(queues))  # more workers than at the start share them
+            foreign = queues
         return Site(
             own,
             self._plan.backlog,

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hybrid.ground.clock import monotonic_ns
-from hybrid.parent.core import STABLE_S
+from hybrid.parent.pace import STABLE_S
 from hybrid.shared import procfs
 from hybrid.shared.scoreboard import Cell, Row, Scoreboard
 from tests.support.eventually import eventually

@@ -210,9 +210,9 @@ def test_servers_end_with_the_benchmark(number: signal.Signals, tmp_path: Path) 
 def server_of(bench: int) -> list[int]:
     """Return the processes of the server that a benchmark has started, if it is up: two at least, its parent first."""
     for pid in tree(bench):
-        if pid != bench and is_alive(pid) and os.getsid(pid) == pid:
-            members = session_members(pid)
-            return sorted(members, key=lambda each: each != pid) if len(members) > 1 else []
+        members = session_members(pid) if pid != bench else []
+        if len(members) > 1:
+            return sorted(members, key=lambda each: each != pid)
     return []
 
 

@@ -244,7 +244,7 @@ def test_signal_without_a_use_is_a_warning(start: Start, door: str, number: sign
     """As the pool does: one line, and the server serves on."""
     server = start(door).ready()
     server.signal(number)
-    eventually(lambda: f"warning {number.name}: this version has no use for it" in server.log)
+    eventually(lambda: f"warning {number.name}: it takes a pool to do that" in server.log)
     with server.connect() as client:
         assert ask(client, "echo alive") == "alive"
 

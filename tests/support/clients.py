@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from tests.support.eventually import eventually
 from tests.support.server import Server
@@ -81,6 +81,9 @@ def connect_to(server: Server, pid: int) -> socket.socket:
             other.close()
 
 
+P = TypeVar("P", bound="People")
+
+
 @dataclass
 class People:
     """Clients that keep a server busy, each in a thread, and count: what crowds of all protocols share."""
@@ -111,13 +114,13 @@ class People:
         self._over.set()
 
     @contextmanager
-    def busy(self, clients: int) -> Iterator[None]:
+    def busy(self: P, clients: int) -> Iterator[P]:
         """Be so many for the length of a block."""
         threads = [threading.Thread(target=self.work, name=f"client {number}") for number in range(clients)]
         for thread in threads:
             thread.start()
         try:
-            yield
+            yield self
         finally:
             self.end()
             for thread in threads:

@@ -58,8 +58,12 @@ class ByHand:
             while piece := self.chunk():
                 body += piece
         else:
-            body = self._take(int(fields["content-length"]))
+            body = self.rest(fields)
         return Answer(status, fields, body)
+
+    def rest(self, fields: dict[str, str]) -> bytes:
+        """Return the body of a response of known length. Raises: Cut."""
+        return self._take(int(fields["content-length"]))
 
     def head(self) -> tuple[int, dict[str, str]]:
         """Return status and fields of the next response."""

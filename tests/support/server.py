@@ -36,6 +36,8 @@ class WorkerView:
     accepted: int
     errors: int
     heartbeat_ns: int
+    generation: int
+    seat: int
 
 
 class Server:
@@ -125,6 +127,8 @@ class Server:
                     row[Cell.ACCEPTED],
                     row[Cell.HANDLER_ERRORS],
                     row[Cell.HEARTBEAT_NS],
+                    row[Cell.GENERATION],
+                    row[Cell.SEAT],
                 )
                 for row in board.rows()
             ]
@@ -141,10 +145,19 @@ class Server:
 
     def mold_pid(self) -> int:
         """Return the mold's pid: the parent's child that is not in the scoreboard."""
-        known = {worker.pid for worker in self.workers()}
-        molds = [pid for pid in children(self.pid) if pid not in known]
+        molds = self.others()
         assert len(molds) == 1, molds
         return molds[0]
+
+    def others(self) -> list[int]:
+        """Return the parent's children that are no workers: molds, and whatever else it has started."""
+        known = {worker.pid for worker in self.workers()}
+        return [pid for pid in children(self.pid) if pid not in known]
+
+    def of_generation(self, generation: int, life: Life | None = None) -> list[WorkerView]:
+        """Return the living workers of a generation, by seat; ``life``: those that are there in their life."""
+        found = [each for each in self.workers() if each.pid and each.generation == generation]
+        return sorted((each for each in found if life is None or each.life is life), key=lambda each: each.seat)
 
     def _scoreboard(self) -> Scoreboard:
         folder = f"/proc/{self.pid}/fd"

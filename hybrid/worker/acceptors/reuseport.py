@@ -2,8 +2,9 @@
 
 The parent made the sockets and keeps them, so a queue outlives its worker. But a queue is its worker's alone, and the
 kernel goes on filling it while the worker is parked, full, or gone. So the workers look after each other: who finds,
-once a second or when the parent says that somebody left, a slot that accepts nothing, accepts on its sockets too, in
-the way of ``shared``, until the slot accepts again.
+once a second or when the parent says that somebody left, a seat in which nobody accepts, accepts on its sockets too, in
+the way of ``shared``, until somebody does again. Two workers in one seat, one of which takes over from the other,
+accept on the same sockets.
 
 Source: socket(7) SO_REUSEPORT; the kernel's choice is a hash of the connection's addresses.
 """
@@ -27,23 +28,20 @@ _logger = logging.getLogger("hybrid.error")
 
 
 class Orphans:
-    """Which slots' sockets nobody accepts on now. Runs in: worker. Raises: nothing."""
+    """Which seats' sockets nobody accepts on now. Runs in: worker. Raises: nothing."""
 
     def __init__(self, site: Site, intake: Intake) -> None:
         self._foreign = site.foreign
         self._scoreboard = intake.scoreboard
 
-    def slots(self) -> frozenset[int]:
-        """Return the slots that say they accept nothing, or never had a worker."""
-        used = self._scoreboard.slots_used
-        return frozenset(slot for slot in self._foreign if slot >= used or self._is_away(slot))
+    def seats(self) -> frozenset[int]:
+        """Return the seats in which nobody says that he accepts."""
+        taken = {row[Cell.SEAT] for row in self._scoreboard.rows() if not row[Cell.ACTIVE] & NOT_ACCEPTING}
+        return frozenset(self._foreign.keys() - taken)
 
     def sockets(self) -> frozenset[socket.socket]:
         """Return their sockets."""
-        return frozenset(each for slot in self.slots() for each in self._foreign[slot])
-
-    def _is_away(self, slot: int) -> bool:
-        return bool(self._scoreboard.row(slot)[Cell.ACTIVE] & NOT_ACCEPTING)
+        return frozenset(each for seat in self.seats() for each in self._foreign[seat])
 
 
 class Reuseport:
@@ -67,7 +65,7 @@ class Reuseport:
 
     @property
     def mode(self) -> str:
-        """``own``, as long as it serves no other slot's sockets."""
+        """``own``, as long as it serves no other seat's sockets."""
         return "own" if not self._adopted else f"own and {len(self._adopted)} more"
 
     @property
@@ -99,10 +97,10 @@ class Reuseport:
         for acceptor in self._everywhere():
             acceptor.beat()
         if self.stage is Stage.ACCEPTING:
-            self._want(self._orphans.slots())
+            self._want(self._orphans.seats())
 
     def waiting(self) -> bool:
-        """Return whether a connection waits in a queue, of any slot."""
+        """Return whether a connection waits in a queue, of any seat."""
         sockets = [*self._site.listeners, *(each for some in self._site.foreign.values() for each in some)]
         return any_readable(sockets)
 
@@ -122,7 +120,7 @@ class Reuseport:
             for each in sockets:
                 each.close()  # or newcomers would go on being queued while we drain
 
-    # ── other slots' sockets ──
+    # ── other seats' sockets ──
 
     def _acceptor(self, listener: socket.socket, *, plain: bool) -> Shared:
         return Shared.for_loop(self.name, self._site.entrance(listener), self._intake, plain=plain)
@@ -130,8 +128,8 @@ class Reuseport:
     def _everywhere(self) -> Iterable[Shared]:
         return [*self._own, *(each for acceptors in self._adopted.values() for each in acceptors)]
 
-    def _want(self, slots: frozenset[int]) -> None:
-        self._wanted = slots
+    def _want(self, seats: frozenset[int]) -> None:
+        self._wanted = seats
         if self._following is None and self._wanted != self._adopted.keys():
             self._following = asyncio.get_running_loop().create_task(self._follow())
 
@@ -139,19 +137,19 @@ class Reuseport:
         """Adopt what is wanted, leave what is not, until that is one."""
         try:
             while self._wanted != self._adopted.keys():
-                for slot in self._adopted.keys() - self._wanted:
-                    for acceptor in self._adopted.pop(slot):
+                for seat in self._adopted.keys() - self._wanted:
+                    for acceptor in self._adopted.pop(seat):
                         await acceptor.leave()
-                for slot in self._wanted - self._adopted.keys():
-                    await self._adopt(slot)
+                for seat in self._wanted - self._adopted.keys():
+                    await self._adopt(seat)
         except (ListenError, OSError) as error:
             _logger.error("%s The next heartbeat tries again.", error)
         finally:
             self._following = None
 
-    async def _adopt(self, slot: int) -> None:
-        adopted = self._adopted[slot] = list[Shared]()
-        for each in self._site.foreign[slot]:
+    async def _adopt(self, seat: int) -> None:
+        adopted = self._adopted[seat] = list[Shared]()
+        for each in self._site.foreign[seat]:
             acceptor = self._acceptor(each.dup(), plain=False)
             await acceptor.start()
             adopted.append(acceptor)

@@ -1,4 +1,4 @@
-"""The parent's rules under any order of events that the kernel, the mold and the workers can bring about."""
+"""The parent's rules under any order of events that the kernel, the molds and the workers can bring about."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 
 from hybrid.ground.errors import ExitCode
 from hybrid.ground.states import Life
+from hybrid.parent import actions as act
 from hybrid.parent import core
+from hybrid.parent import events as ev
 from hybrid.parent import pool as p
-from hybrid.parent.draft import LIVING
+from hybrid.parent.pool import LIVING
+from hybrid.parent.reload_stages import Stage
 from hybrid.shared.boot_report import Report
 from tests.unit.parent.world import IMPORTED, KILLED, PLAN, World
 
@@ -21,120 +24,201 @@ class Machine:
 
     def __init__(self, plan: p.Plan) -> None:
         self.world = World(plan)
-        self.mold = False
-        self.asked: list[tuple[int, int]] = []
+        self.molds: set[int] = set()
+        self.asked: list[act.Spawn] = []
         self.alive: dict[int, int] = {}
+        self.resolving = 0
         self.quit: ExitCode | None = None
         self.next_pid = 10
 
-    def see(self, event: p.Event) -> None:
+    def see(self, event: ev.Event) -> None:
         for action in self.world.happens(event):
             assert self.quit is None, "an action after Quit"
-            if isinstance(action, p.StartMold):
-                assert not self.mold, "two molds"
-                self.mold = True
-            elif isinstance(action, p.Spawn):
-                assert self.mold and action.slot not in self.alive, "a spawn into an occupied slot"
-                self.asked.append((action.slot, action.ticket))
-            elif isinstance(action, p.Signal):
-                life = self.world.pool.slots[action.slot].life
-                assert life in (Life.DRAINING, Life.KILLING), f"a signal to a worker that is {life.name}"
-            elif isinstance(action, p.Quit):
-                assert not self.alive and not self.mold, "quit with a child left"
-                self.quit = action.code
-        serving = [slot for slot in self.world.pool.slots if slot.life in (Life.READY, Life.PARKED)]
+            self.do(action)
+        pool = self.world.pool
+        serving = [slot for slot in pool.slots if slot.life in p.SERVING]
         assert all(slot.pid and self.alive.get(slot.index) == slot.ticket for slot in serving), "ready, but not there"
+        seats = [(slot.generation, slot.seat) for slot in pool.slots if slot.wanted and not slot.worn]
+        assert pool.phase >= p.Phase.STOPPING or len(seats) == len(set(seats)), "two in one seat"
+        if pool.reload.stage is Stage.IDLE and pool.phase < p.Phase.STOPPING:
+            assert all(slot.generation == pool.generation for slot in pool.slots if slot.wanted), "a stray generation"
+            parked = [slot for slot in pool.slots if slot.wanted and slot.life is Life.PARKED]
+            assert not parked or pool.stance is p.Stance.PARKED, "parked for nothing"
+
+    def do(self, action: act.Action) -> None:
+        if isinstance(action, act.StartMold):
+            assert action.generation not in self.molds, "two molds of a generation"
+            self.molds.add(action.generation)
+        elif isinstance(action, act.Spawn):
+            assert action.generation in self.molds and action.slot not in self.alive, "a spawn into an occupied slot"
+            self.asked.append(action)
+        elif isinstance(action, act.Signal):
+            life = self.world.pool.slots[action.slot].life
+            assert life in (Life.DRAINING, Life.KILLING), f"a signal to a worker that is {life.name}"
+        elif isinstance(action, act.Resolve):
+            assert not self.resolving, "two resolvers"
+            self.resolving = action.generation
+        elif isinstance(action, act.EndResolver):
+            self.resolving = 0
+        elif isinstance(action, act.Quit):
+            assert not self.alive and not self.molds, "quit with a child left"
+            self.quit = action.code
 
     def options(self) -> list[str]:
         """Return what can happen now."""
-        choices = ["time", "stop", "stop now"]
+        choices = ["time", "stop", "stop now", "reload", "more", "fewer", "park"]
         if self.world.pool.slots:
             choices += ["words"]
-        if self.mold:
+        if self.molds:
             choices += ["imported", "import failed", "unsafe", "mold dies"]
-        if self.mold and self.asked:
+        if any(spawn.generation in self.molds for spawn in self.asked):
             choices += ["forked", "fork failed"]
         if self.alive:
-            choices += ["ready", "worker dies", "worker drains", "boot fails"]
+            choices += ["ready", "worker dies", "worker drains", "boot fails", "worn"]
+        if self.resolving:
+            choices += ["resolved", "unresolved"]
         return choices
 
     def happen(self, what: str, pick: int) -> None:
-        slots = sorted(self.alive)
-        slot = slots[pick % len(slots)] if slots else 0
-        mold_life = self.world.pool.mold.life
+        intents = {"stop": ev.Intent.STOP, "stop now": ev.Intent.STOP_NOW, "reload": ev.Intent.RELOAD}
+        intents |= {"more": ev.Intent.MORE, "fewer": ev.Intent.FEWER, "park": ev.Intent.PARK}
         if what == "time":
             self.world.now += (0.1, 1.0, 40.0, 100.0)[pick % 4]
-            self.see(p.TimePassed())
-        elif what in ("stop", "stop now"):
+            self.see(ev.TimePassed())
+        elif what in intents:
             self.world.now += 0.3
-            self.see(p.Asked(p.Intent.STOP if what == "stop" else p.Intent.STOP_NOW, "test"))
-        elif what == "mold dies":
-            self.mold, self.asked = False, []
-            self.see(p.MoldExited(1, KILLED))
-        elif what in ("imported", "import failed", "unsafe") and mold_life is p.MoldLife.IMPORTING:
-            unsafe = p.MoldUnsafe(1, Report("fork safety", "no", "thread", 3))
-            failed = p.MoldImportFailed(1, Report("import", "no", "", 4))
-            answers: dict[str, p.Event] = {"imported": IMPORTED, "import failed": failed, "unsafe": unsafe}
-            self.see(answers[what])
+            self.see(ev.Asked(intents[what], "test"))
+        elif what in ("mold dies", "imported", "import failed", "unsafe"):
+            self.happen_to_mold(what, sorted(self.molds)[pick % len(self.molds)])
         elif what in ("forked", "fork failed"):
-            asked, ticket = self.asked.pop(0)
-            if what == "forked":
-                self.next_pid += 1
-                if self.world.pool.slots[asked].ticket == ticket and self.world.pool.slots[asked].life in LIVING:
-                    self.alive[asked] = ticket  # else it is no longer waited for: it finds its channel closed
-                self.see(p.Forked(asked, ticket, self.next_pid))
-            else:
-                self.see(p.ForkFailed(asked, ticket, "EAGAIN"))
+            self.answer(what, next(spawn for spawn in self.asked if spawn.generation in self.molds))
         elif what == "words":
             self.see(self.words(pick))
-        elif what == "ready":
-            self.see(p.WorkerReady(slot, self.alive[slot]))
+        elif what in ("resolved", "unresolved"):
+            generation, self.resolving = self.resolving, 0
+            plan = replace(PLAN, workers=1 + pick % 4, preload=("auto", "on", "off")[pick % 3])
+            report = Report("resolve", "no such option")
+            self.see(ev.Resolved(generation, plan) if what == "resolved" else ev.ResolveFailed(generation, report))
+        else:
+            self.happen_to_worker(what, sorted(self.alive)[pick % len(self.alive)])
+
+    def happen_to_mold(self, what: str, generation: int) -> None:
+        mold = self.world.pool.mold_of(generation)
+        if what == "mold dies":
+            self.molds.discard(generation)
+            self.asked = [spawn for spawn in self.asked if spawn.generation != generation]
+            self.see(ev.MoldExited(generation, KILLED))
+        elif mold is not None and mold.life is p.MoldLife.IMPORTING:
+            unsafe = ev.MoldUnsafe(generation, Report("fork safety", "no", "thread", 3))
+            failed = ev.MoldImportFailed(generation, Report("import", "no", "", 4))
+            imported = replace(IMPORTED, generation=generation)
+            self.see({"imported": imported, "import failed": failed, "unsafe": unsafe}[what])
+
+    def answer(self, what: str, spawn: act.Spawn) -> None:
+        self.asked.remove(spawn)
+        if what == "forked":
+            self.next_pid += 1
+            slot = self.world.pool.slots[spawn.slot]
+            if slot.ticket == spawn.ticket and slot.life in LIVING:
+                self.alive[spawn.slot] = spawn.ticket  # else it is no longer waited for: it finds its channel closed
+            self.see(ev.Forked(spawn.slot, spawn.ticket, self.next_pid))
+        else:
+            self.see(ev.ForkFailed(spawn.slot, spawn.ticket, "EAGAIN"))
+
+    def happen_to_worker(self, what: str, slot: int) -> None:
+        if what == "ready":
+            self.see(ev.WorkerReady(slot, self.alive[slot]))
+        elif what == "worn":
+            self.see(ev.WornOut(slot, self.alive[slot], "it is old"))
         elif what == "worker drains":
-            self.see(p.WorkerDraining(slot, self.alive[slot], 30.0))
-        elif what in ("worker dies", "boot fails"):
+            self.see(ev.WorkerDraining(slot, self.alive[slot], 30.0))
+        else:
             ticket = self.alive.pop(slot)
             report = Report("lifespan", "no", "tb", 3) if what == "boot fails" else Report("ready")
-            self.see(p.WorkerExited(slot, ticket, KILLED, report))
+            self.see(ev.WorkerExited(slot, ticket, KILLED, report))
 
-    def words(self, pick: int) -> p.Event:
+    def words(self, pick: int) -> ev.Event:
         """Return what somebody says at any time: before a fork is reported, after an exit, about any spawn."""
         slot = self.world.pool.slots[pick % len(self.world.pool.slots)]
         ticket = slot.ticket - (pick % 3 == 2)
-        said: tuple[p.Event, ...] = (
-            p.WorkerReady(slot.index, ticket),
-            p.WorkerDraining(slot.index, ticket, float(1 << 63)),
-            p.ForkFailed(slot.index, ticket, "a lie"),
+        said: tuple[ev.Event, ...] = (
+            ev.WorkerReady(slot.index, ticket),
+            ev.WorkerDraining(slot.index, ticket, float(1 << 63)),
+            ev.ForkFailed(slot.index, ticket, "a lie"),
+            ev.WornOut(slot.index, ticket, "a lie"),
         )
         return said[pick // 5 % len(said)]
 
+    def ends(self) -> None:
+        """From wherever that led: stop, let everyone who was told to die, die."""
+        for _ in range(300):
+            if self.quit is not None:
+                break
+            self.happen("stop", 0)
+            if self.alive:
+                self.happen("worker dies", 0)
+            if self.molds:
+                self.happen("mold dies", 0)
 
-OFTEN = ("forked", "ready", "words", "time", "imported", "worker dies")
-SOMETIMES = ("mold dies", "fork failed", "worker drains", "boot fails")
-RARELY = ("stop", "stop now", "import failed", "unsafe")
+
+OFTEN = ("forked", "ready", "words", "time", "imported", "worker dies", "resolved")
+SOMETIMES = ("mold dies", "fork failed", "worker drains", "boot fails", "reload", "worn", "more", "fewer")
+RARELY = ("stop", "stop now", "import failed", "unsafe", "park", "unresolved")
 """These end the pool, or most of what it can do: too many of them, and nothing else is ever tried."""
 EVENTS = (*OFTEN * 6, *SOMETIMES * 3, *RARELY)
+SMOOTH = ("forked", "ready", "imported", "resolved", "time", "reload", "worn")
+"""What happens when all goes well."""
 
 
 @settings(max_examples=150, deadline=None)
 @given(
-    choices=st.lists(st.tuples(st.sampled_from(EVENTS), st.integers(0, 50)), min_size=40, max_size=60),
+    choices=st.lists(st.tuples(st.sampled_from(EVENTS), st.integers(0, 50)), min_size=40, max_size=80),
     preload=st.sampled_from(["auto", "on", "off"]),
     workers=st.integers(1, 4),
 )
 def test_any_order_of_events_is_survived(choices: list[tuple[str, int]], preload: str, workers: int) -> None:
     """No order of deaths, answers and wishes breaks a rule; and a stop always ends."""
     machine = Machine(replace(PLAN, preload=preload, workers=workers))
-    machine.see(p.Started())
+    machine.see(ev.Started())
     for what, pick in choices:
         if machine.quit is None and what in machine.options():
             machine.happen(what, pick)
-    for _ in range(200):  # from wherever that led: stop, let everyone who was told to die, die
-        if machine.quit is not None:
-            break
-        machine.happen("stop", 0)
-        if machine.alive:
-            machine.happen("worker dies", 0)
-        if machine.mold:
-            machine.happen("mold dies", 0)
+    machine.ends()
     assert machine.quit is not None
     assert core.next_deadline(machine.world.pool) is None
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    before=st.lists(st.tuples(st.sampled_from((*OFTEN, *SOMETIMES)), st.integers(0, 50)), min_size=30, max_size=60),
+    workers=st.integers(1, 4),
+)
+def test_pool_is_whole_again_after_anything(before: list[tuple[str, int]], workers: int) -> None:
+    """When whatever went wrong is over, the pool has as many workers as it should, all of one generation."""
+    machine = Machine(replace(PLAN, workers=workers))
+    machine.see(ev.Started())
+    for what in ("imported", *("forked", "ready") * workers):
+        if what in machine.options():
+            machine.happen(what, len(machine.alive) - 1)
+    for what, pick in before:
+        if machine.quit is None and what in machine.options():
+            machine.happen(what, pick)
+    for _ in range(60):  # all goes well from now on
+        for what in ("time", "resolved", *("imported",) * 3, *("forked",) * 8):
+            if what in machine.options():
+                for generation in sorted(machine.molds) if what == "imported" else [0]:
+                    machine.happen(what, sorted(machine.molds).index(generation) if generation else 2)
+        for slot in list(machine.alive):
+            pool = machine.world.pool
+            leaves = pool.slots[slot].life in (Life.DRAINING, Life.KILLING)
+            machine.happen_to_worker("worker dies" if leaves else "ready", slot)
+        for mold in machine.world.pool.molds:
+            if mold.life is p.MoldLife.LEAVING and mold.generation in machine.molds:
+                machine.happen_to_mold("mold dies", mold.generation)
+    pool = machine.world.pool
+    if pool.phase is p.Phase.RUNNING:
+        assert [slot.life in p.SERVING for slot in pool.slots if slot.wanted] == [True] * pool.target
+        assert {slot.generation for slot in pool.slots if slot.wanted} == {pool.generation}
+        assert sorted(slot.seat for slot in pool.slots if slot.wanted) == list(range(pool.target))
+        assert [mold.life for mold in pool.molds] == [p.MoldLife.READY]
+        assert pool.reload.stage is Stage.IDLE

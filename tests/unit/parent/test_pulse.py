@@ -22,6 +22,7 @@ from hybrid.shared import boot_report, messages, procfs, stack_dump
 from hybrid.shared.health_settings import HealthSettings
 from hybrid.shared.log_line import LogWriter, Style
 from hybrid.shared.scoreboard import Cell, Scoreboard
+from hybrid.shared.settings import Settings
 from tests.support.eventually import eventually
 from tests.support.server import stat_fields
 
@@ -47,10 +48,12 @@ class Room:
     now_ns: int = 1000 * SECOND
     life: Life = Life.READY
     nurse: Nurse = field(init=False)
+    settings: Settings = field(init=False)
 
     def __post_init__(self) -> None:
         self.workers = {0: self.child}
-        self.nurse = Nurse(self, HealthSettings(1.0, 3.0), self.pool, self.workers, lambda: self.now_ns)
+        self.settings = Settings(health=HealthSettings(1.0, 3.0))
+        self.nurse = Nurse(self, self.pool, self.workers, lambda: self.now_ns)
         self.scoreboard.use_slot(0)[Cell.HEARTBEAT_NS] = self.now_ns
 
     def pool(self) -> p.Pool:
@@ -199,3 +202,13 @@ def test_workers_that_are_well_cost_no_look_at_proc(room: Room, monkeypatch: pyt
         room.passes(0.25)
         room.scoreboard.row(0)[Cell.HEARTBEAT_NS] = room.now_ns
     assert room.text == ""
+
+
+def test_limits_of_a_reload_count_from_then_on(room: Room) -> None:
+    """The settings in force are looked at, not those that the server began with."""
+    room.settings = Settings(health=HealthSettings(0.0, 0.0))
+    room.passes(10)
+    assert "has been" not in room.text
+    room.settings = Settings(health=HealthSettings(0.0, 3.0))
+    room.passes(2)
+    assert room.process.wait(10) == -signal.SIGABRT
