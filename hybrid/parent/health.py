@@ -172,25 +172,45 @@ def classify(before: ThreadState | None, after: ThreadState | None, window_ns: i
     return Verdict.STARVED if waited > ran else Verdict.RUNNING
 
 
-def uncounted_ns(before: ThreadState | None, after: ThreadState | None, window_ns: int) -> int:
-    """Return how much of the time between two looks the thread could not have used."""
-    if before is None or after is None:
-        return 0
-    if before.letter in _STOPPED_LETTERS or after.letter in _STOPPED_LETTERS:
-        return window_ns
-    return min(window_ns, max(0, _waited_ns(before, after, window_ns)))
-
-
 def _waited_ns(before: ThreadState, after: ThreadState, window_ns: int) -> int:
     """Return how long the thread could have run and had no CPU.
 
-    One that was runnable at both looks ran or waited, whatever the kernel has accounted for: it may keep no accounts,
-    and Linux 6.18 takes a thread whose cgroup has used up its quota off the queue that it counts.
+    One that was runnable at both looks ran or waited, whatever the kernel has accounted for: it may keep no accounts;
+    it accounts for a wait only when that is over; and Linux 6.18 takes a thread whose cgroup has used up its quota off
+    the queue that it counts.
     """
     waited_ns = after.waiting_ns - before.waiting_ns
     if before.letter == after.letter == "R":
         waited_ns = max(waited_ns, window_ns - (after.on_cpu_ns - before.on_cpu_ns))
     return waited_ns
+
+
+@dataclass(slots=True)
+class Unusable:
+    """The time of one stall in which the thread could not have run."""
+
+    stopped_ns: int = 0
+    seen_ns: int = 0
+    """Waiting for a CPU, between looks at which it was seen to."""
+    told_ns: int = 0
+    """The same by the kernel's account: of all waits that are over."""
+    first: ThreadState | None = None
+
+    def add(self, before: ThreadState | None, after: ThreadState | None, window_ns: int) -> None:
+        """Take note of the time between two looks that were ``window_ns`` apart."""
+        if before is None or after is None:
+            return
+        self.first = self.first or before
+        if before.letter in _STOPPED_LETTERS or after.letter in _STOPPED_LETTERS:
+            self.stopped_ns += window_ns
+        elif before.letter == after.letter == "R":
+            self.seen_ns += max(0, window_ns - (after.on_cpu_ns - before.on_cpu_ns))
+        self.told_ns = max(self.told_ns, after.waiting_ns - self.first.waiting_ns)
+
+    @property
+    def total_ns(self) -> int:
+        """All of it. What was seen and what was told is mostly the same time, so the longer of them counts."""
+        return self.stopped_ns + max(self.seen_ns, self.told_ns)
 
 
 @dataclass(slots=True)
@@ -207,7 +227,8 @@ class _Case:
     since_ns: int
     """What its age is counted from: as ``turned_ns``, or the end of a gap in the parent's own time."""
     looked_ns: int
-    uncounted_ns: int = 0
+    unusable: Unusable = field(default_factory=Unusable)
+    """Since then."""
     facts: ThreadState | None = None
     health: Health = Health.WELL
     health_ns: int = 0
@@ -226,7 +247,7 @@ class _Case:
 
     def counted_ns(self, now_ns: int) -> int:
         """Return how long the loop has stood still though it could have turned."""
-        return now_ns - self.since_ns - self.uncounted_ns
+        return max(0, now_ns - self.since_ns - self.unusable.total_ns)
 
     def how_long(self, now_ns: int) -> str:
         """Return the same in words, with the time by the clock where that differs."""
@@ -273,13 +294,13 @@ class Rounds:
             elif case.heartbeat_ns != pulse.heartbeat_ns:
                 decisions += self._beat(case, turned_ns, now_ns)
                 case.heartbeat_ns, case.turned_ns = pulse.heartbeat_ns, turned_ns
-                case.since_ns, case.uncounted_ns = turned_ns, 0
+                case.since_ns, case.unusable = turned_ns, Unusable()
             elif case.health is not Health.WELL:
                 window_ns = now_ns - case.looked_ns
                 case.verdict = classify(case.facts, pulse.facts, window_ns)
-                case.uncounted_ns += uncounted_ns(case.facts, pulse.facts, window_ns)
+                case.unusable.add(case.facts, pulse.facts, window_ns)
             if gap:
-                case.since_ns, case.uncounted_ns, case.health_ns = now_ns, 0, now_ns
+                case.since_ns, case.unusable, case.health_ns = now_ns, Unusable(), now_ns
             case.facts, case.looked_ns = pulse.facts, now_ns
             decisions += self._judge(case, pulse.dumping, now_ns)
             cases[pulse.slot] = case

@@ -3,8 +3,9 @@
     python -m tests.benchmarks.starved --seconds 60
 
 Two workers serve with the limits of the command's defaults. Both, and the busy processes, are bound to two CPUs.
-One worker, the victim, is also given the lowest scheduling class and something to compute, so that its loop stands still
-for want of a CPU; the other is only one of six. It must be the same processes that serve at the end. Loopback only.
+One worker, the victim, is also given the lowest scheduling class and something to compute, so that its loop stands
+still for want of a CPU; the other is only one of six. It must be the same processes that serve at the end. Loopback
+only.
 """
 
 from __future__ import annotations

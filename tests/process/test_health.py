@@ -144,7 +144,7 @@ def test_stopped_parent_kills_nobody(serve: Serve) -> None:
 
 def test_starved_worker_is_not_killed(serve: Serve) -> None:
     """It would run if it were let: the limit passes several times over, and it is told why nothing happens."""
-    server = serve(STALLS, "--workers", "2", "--stall-dump", "1", "--worker-timeout", "1.5")
+    server = serve(STALLS, "--workers", "2", "--stall-dump", "2", "--worker-timeout", "2.5")
     victim, clock = server.ready_pids()
     cpu = min(os.sched_getaffinity(0))
     with connect_to(server, victim) as client, connect_to(server, clock) as blocked:
@@ -200,6 +200,17 @@ def test_heartbeat_goes_on_through_a_drain(serve: Serve) -> None:
             eventually(lambda since_ns=began_ns: heartbeat(server, pid) > since_ns + 1_000_000_000)  # type: ignore[misc]  # bound now
             client.close()
     assert "has been" not in server.log
+
+
+def test_worker_whose_loop_has_ended_is_not_watched(serve: Serve) -> None:
+    """It waits for a thread that its app left: its heartbeat is taken back, and only the drain's deadline counts."""
+    server = serve("tests.apps.knobs:knobs", "--workers", "1", *SOON)
+    (pid,) = server.ready_pids()
+    with server.connect() as client:
+        assert ask(client, "thread") == "started"
+    server.signal(signal.SIGTERM)
+    eventually(lambda: [(worker.pid, worker.heartbeat_ns) for worker in server.workers()] == [(pid, 0)])
+    assert is_alive(pid)
 
 
 def test_lifespan_that_blocks_at_the_end_is_told(serve: Serve) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hybrid.ground.errors import IllegalTransition
 from hybrid.parent import health
-from hybrid.parent.health import HEALTH, SECOND, Health, Sign, Verdict, classify, uncounted_ns
+from hybrid.parent.health import HEALTH, SECOND, Health, Sign, Unusable, Verdict, classify
 from hybrid.shared.machine import advance
 from hybrid.shared.procfs import ThreadState
 from tests.unit.parent.ward import Does, Ward
@@ -67,14 +67,31 @@ def test_verdict_is_what_the_kernel_says(does: Does, verdict: Verdict, uncounted
     before = ThreadState(letter, 7 * SECOND, 8 * SECOND)
     after = ThreadState(letter, 7 * SECOND + int(runs * SECOND), 8 * SECOND + int(waits * SECOND))
     assert classify(before, after, SECOND) is verdict
-    assert uncounted_ns(before, after, SECOND) == pytest.approx(uncounted * SECOND)
+    unusable = Unusable()
+    unusable.add(before, after, SECOND)
+    assert unusable.total_ns == pytest.approx(uncounted * SECOND)
 
 
 @pytest.mark.parametrize("pair", [(None, None), (None, ThreadState("R", 1, 1)), (ThreadState("R", 1, 1), None)])
 def test_verdict_without_facts_is_that_nobody_knows(pair: tuple[ThreadState | None, ThreadState | None]) -> None:
     """No /proc, or a thread that is gone."""
     assert classify(*pair, SECOND) is Verdict.UNKNOWN
-    assert uncounted_ns(*pair, SECOND) == 0
+    unusable = Unusable()
+    unusable.add(*pair, SECOND)
+    assert unusable.total_ns == 0
+
+
+def test_wait_is_credited_when_the_kernel_accounts_for_it() -> None:
+    """It does so when the wait is over: what was seen before is not counted twice, the rest not lost."""
+    unusable, states = Unusable(), [ThreadState("R", 0, 0)] * 5
+    for before, after in itertools.pairwise(states):
+        unusable.add(before, after, SECOND)
+    assert unusable.total_ns == 4 * SECOND
+    unusable.add(states[-1], ThreadState("S", 0, 4 * SECOND + 7), SECOND // 4)
+    assert unusable.total_ns == 4 * SECOND + 7
+    late = Unusable()
+    late.add(ThreadState("S", 0, 0), ThreadState("R", 1, 3 * SECOND), SECOND)
+    assert late.total_ns == 3 * SECOND
 
 
 # ── time lines ───────────────────────────────────────────────────────────────────────────────────────────────
