@@ -25,12 +25,15 @@ from hybrid.ground.states import Life
 from hybrid.handlers.exceptions import install_exception_handler
 from hybrid.handlers.lifespan import Worker
 from hybrid.handlers.protocol import ProtocolHandler
-from hybrid.own_process import Interrupted, OwnSignals, own_loggers, own_process
+from hybrid.own_process import Interrupted, OwnSignals, keep_told, own_loggers, own_process, with_claimed
 from hybrid.parent.house import asked_size, tell_ready_fd
 from hybrid.parent.pid_file import PidFile
+from hybrid.parent.pool_news import MARGIN_S
+from hybrid.parent.systemd import Notifier, log_inherited
 from hybrid.shared import listeners as sockets
 from hybrid.shared import models
 from hybrid.shared.access_file import open_access_file, reopen_access_file
+from hybrid.shared.handed import clear_environment, paired
 from hybrid.shared.keywords import speaking_keywords
 from hybrid.shared.loader import LoadedTarget, is_async, load
 from hybrid.shared.log_line import LogWriter
@@ -110,10 +113,9 @@ class InLoopServer:
     def _open(self) -> None:
         """Listen, and begin to boot. Raises: ListenError; UsageError: the access log cannot be opened."""
         assert self._app is not None
-        bind, loop = self._settings.bind, asyncio.get_running_loop()
-        self._listeners = sockets.open_listeners(
-            bind.bind, bind.backlog, bind.uds_mode, self._settings.launch.listen_fds
-        )
+        bind, launch, loop = self._settings.bind, self._settings.launch, asyncio.get_running_loop()
+        handed = paired(launch.listen_fds, launch.listen_names)
+        self._listeners = sockets.open_listeners(bind.bind, bind.backlog, bind.uds_mode, handed)
         try:
             self._addresses = tuple(listener.address for listener in self._listeners)
             self._scoreboard = Scoreboard.create(1, monotonic_ns())
@@ -307,15 +309,21 @@ def serve_here(settings: Settings) -> int:
     if ready_fd >= 0:
         os.set_inheritable(ready_fd, False)
     with own_process(settings) as log:
+        notifier = Notifier.from_environment(os.environ, os.getpid(), log)
+        clear_environment()
         try:
-            _live(settings, log, InLoopServer(settings))
+            settings = with_claimed(settings, notifier, log)
+            _live(settings, log, InLoopServer(settings), notifier)
         except HybridError as error:
             code, detail = error.exit_code, error.detail
             log.error(str(error), detail)
+            notifier.failed(str(error))
             if ready_fd >= 0:
                 said = {"event": "failed", "exit_code": int(code), "error": str(error), "detail": detail}
                 tell_ready_fd(ready_fd, json.dumps(said).encode() + b"\n", log)
             return code
+        finally:
+            notifier.close()
     return ExitCode.OK
 
 
@@ -326,13 +334,14 @@ def run_here(settings: Settings, handler: Any, lifespan: Any) -> None:
     Raises: HybridError: in the words of a caller who writes keywords.
     """
     with speaking_keywords(), own_process(settings) as log:
-        _live(settings, log, InLoopServer(settings, handler, lifespan))
+        _live(settings, log, InLoopServer(settings, handler, lifespan), Notifier("", log))
 
 
-def _live(settings: Settings, log: LogWriter, server: InLoopServer) -> None:
+def _live(settings: Settings, log: LogWriter, server: InLoopServer, notifier: Notifier) -> None:
     """Load, serve until told to stop. Raises: HybridError: the boot failed."""
     started = monotonic()
-    signals = OwnSignals(settings, log)
+    signals = OwnSignals(settings, log, notifier)
+    notifier.extend(2 * settings.timeout.boot_s + MARGIN_S)  # once for the import, once for the rest
     with ExitStack() as undo:
         undo.enter_context(signals.listening())
         undo.enter_context(own_loggers(settings, log.fd))
@@ -361,7 +370,9 @@ async def _serve(settings: Settings, log: LogWriter, server: InLoopServer, signa
     loop = asyncio.get_running_loop()
     install_exception_handler(loop)
     server._open()
+    log_inherited(server._listeners, log)
     signals.enter_loop(loop, server)
+    keep_told(loop, signals.notifier)
 
     async def serve() -> None:
         if await server._wait_ready():
@@ -374,6 +385,7 @@ async def _serve(settings: Settings, log: LogWriter, server: InLoopServer, signa
             said = {"event": "ready", "addresses": server.addresses, "pid": server.pid, "workers": 0}
             if settings.process.ready_fd >= 0:
                 tell_ready_fd(settings.process.ready_fd, json.dumps(said).encode() + b"\n", log)
+            signals.notifier.ready(f"one process serves on {', '.join(server.addresses)}")
             await server.wait_closed()
 
     serving = loop.create_task(serve())

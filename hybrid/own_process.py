@@ -15,14 +15,18 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from types import FrameType
 from typing import Protocol
 
+from hybrid.ground.clock import monotonic
 from hybrid.parent.events import Intent
 from hybrid.parent.house import raise_descriptor_limit
 from hybrid.parent.main import INTENTS
 from hybrid.parent.pool import StopStep
+from hybrid.parent.pool_news import MARGIN_S
 from hybrid.parent.stopping import ABORT_S, CANCEL_S, LEAVE_S, STEP_WORDS, next_stop_step
+from hybrid.parent.systemd import Notifier, claim_stored
 from hybrid.shared.log_line import LogWriter, Style, open_log_file, reopen_log_file
 from hybrid.shared.settings import Settings
 from hybrid.worker import logs
@@ -99,7 +103,8 @@ class OwnSignals:
     Runs in: the process's main thread; in another one it hears nothing, and the signals stay the program's.
     """
 
-    def __init__(self, settings: Settings, log: LogWriter) -> None:
+    def __init__(self, settings: Settings, log: LogWriter, notifier: Notifier) -> None:
+        self.notifier = notifier
         self.given_up: asyncio.Future[None]
         """Done when nothing is waited for any more. There is one once the loop has been entered."""
         self._settings = settings
@@ -186,6 +191,9 @@ class OwnSignals:
         which = signal.Signals(number)
         if which in POOLS:
             self._log.warning(f"{which.name}: it takes a pool to do that (--workers 1 or more)")
+            if which is signal.SIGHUP:  # or whoever asked for a reload waits for its end
+                self.notifier.reloading()
+                self.notifier.reloaded("one process serves", "it takes a pool")
         elif INTENTS[which] is Intent.REOPEN_LOGS:
             self._reopen_logs()
         else:
@@ -214,6 +222,8 @@ class OwnSignals:
             patience_s = CANCEL_S + ABORT_S
         else:
             patience_s = ABORT_S if wanted is StopStep.ABORT else grace_s + CANCEL_S + LEAVE_S
+        self.notifier.stopping("stopping")
+        self.notifier.extend(patience_s + MARGIN_S)
         self._server.leave(grace_s, abort=wanted is StopStep.ABORT)
         if self._patience is not None:
             self._patience.cancel()
@@ -240,3 +250,25 @@ def _blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+# ── the service manager ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def with_claimed(settings: Settings, notifier: Notifier, log: LogWriter) -> Settings:
+    """Return the settings without the inherited sockets that nothing binds any more. Raises: ListenError."""
+    kept = claim_stored(settings, notifier, log)
+    fds, names = tuple(each.fd for each in kept), tuple(each.name for each in kept)
+    return replace(settings, launch=replace(settings.launch, listen_fds=fds, listen_names=names))
+
+
+def keep_told(loop: asyncio.AbstractEventLoop, notifier: Notifier) -> None:
+    """Tell the service manager, if there is one, that the loop turns, and what it did not take before; for ever."""
+    if notifier.is_there:
+        now = monotonic()
+        notifier.time_passed(now)
+        due = notifier.deadline
+        loop.call_later(_LOOK_S if due is None else max(0.0, due - now), keep_told, loop, notifier)
+
+
+_LOOK_S = 1.0

@@ -22,6 +22,7 @@ from hybrid.bench.engine import HOST
 from hybrid.ground.errors import BootError, ExitCode, HybridError
 from hybrid.ground.states import Life
 from hybrid.shared import procfs
+from hybrid.shared.handed import app_environment
 from hybrid.shared.scoreboard import Cell, Scoreboard
 
 BOOT_S = 60.0
@@ -33,7 +34,7 @@ _TETHERED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tethered.p
 _KIND = re.compile(r" serves (\w+) ")
 _ERROR = re.compile(r"\[[^\]]+\] error +(.*)")
 _REFUSAL = re.compile(r"error:? +(.*)")
-_OURS = ("HYBRID_", "LISTEN_", "PORT", "WEB_CONCURRENCY")
+_OURS = ("HYBRID_", "LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_", "FDSTORE", "PORT", "WEB_CONCURRENCY")
 
 
 class Unserved(HybridError):
@@ -225,5 +226,5 @@ def plain_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def users_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return ``environ`` without sockets that a service manager has handed to *us*."""
-    return {name: text for name, text in environ.items() if not name.startswith("LISTEN_")}
+    """Return ``environ`` without what a service manager has told *us*."""
+    return app_environment(environ)

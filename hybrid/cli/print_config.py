@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hybrid.cli.resolve import Resolved
+from hybrid.shared.handed import paired
 from hybrid.shared.option_values import show
 from hybrid.shared.options import COMMAND, DEFAULT, Option, all_options
 
@@ -41,7 +42,8 @@ def _value(option: Option, resolved: Resolved) -> str:
 def _origin(option: Option, resolved: Resolved) -> str:
     if option.flag == "--bind":
         made_from = [str(origin) for origin in resolved.bind_origins]
-        if resolved.settings.launch.listen_fds:
+        launch = resolved.settings.launch
+        if not all(each.is_stored for each in paired(launch.listen_fds, launch.listen_names)):
             made_from.append("env LISTEN_FDS")
         return " and ".join(made_from) or str(DEFAULT)
     origin = resolved.sources.get(option.flag, DEFAULT)

@@ -35,6 +35,11 @@ no option is ignored, with a warning if it looks like a misspelt one.
 
 Relative paths start at the working directory, after `--chdir`, in the configuration file too.
 
+## When a change takes effect
+
+A [reload](../how-to/reload-and-upgrade.md) reads all of them anew. Those that say *restart* below are the parent's own,
+and stay as they are until it is started again; the log names them if they have changed.
+
 ## Where it listens
 
 `--host`, `--port` and `--uds` are short for a `--bind`. On one level they and `--bind` exclude each other; between
@@ -42,6 +47,20 @@ levels the higher one wins, so `--bind` on the command line beats `PORT`, and `P
 and `--port` may come from different levels. `PORT` alone means `0.0.0.0:$PORT`, because the platforms that set it
 reach the server from outside; `--port` alone means 127.0.0.1. Sockets that a service manager hands over (`LISTEN_FDS`)
 are always served: instead of the default address, and beside whatever is given explicitly.
+
+## What a service manager says
+
+These variables are no options. They are heeded by the command, and not in the environment of your code.
+
+| Variable | Meaning |
+|---|---|
+| `LISTEN_FDS`, `LISTEN_PID` | so many sockets are handed over, from descriptor 3, to the process of that pid |
+| `LISTEN_FDNAMES` | their names, for the log; one that begins with `hybrid/` is taken back from the descriptor store |
+| `NOTIFY_SOCKET` | where to say how the server is: a path, or an abstract name that begins with `@` |
+| `WATCHDOG_USEC`, `WATCHDOG_PID` | the process of that pid is to report twice in so many microseconds |
+| `FDSTORE` | so many listening sockets are kept for the next start |
+
+See [run as a systemd service](../how-to/systemd.md).
 
 ## From a program
 
@@ -89,6 +108,8 @@ def _facts(option: Option) -> Iterable[tuple[str, str]]:
         yield "File", f"`{option.key}`"
     if "k" in option.doors:
         yield "Keyword", f"`{option.keyword}`"
+    if option.restart:
+        yield "After a change", "restart"
 
 
 if __name__ == "__main__":

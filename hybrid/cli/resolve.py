@@ -15,7 +15,13 @@ from hybrid.cli import command_line
 from hybrid.cli.sources import ConfigurationFile, Environment, working_directory
 from hybrid.ground.errors import UsageError
 from hybrid.shared.assemble import assemble
-from hybrid.shared.launch import import_path, inherited_listeners, interpreter_flags, without_script_directory
+from hybrid.shared.launch import (
+    import_path,
+    inherited_listeners,
+    inherited_names,
+    interpreter_flags,
+    without_script_directory,
+)
 from hybrid.shared.options import Level, Origin, Value
 from hybrid.shared.settings import Launch, Settings
 
@@ -38,13 +44,15 @@ class Resolved:
 def facts_of_this_process(environ: Mapping[str, str]) -> Launch:
     """Return what only the process that was started knows; a reload passes its running server's instead.
 
-    Raises: UsageError: LISTEN_FDS is wrong.
+    Raises: UsageError: LISTEN_FDS or LISTEN_FDNAMES is wrong.
     """
     cwd = os.getcwd()
+    inherited = inherited_listeners(environ, os.getpid())
     return Launch(
         sys_path=import_path("", without_script_directory(sys.path, sys.argv[0]), cwd),
         interpreter_flags=interpreter_flags(),
-        listen_fds=inherited_listeners(environ, os.getpid()),
+        listen_fds=inherited,
+        listen_names=inherited_names(environ, len(inherited)),
     )
 
 
@@ -73,7 +81,17 @@ def resolve(argv: Sequence[str], environ: Mapping[str, str], cwd: str, facts: La
     settings, bind_origins = assemble(given, directory, launch)
     launch = replace(launch, sys_path=import_path(settings.app.app_dir, facts.sys_path, cwd))
     settings = replace(settings, launch=launch)
-    return Resolved(settings, sources, bind_origins, file.path, tuple(environment.misspelt()), print_config)
+    warnings = (*environment.misspelt(), *_without_effect(settings, sources))
+    return Resolved(settings, sources, bind_origins, file.path, warnings, print_config)
+
+
+def _without_effect(settings: Settings, sources: Mapping[str, Origin]) -> tuple[str, ...]:
+    """Return what to say of options that need --reload. In a file they wait for a start that has it."""
+    if settings.reload.enabled:
+        return ()
+    flags = ("--reload-dir", "--reload-include", "--reload-exclude")
+    given = [flag for flag in flags if flag in sources and sources[flag].level is not Level.FILE]
+    return tuple(f"{sources[flag].name} has no effect without --reload" for flag in given)
 
 
 def _workers_source(sources: Mapping[str, Origin]) -> str:

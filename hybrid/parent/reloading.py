@@ -167,7 +167,7 @@ def failed(draft: Draft, what: str, report: Report) -> None:
     stage = advance(STAGES, reload.stage, StageEvent.FAILED)
     why = f": {report.error}" if report.error else ""
     draft.write("error", f"reload failed: {what}{why}", report.detail)
-    draft.pool = replace(draft.pool, reload=p.Reload(stage, again=reload.again))
+    draft.pool = replace(draft.pool, reload=p.Reload(stage, again=reload.again, failure=f"{what}{why}"))
     for slot in draft.pool.slots if draft.pool.stance is p.Stance.ACCEPTING else ():
         if slot.wanted and slot.life is Life.PARKED and slot.generation < reload.generation:
             draft.unpark(slot)

@@ -14,9 +14,11 @@ from hybrid.ground.errors import UsageError
 from hybrid.shared import models
 from hybrid.shared.access_settings import STDOUT
 from hybrid.shared.bind_grammar import check_shared_port
+from hybrid.shared.handed import paired
 from hybrid.shared.health_settings import check_health
 from hybrid.shared.option_values import join_address, refuse
 from hybrid.shared.options import COMMAND, DEFAULT, Level, Option, Origin, Value, all_options
+from hybrid.shared.reload_settings import check_reload
 from hybrid.shared.settings import Launch, Settings
 from hybrid.shared.tls_settings import check_tls
 
@@ -39,7 +41,8 @@ def assemble(given: Values, directory: str, launch: Launch) -> tuple[Settings, t
         if option.group != COMMAND:
             value = given.get(option.flag, Value(option.default))
             groups.setdefault(option.group, {})[option.field] = absolute(option, value, directory)
-    bind, bind_origins = resolve_bind(given, launch.listen_fds)
+    handed = paired(launch.listen_fds, launch.listen_names)
+    bind, bind_origins = resolve_bind(given, tuple(each.fd for each in handed if not each.is_stored))
     groups["bind"]["bind"] = tuple(_absolute_bind(each, directory) for each in bind)
     accept, interface = groups["bind"]["accept"], groups["app"]["interface"]
     models.check_pool(accept, groups["worker"]["workers"])
@@ -53,6 +56,7 @@ def assemble(given: Values, directory: str, launch: Launch) -> tuple[Settings, t
     )
     check_tls(settings.tls)
     check_health(settings.health)
+    check_reload(settings.reload, settings.worker.workers)
     return settings, bind_origins
 
 
@@ -62,7 +66,8 @@ def resolve_bind(given: Values, listen_fds: tuple[int, ...] = ()) -> tuple[tuple
     --host, --port and --uds are aliases of --bind. The highest level that says anything decides which form counts;
     within one level the forms exclude each other. --host and --port may come from different levels, unless a form
     that they exclude stands between them. Inherited sockets are served in any case: a service manager hands
-    over a socket so that it is served, and on one that nobody serves its clients would hang.
+    over a socket so that it is served, and on one that nobody serves its clients would hang. ``listen_fds``: without
+    those that an earlier run has stored, which say nothing of what is wanted now.
     """
     _refuse_contradictions(given)
     bind, host, port, uds = (given.get(flag) for flag in ("--bind", "--host", "--port", "--uds"))
@@ -118,11 +123,13 @@ def _contradiction(flag: str, first: Value, second: Value) -> UsageError:
 
 
 def absolute(option: Option, value: Value, directory: str) -> Any:
-    """Return the value with its path made absolute, and refuse a path that cannot be meant.
+    """Return the value with its path, or each of its paths, made absolute, and refuse a path that cannot be meant.
 
     Raises: UsageError: a directory or a file that must exist does not.
     """
     text = value.value
+    if isinstance(text, tuple):
+        return tuple(absolute(option, Value(each, value.origin), directory) for each in text)
     if option.parse not in ("path", "output", "directory", "existing_file", "target") or not text:
         return text
     if option.parse == "output" and text == STDOUT:

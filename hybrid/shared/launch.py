@@ -61,3 +61,21 @@ def inherited_listeners(environ: Mapping[str, str], pid: int) -> tuple[int, ...]
             "Correct what starts the server, or remove LISTEN_PID and LISTEN_FDS."
         )
     return tuple(range(_FIRST_INHERITED, _FIRST_INHERITED + int(text)))
+
+
+def inherited_names(environ: Mapping[str, str], count: int) -> tuple[str, ...]:
+    """Return the names of ``count`` inherited sockets, in order; empty ones where the manager gives no names.
+
+    Raises: UsageError: there are more or fewer.
+    Source: sd_listen_fds_with_names(3).
+    """
+    text = environ.get("LISTEN_FDNAMES")
+    if text is None or not count:
+        return ("",) * count
+    names = tuple(text.split(":"))
+    if len(names) != count:
+        raise UsageError(
+            f"cannot use {text!r} for LISTEN_FDNAMES, from the environment: {len(names)} names for {count} "
+            "descriptors. Correct what starts the server, or remove LISTEN_FDNAMES."
+        )
+    return names

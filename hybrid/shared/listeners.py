@@ -13,12 +13,13 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hybrid.ground.errors import ListenError, UsageError
 from hybrid.shared import socket_file
 from hybrid.shared.bind_grammar import GRAMMAR, Address, AddressKind, check_shared_port, parse, tcp_text
+from hybrid.shared.handed import Handed, stored_file
 from hybrid.shared.socket_file import SocketFile
 
 _PORT_ATTEMPTS = 16
@@ -35,12 +36,14 @@ class Listener:
 
     ``address``: where it really listens, in the grammar of ``--bind``. ``file``: the socket file to remove at the
     end; None when there is none or it is not ours. ``adopted``: opened by somebody else and handed to us.
+    ``name``: the service manager's for it.
     """
 
     socket: socket.socket
     address: str
     file: SocketFile | None = None
     adopted: bool = False
+    name: str = ""
 
     def fileno(self) -> int:
         """Return the descriptor, so that a poll object takes the listener itself."""
@@ -58,10 +61,12 @@ class Listener:
 
 
 def open_listeners(
-    binds: Sequence[str], backlog: int, uds_mode: int, inherited: Sequence[int] = (), *, share_port: bool = False
+    binds: Sequence[str], backlog: int, uds_mode: int, inherited: Sequence[Handed] = (), *, share_port: bool = False
 ) -> list[Listener]:
-    """Open everything that ``binds`` names, in order, then adopt ``inherited`` descriptors (LISTEN_FDS).
+    """Open everything that ``binds`` names, in order, then adopt ``inherited`` sockets (LISTEN_FDS).
 
+    An inherited socket that listens on an address of ``binds`` is taken for it. Stored ones serve for nothing else:
+    those that no bind names are for :func:`hybrid.shared.stored.drop_unwanted`.
     All or nothing: when one fails, those opened before are closed and their files removed; adopted descriptors
     stay open, as they were. A descriptor that a bind names as ``fd://N`` is not adopted again.
 
@@ -71,17 +76,21 @@ def open_listeners(
         address cannot be had.
     """
     if share_port:
-        check_shared_port((*binds, *(f"fd://{fd}" for fd in inherited)))
+        check_shared_port((*binds, *(f"fd://{each.fd}" for each in inherited if not each.is_stored)))
     addresses = [parse(text) for text in binds]
     named = {address.fd for address in addresses if address.kind is AddressKind.FD}
-    addresses += [Address(AddressKind.FD, fd=fd) for fd in inherited if fd not in named]
+    served = [each for each in inherited if each.fd not in named and not each.is_stored]
+    addresses += [Address(AddressKind.FD, fd=each.fd) for each in served]
+    there = _There(inherited)
     if not addresses:
         raise UsageError(f"nothing to listen on: no --bind and no inherited socket. Add --bind. {GRAMMAR}")
     opened: list[Listener] = []
     try:
         for address in addresses:
+            if address.kind is AddressKind.FD and address.fd in {listener.fileno() for listener in opened}:
+                continue  # taken for an address before
             _refuse_repeated(address, opened)
-            opened += _open(address, backlog, uds_mode, share_port)
+            opened += _open(address, backlog, uds_mode, share_port, there)
     except BaseException:
         for listener in reversed(opened):
             _abandon(listener)
@@ -117,15 +126,45 @@ def _abandon(listener: Listener) -> None:
         listener.close()
 
 
-def _open(address: Address, backlog: int, uds_mode: int, share_port: bool) -> list[Listener]:
+class _There:
+    """The inherited sockets, found by address or by descriptor."""
+
+    def __init__(self, inherited: Iterable[Handed]) -> None:
+        self._by_fd = {each.fd: each for each in inherited}
+        looked = ((look_at(fd), each) for fd, each in self._by_fd.items())
+        self._by_address = {address: each for (address, unfit), each in looked if not unfit}
+
+    def number(self, fd: int) -> Handed:
+        """Return it with its name, if it has one."""
+        return self._by_fd.get(fd, Handed(fd))
+
+    def at(self, address: str, backlog: int, uds_mode: int) -> Listener | None:
+        """Adopt the socket that listens at ``address``, if there is one. Raises: ListenError."""
+        handed = self._by_address.get(address)
+        if handed is None:
+            return None
+        listener = _adopt(handed)
+        if handed.is_stored:  # ours: what it was opened with may have changed since
+            try:
+                listener.socket.listen(backlog)
+                file = stored_file(handed.name, address.removeprefix("unix:"))
+                if file is not None:
+                    socket_file.give_mode(file, uds_mode)
+            except OSError as error:
+                listener.socket.detach()
+                raise _explain(address, 0, error) from error
+        return listener
+
+
+def _open(address: Address, backlog: int, uds_mode: int, share_port: bool, there: _There) -> list[Listener]:
     if address.kind is AddressKind.FD:
-        return [_adopt(address.fd)]
+        return [_adopt(there.number(address.fd))]
     if address.kind is AddressKind.UNIX:
-        return [_open_unix(address, backlog, uds_mode)]
-    targets = _resolve(address)
+        return [there.at(unix_text(address), backlog, uds_mode) or _open_unix(address, backlog, uds_mode)]
+    targets = resolve(address)
     for attempt in range(_PORT_ATTEMPTS):
         try:
-            return _open_tcp(address, targets, backlog, share_port)
+            return _open_tcp(address, targets, backlog, share_port, there)
         except ListenError as error:
             # Port 0 on several addresses: the number that was free on the first can be taken on the next.
             taken = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
@@ -134,7 +173,19 @@ def _open(address: Address, backlog: int, uds_mode: int, share_port: bool) -> li
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def _resolve(address: Address) -> list[Target]:
+def unix_text(address: Address) -> str:
+    """Return where a unix socket is, as its listener will report it."""
+    return address.text if address.path.startswith("@") else f"unix:{os.path.abspath(address.path)}"
+
+
+def target_text(target: Target, port: int) -> str:
+    """Return the address as its listener will report it."""
+    _family, host, scope = target
+    return tcp_text(f"{host}%{socket.if_indextoname(scope)}" if scope else host, port)
+
+
+def resolve(address: Address) -> list[Target]:
+    """Return every address that a bind means. Raises: ListenError: the name does not resolve."""
     if not address.host:
         return [(socket.AF_INET, "0.0.0.0", 0), (socket.AF_INET6, "::", 0)]
     try:
@@ -156,13 +207,17 @@ def _resolve(address: Address) -> list[Target]:
     return targets
 
 
-def _open_tcp(address: Address, targets: list[Target], backlog: int, share_port: bool) -> list[Listener]:
+def _open_tcp(address: Address, targets: list[Target], backlog: int, share_port: bool, there: _There) -> list[Listener]:
     port = address.port
     opened: list[Listener] = []
     missing: ListenError | None = None
     try:
         for target in targets:
             try:
+                inherited = there.at(target_text(target, port), backlog, 0)
+                if inherited is not None:
+                    opened.append(inherited)
+                    continue
                 if share_port:
                     # Who sets SO_REUSEPORT is let in by all who have set it: a bind without it finds out who is there.
                     with _bind_tcp(target, port) as probe:
@@ -178,7 +233,7 @@ def _open_tcp(address: Address, targets: list[Target], backlog: int, share_port:
             port = opened[-1].socket.getsockname()[1]
     except BaseException:
         for listener in opened:
-            listener.close()
+            _abandon(listener)
         raise
     if missing is not None and not opened:
         raise missing
@@ -232,24 +287,34 @@ def _open_unix(address: Address, backlog: int, mode: int) -> Listener:
         raise
 
 
-def _adopt(fd: int) -> Listener:
-    """Take over the listening socket ``fd``: from now on the listener closes it."""
+def _adopt(handed: Handed) -> Listener:
+    """Take over a listening socket: from now on the listener closes it."""
+    fd, name = handed.fd, f" ({handed.name})" if handed.name else ""
+    address, unfit = look_at(fd)
+    if unfit:
+        raise ListenError(f"cannot listen on fd://{fd}{name}: {unfit}. Pass a listening stream socket.")
+    sock = socket.socket(fileno=fd)
     try:
-        sock = socket.socket(fileno=fd)
-    except OSError as error:
-        cause = "not an open descriptor" if error.errno == errno.EBADF else "not a socket"
-        raise ListenError(f"cannot listen on fd://{fd}: {cause}. Pass a listening stream socket.") from error
-    try:
-        cause = _unfit(sock)
-        if cause:
-            raise ListenError(f"cannot listen on fd://{fd}: {cause}. Pass a listening stream socket.")
         # O_NONBLOCK belongs to the open file, so whoever shares it with us shares the flag.
         sock.setblocking(False)
         sock.set_inheritable(False)
-        return Listener(sock, _address_of(sock), adopted=True)
+        return Listener(sock, address, adopted=True, name=handed.name)
     except BaseException:
         sock.detach()  # not ours to close
         raise
+
+
+def look_at(fd: int) -> tuple[str, str]:
+    """Return where the socket ``fd`` listens, or nothing and why it cannot be served. Closes: nothing."""
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError as error:
+        return "", "not an open descriptor" if error.errno == errno.EBADF else "not a socket"
+    try:
+        unfit = _unfit(sock)
+        return "" if unfit else _address_of(sock), unfit
+    finally:
+        sock.detach()
 
 
 def _unfit(sock: socket.socket) -> str:

@@ -18,6 +18,8 @@ from hybrid.shared.health_settings import HealthSettings
 from hybrid.shared.http_settings import HttpSettings
 from hybrid.shared.models import MODELS
 from hybrid.shared.proxy_settings import ProxySettings
+from hybrid.shared.recycling_settings import RecyclingSettings
+from hybrid.shared.reload_settings import ReloadSettings
 from hybrid.shared.tls_settings import TlsSettings
 
 MOST_WORKERS = 1024
@@ -346,6 +348,8 @@ class Launch:
     """Where the command was started, before ``--chdir``: a reload resolves from there."""
     listen_fds: tuple[int, ...] = ()
     """Listening sockets inherited from a service manager (LISTEN_FDS), in order."""
+    listen_names: tuple[str, ...] = ()
+    """Their names (LISTEN_FDNAMES)."""
     host_fd: int = -1
     """Channel to the program that embeds us (hybrid.run, hybrid.serve); its end of file means the program is gone."""
     workers_source: str = ""
@@ -362,12 +366,14 @@ class Settings:
     worker: WorkerSettings = titled(WorkerSettings, "Workers")
     timeout: TimeoutSettings = titled(TimeoutSettings, "Timeouts")
     health: HealthSettings = titled(HealthSettings, "Health")
+    recycling: RecyclingSettings = titled(RecyclingSettings, "Recycling")
     http: HttpSettings = titled(HttpSettings, "HTTP")
     proxy: ProxySettings = titled(ProxySettings, "Proxies")
     tls: TlsSettings = titled(TlsSettings, "TLS")
     log: LogSettings = titled(LogSettings, "Logging")
     access: AccessSettings = titled(AccessSettings, "Access log")
     process: ProcessSettings = titled(ProcessSettings, "Process", restart=True)
+    reload: ReloadSettings = titled(ReloadSettings, "Reload", restart=True)
     launch: Launch = field(default_factory=Launch)
 
 

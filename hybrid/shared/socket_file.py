@@ -81,11 +81,11 @@ def bind(sock: socket.socket, path: str, mode: int, backlog: int) -> SocketFile:
                 raise
             _clear_the_way(path, locked=lock >= 0)
             sock.bind(path)
-        file = _identify(path)
+        file = identify(path)
         try:
             # Under the lock: until listen(2) a connect is refused, and another server would call us dead.
             sock.listen(backlog)
-            _widen(file, mode)
+            give_mode(file, mode)
         except BaseException:
             _remove_if_same(file)
             raise
@@ -96,14 +96,15 @@ def bind(sock: socket.socket, path: str, mode: int, backlog: int) -> SocketFile:
         _unlock(lock)
 
 
-def _identify(path: str) -> SocketFile:
+def identify(path: str) -> SocketFile:
+    """Return what is at ``path`` now. Raises: OSError: nothing."""
     found = os.lstat(path)
     return SocketFile(path, found.st_dev, found.st_ino)
 
 
 def _remove_if_same(file: SocketFile) -> bool:
     try:
-        if _identify(file.path) != file:
+        if identify(file.path) != file:
             return False
         os.unlink(file.path)
         return True
@@ -144,8 +145,11 @@ def _knock(path: str) -> int:
         return probe.connect_ex(path)
 
 
-def _widen(file: SocketFile, mode: int) -> None:
-    """Give the file the bits of ``mode`` that the umask took."""
+def give_mode(file: SocketFile, mode: int) -> None:
+    """Give the file exactly ``mode``: the bits that the umask took, or those of another start.
+
+    Raises: OSError: it cannot be changed, or is another file by now.
+    """
     if stat.S_IMODE(os.lstat(file.path).st_mode) == mode:
         return
     if not hasattr(os, "O_PATH"):  # not Linux

@@ -43,6 +43,12 @@ async def who(conn: Connection, argument: str) -> None:
     await conn.send(said.encode())
 
 
+async def environ(conn: Connection, argument: str) -> None:
+    """Say which variables of the environment begin with one of some words."""
+    found = sorted(name for name in os.environ if name.startswith(tuple(argument.split(","))))
+    await conn.send(f"{','.join(found)}\n".encode())
+
+
 async def package(conn: Connection, argument: str) -> None:
     """Say which hybrid this is."""
     await conn.send(f"{hybrid.__file__}\n".encode())
@@ -134,6 +140,7 @@ KNOBS: dict[str, Knob] = {
     "pid": pid,
     "echo": echo,
     "who": who,
+    "environ": environ,
     "package": package,
     "segfault": segfault,
     "exit": exit_now,

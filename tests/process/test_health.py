@@ -222,6 +222,21 @@ def test_lifespan_that_blocks_at_the_end_is_told(serve: Serve) -> None:
     assert said.split("\n")[0].endswith(f" at {line_of('time.sleep', 'blocks_at_the_end')}")
 
 
+def test_upgraded_parent_dumps_workers_of_the_one_before(serve: Serve) -> None:
+    """What asks a worker, and where it answers, is handed over; so is the way to replace it."""
+    server = serve(STALLS, "--workers", "2", *LIMITED)
+    victim, other = server.ready_pids()
+    with connect_to(server, victim) as stuck:
+        server.signal(signal.SIGUSR2)
+        wait_log(server, "] info    upgraded: ")
+        assert server.ready_pids() == [victim, other]
+        say(stuck, "sleep")
+        eventually(lambda: is_replaced(server, victim), 20)
+    said = wait_log(server, f"(pid {victim}) has been blocked for")
+    assert said.split("\n")[0].endswith(f" at {line_of('time.sleep', 'sleep')}")
+    assert "asyncio tasks: " in said
+
+
 def test_limits_that_contradict_each_other_are_refused(serve: Serve) -> None:
     """A usage error that names both."""
     server = serve(STALLS, "--stall-dump", "3", "--worker-timeout", "2", ready=False)

@@ -52,6 +52,7 @@ def test_alias_that_lost_is_shown_as_unused() -> None:
 def test_inherited_sockets_are_named() -> None:
     """The address comes from the service manager."""
     assert rows(facts=Launch(listen_fds=(3,)))["bind"] == ["fd://3", "env LISTEN_FDS"]
+    assert rows(facts=Launch(listen_fds=(3,), listen_names=("hybrid/x",)))["bind"] == ["127.0.0.1:8000", "default"]
 
 
 def test_file_that_was_read_is_named(tmp_path: Path) -> None:

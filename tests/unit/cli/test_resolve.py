@@ -140,6 +140,20 @@ def test_facts_are_read_from_the_environment_given() -> None:
     assert facts_of_this_process({"LISTEN_PID": "1", "LISTEN_FDS": "1"}).listen_fds == ()
 
 
+def test_names_of_inherited_sockets_are_facts_of_this_process() -> None:
+    """LISTEN_FDNAMES belongs to LISTEN_FDS."""
+    environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2", "LISTEN_FDNAMES": "web:hybrid/x"}
+    assert facts_of_this_process(environ).listen_names == ("web", "hybrid/x")
+
+
+def test_stored_sockets_are_no_bind() -> None:
+    """What an earlier run listened on says nothing of what is wanted now."""
+    facts = Launch(listen_fds=(3, 4), listen_names=("web", "hybrid/127.0.0.1_1"))
+    assert resolved(facts=facts).settings.bind.bind == ("fd://3",)
+    facts = Launch(listen_fds=(3,), listen_names=("hybrid/127.0.0.1_1",))
+    assert resolved(facts=facts).settings.bind.bind == ("127.0.0.1:8000",)
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [

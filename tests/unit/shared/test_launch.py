@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from hybrid.ground.errors import UsageError
-from hybrid.shared.launch import import_path, inherited_listeners, interpreter_flags, without_script_directory
+from hybrid.shared.launch import (
+    import_path,
+    inherited_listeners,
+    inherited_names,
+    interpreter_flags,
+    without_script_directory,
+)
 
 
 def test_app_dir_comes_first_and_nothing_comes_twice() -> None:
@@ -69,6 +75,27 @@ def test_broken_socket_count_is_refused(text: str) -> None:
     """Better no server than one that misses a socket."""
     with pytest.raises(UsageError, match="LISTEN_FDS, from the environment: not a number of descriptors"):
         inherited_listeners({"LISTEN_PID": "7", "LISTEN_FDS": text}, 7)
+
+
+@pytest.mark.parametrize(
+    ("environ", "count", "names"),
+    [
+        ({}, 2, ("", "")),
+        ({"LISTEN_FDNAMES": "web:"}, 2, ("web", "")),
+        ({"LISTEN_FDNAMES": "web"}, 1, ("web",)),
+        ({"LISTEN_FDNAMES": ""}, 1, ("",)),
+        ({"LISTEN_FDNAMES": "of:another"}, 0, ()),
+    ],
+)
+def test_names_of_sockets_come_in_their_order(environ: dict[str, str], count: int, names: tuple[str, ...]) -> None:
+    """Source: sd_listen_fds_with_names(3): separated by colons, one for each, possibly empty."""
+    assert inherited_names(environ, count) == names
+
+
+def test_wrong_number_of_names_is_refused() -> None:
+    """Or a socket would be taken for another."""
+    with pytest.raises(UsageError, match="LISTEN_FDNAMES, from the environment: 1 names for 2 descriptors"):
+        inherited_names({"LISTEN_FDNAMES": "web"}, 2)
 
 
 def test_flags_start_an_interpreter_like_this_one() -> None:

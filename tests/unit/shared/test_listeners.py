@@ -17,6 +17,7 @@ import pytest
 from hybrid.ground.errors import ListenError, UsageError
 from hybrid.shared import listeners
 from hybrid.shared.bind_grammar import parse
+from hybrid.shared.handed import Handed
 from hybrid.shared.listeners import Listener, open_listeners
 from tests.support.forked import NOBODY, forked
 
@@ -42,7 +43,7 @@ class Opened:
         self.listeners: list[Listener] = []
 
     def __call__(self, *binds: str, inherited: tuple[int, ...] = (), mode: int = 0o666) -> list[Listener]:
-        new = open_listeners(binds, 16, mode, inherited)
+        new = open_listeners(binds, 16, mode, [Handed(fd) for fd in inherited])
         self.listeners += new
         return new
 

@@ -13,6 +13,7 @@ import pytest
 from hybrid.ground.errors import ListenError, UsageError
 from hybrid.shared import listeners
 from hybrid.shared.bind_grammar import check_shared_port, parse
+from hybrid.shared.handed import Handed
 from hybrid.shared.listeners import Listener, another_listener, open_listeners
 from tests.unit.shared.test_listeners import needs_ipv6
 
@@ -128,7 +129,8 @@ def test_unix_socket_is_refused_before_anything_is_opened(tmp_path: Path) -> Non
 def test_socket_of_a_service_manager_is_refused() -> None:
     """It is open already, once; it stays open."""
     with socket.create_server(("127.0.0.1", 0)) as theirs:
-        for binds, inherited in (((f"fd://{theirs.fileno()}",), ()), (("127.0.0.1:0",), (theirs.fileno(),))):
+        handed = [Handed(theirs.fileno())]
+        for binds, inherited in (((f"fd://{theirs.fileno()}",), []), (("127.0.0.1:0",), handed)):
             with pytest.raises(UsageError, match=f"fd://{theirs.fileno()} together with --accept reuseport"):
                 open_listeners(binds, 16, 0o666, inherited, share_port=True)
         assert theirs.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1

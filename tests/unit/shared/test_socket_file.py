@@ -172,13 +172,13 @@ def test_file_is_never_wider_than_its_mode(tmp_path: Path, monkeypatch: pytest.M
     """The file is born with its mode: before listen(2) it already is as narrow as at the end."""
     path = tmp_path / "app.sock"
     seen: list[int] = []
-    widen = socket_file._widen
+    widen = socket_file.give_mode
 
     def look(file: socket_file.SocketFile, mode: int) -> None:
         seen.append(stat.S_IMODE(path.stat().st_mode))
         widen(file, mode)
 
-    monkeypatch.setattr(socket_file, "_widen", look)
+    monkeypatch.setattr(socket_file, "give_mode", look)
     before = os.umask(0)
     try:
         listen(path, 0o600).close()
@@ -192,7 +192,7 @@ def test_mode_goes_to_no_other_file(tmp_path: Path, umask: None, monkeypatch: py
     path, precious = tmp_path / "app.sock", tmp_path / "precious"
     precious.write_text("")
     precious.chmod(0o600)
-    identify = socket_file._identify
+    identify = socket_file.identify
 
     def swap(name: str) -> socket_file.SocketFile:
         found = identify(name)
@@ -201,7 +201,7 @@ def test_mode_goes_to_no_other_file(tmp_path: Path, umask: None, monkeypatch: py
             path.symlink_to(precious)
         return found
 
-    monkeypatch.setattr(socket_file, "_identify", swap)
+    monkeypatch.setattr(socket_file, "identify", swap)
     with pytest.raises(ListenError):
         listen(path, 0o666)
     assert stat.S_IMODE(precious.stat().st_mode) == 0o600
