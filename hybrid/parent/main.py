@@ -32,6 +32,7 @@ from hybrid.parent.house import House
 from hybrid.parent.passing import Passing
 from hybrid.parent.pool_news import PoolNews
 from hybrid.parent.porter import PerSlot, Porter
+from hybrid.parent.pulse import Nurse
 from hybrid.parent.spawn import Child, Heirloom, ask_for_worker, send_listeners, start_mold
 from hybrid.parent.upgrade import Upgrade
 from hybrid.parent.watch import Watch, patience_ms, sooner
@@ -71,6 +72,7 @@ class Parent:
         first = Edition(house.settings, house.settings_fd)
         self._editions = Editions(first, pool.generation, self._children, house.log)
         self._watching = Watching(house, self._children, lambda: self._editions.current, self._on_change)
+        self._nurse = Nurse(house, lambda: self._pool, self._children.workers)
         self._upgrade = Upgrade(house, self._children, self._watch, self._state)
         if held is not None:
             self._porter.take_over(held.queues)
@@ -122,7 +124,8 @@ class Parent:
                 continue
             # A connection that is passed on is none of the core's business, so it costs no step of it.
             other = sooner(sooner(self._porter.deadline, self._watching.deadline), self._news.deadline)
-            self._watch.wait(patience_ms(sooner(due, other), monotonic()))
+            wake = sooner(sooner(due, other), self._nurse.deadline)
+            self._watch.wait(patience_ms(wake, monotonic()))
             now = monotonic()
             self._news.time_passed(now)
             if due is not None and due <= now:
@@ -130,6 +133,8 @@ class Parent:
             if self._porter.deadline is not None and self._porter.deadline <= now:
                 self._porter.time_passed()
             self._watching.time_passed()
+            if self._nurse.deadline <= now:
+                self._nurse.time_passed()
 
     def _decide(self) -> None:
         while self._events and self._exit_code is None:
