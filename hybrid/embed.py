@@ -151,7 +151,7 @@ class _Parent:
         try:
             settings = replace(settings, launch=replace(settings.launch, host_fd=theirs.fileno()))
             settings_fd = start.settings_memfd(settings)
-            command = start.parent_command(settings, settings_fd)
+            command = start.parent_command(settings, str(settings_fd))
             keep = (settings_fd, theirs.fileno())
             self.process = subprocess.Popen(command, pass_fds=keep, start_new_session=True)
         except OSError as error:

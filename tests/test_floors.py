@@ -25,6 +25,7 @@ FLOORS: dict[str, int] = {
     "hybrid.handlers": 6,
     "hybrid.worker": 8,
     "hybrid.mold": 8,
+    "hybrid.watcher": 8,
     "hybrid.parent": 8,
     "hybrid.control": 8,
     "hybrid.bench": 9,

@@ -35,6 +35,11 @@ no option is ignored, with a warning if it looks like a misspelt one.
 
 Relative paths start at the working directory, after `--chdir`, in the configuration file too.
 
+## When a change takes effect
+
+A [reload](../how-to/reload-and-upgrade.md) reads all of them anew. Those that say *restart* below are the parent's own,
+and stay as they are until it is started again; the log names them if they have changed.
+
 ## Where it listens
 
 `--host`, `--port` and `--uds` are short for a `--bind`. On one level they and `--bind` exclude each other; between
@@ -103,6 +108,8 @@ def _facts(option: Option) -> Iterable[tuple[str, str]]:
         yield "File", f"`{option.key}`"
     if "k" in option.doors:
         yield "Keyword", f"`{option.keyword}`"
+    if option.restart:
+        yield "After a change", "restart"
 
 
 if __name__ == "__main__":

@@ -81,7 +81,17 @@ def resolve(argv: Sequence[str], environ: Mapping[str, str], cwd: str, facts: La
     settings, bind_origins = assemble(given, directory, launch)
     launch = replace(launch, sys_path=import_path(settings.app.app_dir, facts.sys_path, cwd))
     settings = replace(settings, launch=launch)
-    return Resolved(settings, sources, bind_origins, file.path, tuple(environment.misspelt()), print_config)
+    warnings = (*environment.misspelt(), *_without_effect(settings, sources))
+    return Resolved(settings, sources, bind_origins, file.path, warnings, print_config)
+
+
+def _without_effect(settings: Settings, sources: Mapping[str, Origin]) -> tuple[str, ...]:
+    """Return what to say of options that need --reload. In a file they wait for a start that has it."""
+    if settings.reload.enabled:
+        return ()
+    flags = ("--reload-dir", "--reload-include", "--reload-exclude")
+    given = [flag for flag in flags if flag in sources and sources[flag].level is not Level.FILE]
+    return tuple(f"{sources[flag].name} has no effect without --reload" for flag in given)
 
 
 def _workers_source(sources: Mapping[str, Origin]) -> str:

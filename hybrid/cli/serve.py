@@ -5,6 +5,7 @@ Runs in: the process that the user started, which is the parent's after the exec
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from dataclasses import replace
 from hybrid.ground.errors import ExitCode, HybridError, UsageError
 from hybrid.shared.settings import Settings
 from hybrid.shared.start import open_standard_descriptors
+from hybrid.watcher.filters import watched_directories
 
 _PROGRAM = "hybrid-serve"
 
@@ -54,6 +56,8 @@ def _serve(settings: Settings) -> int:
     _check_descriptor(settings.process.ready_fd)
     if settings.process.chdir:
         os.chdir(settings.process.chdir)
+    if settings.reload.enabled:
+        _check_reload(settings)
     if settings.worker.workers == 0:
         from hybrid.in_loop import serve_here
 
@@ -66,10 +70,12 @@ def _serve(settings: Settings) -> int:
 def fit_platform(settings: Settings, platform: str) -> Settings:
     """Return the settings as ``platform`` can serve them: without Linux there is no pool, and auto means 0.
 
-    Raises: UsageError: a number of workers was asked for where there can be no pool.
+    Raises: UsageError: a number of workers, or --reload, was asked for where there can be no pool.
     """
     if platform == "linux" or settings.worker.workers == 0:
         return settings
+    if settings.reload.enabled:
+        raise UsageError(f"cannot use --reload on {platform}: it needs the pool, which needs Linux. Leave it out.")
     why = "the pool needs Linux (pidfds, memfds, one epoll per listener)"
     if settings.worker.workers != "auto":
         raise UsageError(
@@ -77,6 +83,20 @@ def fit_platform(settings: Settings, platform: str) -> Settings:
         )
     _say("warning", f"serving in this process, as with --workers 0: {why}, and this is {platform}")
     return replace(settings, worker=replace(settings.worker, workers=0))
+
+
+def _check_reload(settings: Settings) -> None:
+    """Raises: UsageError: the library that watches files is missing, or it would have to watch the whole machine."""
+    if importlib.util.find_spec("watchfiles") is None:
+        raise UsageError(
+            "cannot use --reload: the library watchfiles is not installed. Install it with "
+            "pip install 'hybrid[reload]', or leave --reload out."
+        )
+    if os.sep in watched_directories(settings, os.getcwd()):
+        raise UsageError(
+            "cannot use --reload on /: all files of the machine would be watched. Name the app's directory with "
+            "--reload-dir."
+        )
 
 
 def _check_descriptor(fd: int) -> None:

@@ -26,8 +26,6 @@ from hybrid.http.status import refusal
 
 _UNREAD_BYTES = 262144
 """Of a body, thrown away behind its answer so that the connection can stay; more of it ends it."""
-_LAST_CALL_S = 0.5
-"""For a request that is on its way when the worker drains."""
 _LINGER_S = 2.0
 """For the peer to close, after we said that nothing more comes: what is still on its way must not reset our answer."""
 
@@ -77,7 +75,7 @@ class HttpConnection(Wire):
         self._is_last = False
         """Whether it said that no request follows this one, and nothing of this one is to come."""
         self.draining = False
-        """Whether the worker drains: the next answer says that it is the last."""
+        """Whether the worker drains, and it was this connection's turn: the next answer says that it is the last."""
         self._has_failed = False
         self.memo: Any = None
         """What the maker of exchanges keeps for the next one on this connection: its own, hence Any."""
@@ -169,8 +167,8 @@ class HttpConnection(Wire):
         if self._latest is not None:
             self._earlier = (*self._earlier, self._latest)
         load = endpoint.load
-        load.running += 1
-        begin = endpoint.begin if load.running <= load.most else endpoint.overload
+        load.begun += 1
+        begin = endpoint.begin if load.begun <= load.ceiling else endpoint.overload
         exchange = self._exchange = self._latest = begin(self, head)
         self._body = body
         if body is not None:
@@ -293,7 +291,7 @@ class HttpConnection(Wire):
 
     def ended(self, exchange: Exchange) -> None:
         """An application has returned."""
-        self._endpoint.load.running -= 1
+        self._endpoint.load.ceiling += 1
         if exchange is self._latest:
             self._latest = None
         else:
@@ -320,7 +318,7 @@ class HttpConnection(Wire):
             self._set_deadline()
 
     def start_draining(self) -> None:
-        """Say with the next answer that it is the last; close, if nobody asks for one."""
+        """Say with an answer that it is the last; close, if nobody asks for one."""
         self.draining = True
         if self._phase is IDLE:
             self._call_last()
@@ -335,12 +333,18 @@ class HttpConnection(Wire):
         if self._exchange is None:
             self.abort()
 
+    @property
+    def has_next(self) -> bool:
+        """Whether the next request is here already, or a part of it: then no answer says yet that it is the last."""
+        return bool(self._buffer)
+
     def _call_last(self) -> None:
         """Close soon. A request that is on its way to us is still answered: its client knows nothing of the drain."""
-        self._loop.call_later(_LAST_CALL_S, self._finish_if_idle, context=self._context)
+        self._loop.call_later(self._endpoint.farewell.last_call_s, self._finish_if_idle, context=self._context)
 
     def _finish_if_idle(self) -> None:
-        if self._phase is IDLE and not self._buffer:
+        """Close, unless a request is here, read or unread: to it no answer could be given any more."""
+        if self._phase is IDLE and not self._buffer and not self._is_put_off(self._finish_if_idle):
             self._finish()
 
     def expire(self) -> None:
@@ -358,7 +362,7 @@ class HttpConnection(Wire):
             if self._exchange is not None:
                 self._exchange.refuse(HttpError(408, "the body of the request took too long"))
         else:
-            self._finish() if self._phase is IDLE else self.abort()
+            self._finish_if_idle() if self._phase is IDLE else self.abort()
 
     def _time_out(self) -> None:
         """The whole request took too long, whatever it waits for."""

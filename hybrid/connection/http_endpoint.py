@@ -10,6 +10,7 @@ from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 from hybrid.connection.access_log import AccessLog, Entry
+from hybrid.connection.farewell import Farewell
 from hybrid.connection.registry import Door
 from hybrid.http.errors import HttpError
 from hybrid.http.head import Head, HeadLimits
@@ -70,11 +71,20 @@ class HttpTimes:
 
 @dataclass(slots=True)
 class Load:
-    """The requests that are being answered in one worker, on all its listeners."""
+    """The requests of one worker, on all its listeners.
 
-    most: float = inf
-    """Above these the answer is 503."""
-    running: int = 0
+    Two counts that only grow say both how many were begun and how many run: counting the former costs nothing more.
+    """
+
+    ceiling: float = inf
+    """Up to here ``begun`` may come; above it the answer is 503. As many as may run, and one for each that ended."""
+    begun: int = 0
+    """Requests ever given to the application."""
+
+    def turned_away(self) -> None:
+        """Take back a request that was counted as begun, and will be counted as ended, and is no application's."""
+        self.begun -= 1
+        self.ceiling -= 1
 
 
 class Overload:
@@ -93,7 +103,7 @@ class Overload:
         error = HttpError(503, "as many requests as are allowed are being answered")
         body = refusal_body(error)
         headers = ((b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body)))
-        close = connection.draining or self._head.expect_continue
+        close = (connection.draining and not connection.has_next) or self._head.expect_continue
         response.start(503, (*headers, (b"retry-after", b"1")), self._endpoint.standing(), close=close)
         connection.write_last(response.body(body, False), self, close=response.must_close)
         self._endpoint.log_refusal(connection, self._head, error)
@@ -131,6 +141,8 @@ class HttpEndpoint:
     """Of every request at its beginning; each has a copy."""
     load: Load
     """The worker's: its listeners share it."""
+    farewell: Farewell = field(default_factory=Farewell)
+    """The worker's, too."""
     access_log: AccessLog | None = None
     limits: HeadLimits = field(default_factory=HeadLimits)
     limit_body_bytes: int = 0
@@ -160,6 +172,7 @@ class HttpEndpoint:
 
     def overload(self, connection: HttpConnection, head: Head) -> Exchange:
         """Return the exchange of a request that is one too many."""
+        self.load.turned_away()
         return Overload(self, connection, head)
 
     def log_refusal(self, connection: HttpConnection, head: Head | None, error: HttpError) -> None:

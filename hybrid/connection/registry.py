@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from functools import partial
 from typing import Protocol
 
+from hybrid.connection.farewell import Farewell
 from hybrid.shared.scoreboard import NOT_ACCEPTING, Cell, Row
 
 _logger = logging.getLogger("hybrid.error")
@@ -19,7 +21,7 @@ class Served(Protocol):
     """
 
     def start_draining(self) -> None:
-        """The worker drains: finish what is open, start nothing new. Called once."""
+        """The worker drains: finish what is open, start nothing new. Called once, in the connection's own turn."""
         ...
 
     def cancel(self) -> None:
@@ -112,9 +114,13 @@ class Registry:
         """Count a connection that was lost to an exception."""
         self.failed += 1
 
-    def start_draining(self) -> None:
-        """Tell every open connection that the worker drains."""
+    def start_draining(self, farewell: Farewell) -> None:
+        """Tell every open connection that the worker drains, each in its turn. The farewell has begun."""
         for connection in tuple(self.open):
+            farewell.in_turn(partial(self._tell, connection))
+
+    def _tell(self, connection: Served) -> None:
+        if connection in self.open:
             try:
                 connection.start_draining()
             except Exception:

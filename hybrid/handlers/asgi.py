@@ -15,6 +15,7 @@ from typing import Any, cast
 from hybrid.connection.access_log import AccessLog, Entry
 from hybrid.connection.addresses import UNKNOWN, Address, address
 from hybrid.connection.failures import log
+from hybrid.connection.farewell import Farewell, Notice
 from hybrid.connection.http_connection import HttpConnection
 from hybrid.connection.http_endpoint import READ_HIGH_BYTES, HttpEndpoint, HttpTimes
 from hybrid.connection.registry import Door
@@ -50,6 +51,8 @@ class AsgiEndpoint:
     """Whose forwarded headers are believed; None: nobody's."""
     read_high_bytes: int = READ_HIGH_BYTES
     memo: StartMemo = field(default_factory=StartMemo)
+    drain: Notice = field(default_factory=Farewell().notice)
+    """Of the worker's end; the same for all requests."""
 
     def scope(self, connection: HttpConnection, head: Head) -> Scope:
         """Return what the application is told of the request."""
@@ -66,7 +69,11 @@ class AsgiEndpoint:
         # New for each request, all the way down: the next one on the connection may be another user's.
         scope["asgi"] = {"version": "3.0", "spec_version": "2.5"}
         tls = scope["extensions"]
-        extensions = scope["extensions"] = {"http.response.early_hint": {}, "http.response.trailers": {}}
+        extensions = scope["extensions"] = {
+            "http.response.early_hint": {},
+            "http.response.trailers": {},
+            "hybrid.drain": self.drain,
+        }
         if tls:
             extensions["tls"] = tls.copy()
         if head.fields.forwarded:
@@ -154,6 +161,7 @@ def asgi_factory(
         access_log=shared.access_log,
         trust=shared.trust,
         server=shared.server,
+        drain=shared.farewell.notice(),
     )
     endpoint = HttpEndpoint(
         begin=partial(AsgiExchange, asgi),
@@ -164,6 +172,7 @@ def asgi_factory(
         access_log=shared.access_log,
         entry=asgi.entry,
         load=shared.load,
+        farewell=shared.farewell,
         limits=HeadLimits(settings.limit_line_bytes, settings.limit_head_bytes, settings.limit_fields),
         limit_body_bytes=settings.limit_body_bytes,
         times=HttpTimes(settings.head_s, settings.body_s, settings.keep_alive_s, settings.write_s, settings.request_s),

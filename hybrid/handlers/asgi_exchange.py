@@ -250,7 +250,8 @@ class AsgiExchange:
             message["status"],
             headers,
             self._endpoint.standing(),
-            close=connection.draining or self._wants_continue,  # whether a body follows is not known
+            # After an expectation it is not known whether a body follows.
+            close=(connection.draining and not connection.has_next) or self._wants_continue,
             trailers=message.get("trailers", False),
         )
         if entry is not None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 
 from hybrid.connection.access_log import AccessLog
 from hybrid.connection.addresses import Address
+from hybrid.connection.farewell import Farewell
 from hybrid.connection.http_endpoint import Load
 from hybrid.http.date import StandingLines
 from hybrid.http.forwarded import Trust
@@ -26,6 +27,8 @@ class HttpShared:
     access_log: AccessLog | None
     server: Address | None = None
     """The address of the one listener, where that is every connection's own; None: each is asked."""
+    farewell: Farewell = field(default_factory=Farewell)
+    """The worker's."""
 
     @classmethod
     def of(

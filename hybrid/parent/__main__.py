@@ -19,21 +19,64 @@ if "hybrid" not in sys.modules:
     del sys.path[0]
 
 from hybrid.ground.errors import ExitCode, HybridError  # noqa: E402  # the path comes first
+from hybrid.parent import handover  # noqa: E402
 from hybrid.parent import main as shell  # noqa: E402
 from hybrid.parent.house import House  # noqa: E402
-from hybrid.shared import prctl  # noqa: E402
+from hybrid.shared import boot_report, prctl  # noqa: E402
 from hybrid.shared.settings import from_json  # noqa: E402
 from hybrid.shared.start import open_standard_descriptors  # noqa: E402
+
+USAGE = """\
+usage: python -m hybrid.parent SETTINGS [HANDOVER] | check HANDOVER REPORT
+Each is the number of a descriptor: of settings as JSON; of what the program that was in this process before has left;
+of a boot report.
+"""
+
+
+def _check(handover_fd: int, report_fd: int) -> int:
+    """Say in the report whether this program could take over."""
+    try:
+        handover.check(handover_fd)
+    except HybridError as error:
+        boot_report.write(report_fd, boot_report.Report("upgrade", str(error), error.detail, error.exit_code))
+        return error.exit_code
+    return ExitCode.OK
+
+
+def _take_over(settings_fd: int, handover_fd: int) -> int:
+    """Go on where the program before us in this process stopped; return the exit code."""
+    try:
+        held = handover.read(handover_fd)
+    except HybridError as error:  # it could a moment ago; the workers see our end, and drain
+        sys.stderr.write(f"hybrid: error: {error}\n")
+        return error.exit_code
+    os.close(handover_fd)
+    prctl.set_name("hybrid: parent")
+    prctl.become_subreaper()
+    house = House(held.settings, settings_fd, held.log)
+    try:
+        return shell.go_on(house, held)
+    except HybridError as error:
+        house.log.write("error", str(error))
+        return error.exit_code
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        house.close()
 
 
 def main(argv: list[str]) -> int:
     """Build the house, run the pool, return the exit code."""
-    if len(argv) != 2 or not argv[1].isdigit():
-        sys.stderr.write("usage: python -m hybrid.parent FD   (FD: a descriptor that holds settings as JSON)\n")
+    arguments = argv[1:]
+    if arguments[:1] == ["check"] and len(arguments) == 3 and all(each.isdigit() for each in arguments[1:]):
+        return _check(int(arguments[1]), int(arguments[2]))
+    if not 1 <= len(arguments) <= 2 or not all(each.isdigit() for each in arguments):
+        sys.stderr.write(USAGE)
         return ExitCode.USAGE
     open_standard_descriptors()
-    settings_fd = int(argv[1])
+    settings_fd = int(arguments[0])
     os.set_inheritable(settings_fd, False)
+    if len(arguments) == 2:
+        return _take_over(settings_fd, int(arguments[1]))
     settings = from_json(os.pread(settings_fd, 1 << 24, 0).decode())
     prctl.set_name("hybrid: parent")
     prctl.become_subreaper()

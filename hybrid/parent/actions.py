@@ -113,6 +113,16 @@ class Discard:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckUpgrade:
+    """Have a child try whether the program that is installed now can take over."""
+
+
+@dataclass(frozen=True, slots=True)
+class CarryOutUpgrade:
+    """Become that program, when nothing is left to be decided."""
+
+
+@dataclass(frozen=True, slots=True)
 class Unready:
     """Tell whoever asks that this server is not to be sent anything new, though it still accepts."""
 
@@ -148,6 +158,8 @@ Action = (
     | EndResolver
     | Adopt
     | Discard
+    | CheckUpgrade
+    | CarryOutUpgrade
     | Unready
     | StopListening
     | ReopenLogs

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from hybrid.parent import events as ev
 from hybrid.parent import pool as p
+from hybrid.parent.handover import HeldChild
 from hybrid.parent.porter import Porter
 from hybrid.parent.sizing import CpuFacts, MemoryFacts
 from hybrid.parent.spawn import Child
@@ -38,27 +40,49 @@ class Children:
         self.molds: dict[int, Child] = {}
         """By generation."""
         self.workers: dict[int, Child] = {}
+        self.watchers: list[Child] = []
+        """The file watcher of ``--reload``, if there is one."""
         self.served = Report()
         """What the first worker that became ready said it serves."""
         self.others: set[int] = set()
         """Pids of children that somebody else reaps."""
         self.events = events
         """Where what they say and how they end is put."""
-        self._watch = watch
+        self.watch = watch
+        """The poll that they are listened to with."""
         self._pool = pool
         self._porter = porter
 
     def all(self) -> list[Child]:
         """Return every child that has not been reaped."""
-        return [*self.workers.values(), *self.molds.values()]
+        return [*self.workers.values(), *self.molds.values(), *self.watchers]
+
+    # ── from one program to the next ──
+
+    def held(self) -> tuple[tuple[HeldChild, ...], tuple[HeldChild, ...]]:
+        """Return molds and workers, as a successor takes them over."""
+        return _held(self.molds), _held(self.workers)
+
+    def take_over(self, molds: Sequence[HeldChild], workers: Sequence[HeldChild]) -> None:
+        """Go on with children of the program before us. Raises: OSError: no descriptor is left for one of them."""
+        for each in molds:
+            mold = _taken_over(each)
+            mold.open_pidfd(each.pid)
+            self.watch_mold(each.number, mold)
+        for each in workers:
+            self.workers[each.number] = _taken_over(each)
+            if each.pid:
+                ticket = self._pool().slots[each.number].ticket
+                self.workers[each.number].open_pidfd(each.pid)
+                self._listen_to(each.number, ticket)
 
     # ── molds ──
 
     def watch_mold(self, generation: int, mold: Child) -> None:
         """Listen to a mold that was started."""
         self.molds[generation] = mold
-        self._watch.add(mold.channel.fileno(), lambda: self._on_mold(generation))
-        self._watch.add(mold.pidfd, lambda: self._reap_mold(generation))
+        self.watch.add(mold.channel.fileno(), lambda: self._on_mold(generation))
+        self.watch.add(mold.pidfd, lambda: self._reap_mold(generation))
 
     def _on_mold(self, generation: int) -> None:
         mold = self.molds[generation]
@@ -69,7 +93,7 @@ class Children:
         for fd in descriptors:
             os.close(fd)
         if not is_open:
-            self._watch.drop(mold.channel.fileno())
+            self.watch.drop(mold.channel.fileno())
             return
         if record is not None:
             self._heard_from_mold(generation, record)
@@ -92,12 +116,12 @@ class Children:
         left = wait_for(os.P_PIDFD, mold.pidfd)
         if left is None:
             return
-        self._watch.hear_out(mold.channel.fileno(), LAST_WORDS)
+        self.watch.hear_out(mold.channel.fileno(), LAST_WORDS)
         report = boot_report.read(mold.report_fd)
         if report.step == "exec":
             self.events.append(ev.MoldImportFailed(generation, report))
-        self._watch.drop(mold.pidfd)
-        self._watch.drop(mold.channel.fileno())
+        self.watch.drop(mold.pidfd)
+        self.watch.drop(mold.channel.fileno())
         mold.close()
         del self.molds[generation]
         self.events.append(ev.MoldExited(generation, left))
@@ -124,10 +148,14 @@ class Children:
             os.kill(pid, signal.SIGKILL)
             self.events.append(ev.ForkFailed(slot, ticket, f"cannot open its pidfd: {error.strerror}"))
             return
-        self._watch.add(child.pidfd, lambda: self._reap_worker(slot, ticket))
-        self._watch.add(child.channel.fileno(), lambda: self._on_worker(slot, ticket))
-        self._porter.adopted(slot)
+        self._listen_to(slot, ticket)
         self.events.append(ev.Forked(slot, ticket, pid))
+
+    def _listen_to(self, slot: int, ticket: int) -> None:
+        child = self.workers[slot]
+        self.watch.add(child.pidfd, lambda: self._reap_worker(slot, ticket))
+        self.watch.add(child.channel.fileno(), lambda: self._on_worker(slot, ticket))
+        self._porter.adopted(slot)
 
     def _on_worker(self, slot: int, ticket: int) -> None:
         """Hear one record: a worker that never stops talking does not keep the parent from the others."""
@@ -139,7 +167,7 @@ class Children:
         for fd in descriptors:
             os.close(fd)
         if not is_open:
-            self._watch.drop(child.channel.fileno())  # its exit comes through the pidfd
+            self.watch.drop(child.channel.fileno())  # its exit comes through the pidfd
         elif record is not None and record.op is Op.READY:
             if not self._pool().announced:
                 self.served = boot_report.read(child.report_fd)
@@ -153,8 +181,8 @@ class Children:
         child = self.workers[slot]
         left = wait_for(os.P_PIDFD, child.pidfd)
         if left is not None:
-            self._watch.hear_out(child.channel.fileno(), LAST_WORDS)  # READY and the exit may have come in one poll
-            self._watch.drop(child.pidfd)
+            self.watch.hear_out(child.channel.fileno(), LAST_WORDS)  # READY and the exit may have come in one poll
+            self.watch.drop(child.pidfd)
             self._porter.gone(slot)  # before anybody is asked for in its place
             self.events.append(ev.WorkerExited(slot, ticket, left, boot_report.read(child.report_fd)))
 
@@ -163,9 +191,9 @@ class Children:
         self._porter.gone(slot)
         child = self.workers.pop(slot, None)
         if child is not None:
-            self._watch.drop(child.channel.fileno())
+            self.watch.drop(child.channel.fileno())
             if child.pidfd >= 0:
-                self._watch.drop(child.pidfd)
+                self.watch.drop(child.pidfd)
             child.close()
 
     # ── strangers ──
@@ -185,17 +213,30 @@ class Children:
             wait_for(os.P_PID, found.si_pid)
 
 
+def _held(children: Mapping[int, Child]) -> tuple[HeldChild, ...]:
+    return tuple(
+        HeldChild(number, child.pid, child.channel.fileno(), child.report_fd) for number, child in children.items()
+    )
+
+
+def _taken_over(held: HeldChild) -> Child:
+    channel = socket.socket(fileno=held.channel)
+    channel.setblocking(False)
+    return Child(channel, held.report)
+
+
 _WORN = {
-    Wear.REQUESTS: "it has served {value} requests (--max-requests; its share: {limit})",
+    Wear.REQUESTS: "it has served {value} (--max-requests; its share: {limit})",
     Wear.LIFETIME: "it is {value} s old (--max-lifetime; its share: {limit} s)",
-    Wear.MEMORY: "it has {value} bytes of its own (--max-memory; its share: {limit})",
+    Wear.MEMORY: "it has {value} MB of its own (--max-memory; its share: {limit} MB)",
 }
 
 
 def _worn(record: Record) -> str:
     """Say why a worker is to be replaced."""
     words = _WORN[Wear(record.a)] if record.a in set(Wear) else "it says so"
-    return words.format(value=record.b, limit=record.c)
+    unit = 1 << 20 if record.a == Wear.MEMORY else 1
+    return words.format(value=record.b // unit, limit=record.c // unit)
 
 
 def wait_for(kind: int, which: int) -> ev.Exit | None:

@@ -28,7 +28,7 @@ from typing import Any
 
 from hybrid.ground.states import Life, LifeEvent
 from hybrid.parent import actions as act
-from hybrid.parent import booting, reloading, renewal, stopping, workers
+from hybrid.parent import booting, reloading, renewal, stopping, upgrading, workers
 from hybrid.parent import events as ev
 from hybrid.parent import pool as p
 from hybrid.parent.draft import Draft
@@ -80,6 +80,7 @@ def _settle(draft: Draft) -> None:
         _start_molds(draft)
         _start_workers(draft)
         _announce(draft)
+        upgrading.go_on(draft)
     elif draft.pool.phase is p.Phase.STOPPING and _empty(draft.pool):
         code = draft.pool.exit_code
         draft.pool = replace(draft.pool, phase=p.Phase.STOPPED)
@@ -137,6 +138,8 @@ def _asked(draft: Draft, event: ev.Asked) -> None:
     elif intent is ev.Intent.RELOAD:
         renewal.accept_again(draft, event.source)
         reloading.asked(draft, event.source)
+    elif intent is ev.Intent.UPGRADE:
+        upgrading.asked(draft, event.source)
     elif draft.pool.phase < p.Phase.STOPPING:
         if intent is ev.Intent.PARK:
             renewal.stand(draft, event.source)
@@ -163,6 +166,7 @@ _HANDLERS: dict[type, Callable[[Draft, Any], None]] = {
     ev.WorkerExited: workers.worker_exited,
     ev.Resolved: reloading.resolved,
     ev.ResolveFailed: reloading.resolve_failed,
+    ev.UpgradeChecked: upgrading.checked,
     ev.Asked: _asked,
     ev.TimePassed: _time_passed,
 }

@@ -16,7 +16,6 @@ from hybrid.parent import events as ev
 from hybrid.parent.children import Children, wait_for
 from hybrid.parent.pool import Plan
 from hybrid.parent.spawn import fork_exec
-from hybrid.parent.watch import Watch
 from hybrid.shared import boot_report
 from hybrid.shared.boot_report import Report
 from hybrid.shared.log_line import LogWriter
@@ -68,18 +67,24 @@ class Editions:
     Runs in: parent. Closes: the memfds, when nobody is born with them any more.
     """
 
-    def __init__(self, first: Edition, children: Children, watch: Watch, log: LogWriter) -> None:
-        self._editions = {1: first}
-        self._watch = watch
+    def __init__(self, first: Edition, generation: int, children: Children, log: LogWriter) -> None:
+        """``first``: the settings in force, those of ``generation``."""
+        self._editions = {generation: first}
+        self._watch = children.watch
         self._events = children.events
         self._others = children.others
         self._log = log
-        self._now = 1
+        self._now = generation
         self._resolver: _Resolver | None = None
 
     def __getitem__(self, generation: int) -> Edition:
         """Return the settings of ``generation``, which lives."""
         return self._editions[generation]
+
+    @property
+    def current(self) -> Edition:
+        """The settings in force."""
+        return self._editions[self._now]
 
     # ── reading them anew ──
 

@@ -136,6 +136,8 @@ class Intent(IntEnum):
     """One worker fewer."""
     PARK = 6
     """Nobody accepts; again: everybody does."""
+    UPGRADE = 7
+    """A new program in the parent's place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,13 @@ class ResolveFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class UpgradeChecked:
+    """The new program was tried; it can take over unless the report has an error."""
+
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
 class TimePassed:
     """A deadline may have come."""
 
@@ -182,6 +191,7 @@ Event = (
     | WorkerExited
     | Resolved
     | ResolveFailed
+    | UpgradeChecked
     | Asked
     | TimePassed
 )

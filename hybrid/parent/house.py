@@ -13,13 +13,14 @@ import select
 import signal
 import socket
 from contextlib import ExitStack
-from dataclasses import replace
 
 from hybrid import __version__
 from hybrid.ground.clock import monotonic_ns
 from hybrid.ground.errors import ExitCode, UsageError
 from hybrid.ground.states import Readiness
+from hybrid.parent.handover import Handover, HeldChild, HeldListener, HeldQueues
 from hybrid.parent.pid_file import PidFile
+from hybrid.parent.pool import Pool
 from hybrid.parent.signals import Wakeup
 from hybrid.parent.systemd import Notifier, claim_stored, log_inherited
 from hybrid.shared import listeners as sockets
@@ -31,6 +32,7 @@ from hybrid.shared.privileges import Identity, resolve_user
 from hybrid.shared.scoreboard import Scoreboard
 from hybrid.shared.settings import MOST_SLOTS, Settings
 
+Held = tuple[HeldChild, ...]
 _SAID_BYTES = 50_000
 """Of a failure's message and detail, told in one message to whoever waits."""
 
@@ -38,13 +40,14 @@ _SAID_BYTES = 50_000
 class House:
     """Everything that outlives a child. Closes: all of it, on :meth:`close`, in reverse order."""
 
-    def __init__(self, settings: Settings, settings_fd: int) -> None:
+    def __init__(self, settings: Settings, settings_fd: int, log_fd: int = -1) -> None:
+        """Open the log. ``log_fd``: of a log file that is open already; the house closes it."""
         self.settings = settings
         self.settings_fd = settings_fd
         self.served = Report()
         """What the first worker that became ready said it serves."""
         self._undo = ExitStack()
-        self.log = self._open_log()
+        self.log = self._open_log(log_fd)
         self.host: socket.socket | None = None
         if settings.launch.host_fd >= 0:
             self.host = socket.socket(fileno=settings.launch.host_fd)
@@ -54,12 +57,14 @@ class House:
         environ = os.environ if self.host is None else {}
         self.notifier = Notifier.from_environment(environ, os.getpid(), self.log)
         self._undo.callback(self.notifier.close)
-        if settings.process.ready_fd >= 0:
-            self._adopt_ready_fd(settings.process.ready_fd)
+        self._pid_file: PidFile | None = None
+        self.identity: Identity | None = None
 
     def build(self) -> None:
         """Make what can fail. Raises: HybridError: says what, and how to mend it; call :meth:`close` then."""
         process, bind = self.settings.process, self.settings.bind
+        if process.ready_fd >= 0:
+            self._adopt_ready_fd(process.ready_fd)
         # First: a SIGTERM that comes while files are made must not leave them behind.
         self.wakeup = Wakeup()
         self._undo.callback(self.wakeup.close)
@@ -69,16 +74,15 @@ class House:
         if process.chdir:
             os.chdir(process.chdir)
         raise_descriptor_limit()
-        self.identity: Identity | None = None
         if process.user or process.group:
             self.identity = resolve_user(process.user, process.group)
         self.access_fd = open_access_file(self.settings.access)
         if self.settings.access.path:
             self._undo.callback(os.close, self.access_fd)
         if process.pid_file:
-            pid_file = PidFile(process.pid_file)
-            pid_file.write()
-            self._undo.callback(pid_file.remove)
+            self._pid_file = PidFile(process.pid_file)
+            self._pid_file.write()
+            self._undo.callback(self._pid_file.remove)
         inherited, is_shared = claim_stored(self.settings, self.notifier, self.log), bind.accept == "reuseport"
         self.listeners = sockets.open_listeners(bind.bind, bind.backlog, bind.uds_mode, inherited, share_port=is_shared)
         self._undo.callback(self.close_listeners)
@@ -90,6 +94,57 @@ class House:
         self._undo.callback(self.scoreboard.close)
         if bind.accept == "locked=robust":
             self.scoreboard.make_mutex()
+
+    def take_over(self, held: Handover) -> None:
+        """Have what the program before us in this process had. Raises: HybridError: it does not fit."""
+        for fd in held.descriptors():
+            os.set_inheritable(fd, False)
+        self.wakeup = Wakeup()
+        self._undo.callback(self.wakeup.close)
+        process = self.settings.process
+        if process.user or process.group:
+            self.identity = resolve_user(process.user, process.group)
+        self.access_fd = held.access
+        if self.settings.access.path:
+            self._undo.callback(os.close, self.access_fd)
+        if held.pid_file >= 0:
+            self._pid_file = PidFile(process.pid_file)
+            self._pid_file.take_over(held.pid_file)
+            self._undo.callback(self._pid_file.remove)
+        self.listeners = [
+            sockets.Listener(socket.socket(fileno=each.fd), each.address, each.file, each.adopted, each.name)
+            for each in held.listeners
+        ]
+        self._undo.callback(self.close_listeners)
+        self.life_read, self._life_write = held.life
+        self._undo.callback(os.close, self.life_read)
+        self._undo.callback(os.close, self._life_write)
+        self.scoreboard = Scoreboard.attach(held.scoreboard)
+        self.scoreboard.go_on(len(held.pool.slots))
+        self._undo.callback(self.scoreboard.close)
+        self.served = held.served
+        unblock_signals()
+
+    def held(self, pool: Pool, queues: HeldQueues, children: tuple[Held, Held]) -> Handover:
+        """Return what a successor has to take over, with what others hold."""
+        molds, workers = children
+        return Handover(
+            pool=pool,
+            settings=self.settings,
+            scoreboard=self.scoreboard.fd,
+            life=(self.life_read, self._life_write),
+            log=self.log.fd if self.settings.log.file else -1,
+            access=self.access_fd,
+            host=self.host.fileno() if self.host is not None else -1,
+            pid_file=self._pid_file.fd if self._pid_file is not None else -1,
+            listeners=tuple(
+                HeldListener(each.fileno(), each.address, each.file, each.adopted, each.name) for each in self.listeners
+            ),
+            queues=queues,
+            molds=molds,
+            workers=workers,
+            served=self.served,
+        )
 
     def adopt(self, settings: Settings) -> None:
         """Live by ``settings`` from now on: those of another generation. What needs a restart is as before in them."""
@@ -107,8 +162,7 @@ class House:
         come while nobody accepts.
         """
         if self.settings.bind.accept != "reuseport":
-            kept = self.notifier.store(self.listeners)
-            self.listeners = [replace(each, file=None) if each in kept else each for each in self.listeners]
+            self.listeners = self.notifier.store(self.listeners)
 
     def close_listeners(self) -> None:
         """Close our copies and remove our socket files. May be called twice."""
@@ -122,9 +176,10 @@ class House:
 
     # ── the log ──
 
-    def _open_log(self) -> LogWriter:
+    def _open_log(self, fd: int) -> LogWriter:
         log = self.settings.log
-        fd = open_log_file(log.file) if log.file else 2
+        if fd < 0:
+            fd = open_log_file(log.file) if log.file else 2
         if log.file:
             self._undo.callback(os.close, fd)
         return LogWriter(fd, Style.make(log.format, log.colour, fd), log.level, "parent")

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from itertools import zip_longest
 
+from hybrid import __version__
 from hybrid.ground.clock import monotonic, monotonic_ns
 from hybrid.ground.errors import ExitCode, HybridError
 from hybrid.ground.states import Life, Readiness
@@ -26,12 +27,15 @@ from hybrid.parent import events as ev
 from hybrid.parent import pool as p
 from hybrid.parent.children import Children
 from hybrid.parent.edition import Edition, Editions, plan_of
+from hybrid.parent.handover import Handover
 from hybrid.parent.house import House
 from hybrid.parent.passing import Passing
 from hybrid.parent.pool_news import PoolNews
 from hybrid.parent.porter import PerSlot, Porter
 from hybrid.parent.spawn import Child, Heirloom, ask_for_worker, send_listeners, start_mold
+from hybrid.parent.upgrade import Upgrade
 from hybrid.parent.watch import Watch, patience_ms, sooner
+from hybrid.parent.watching import Watching
 from hybrid.shared import messages
 from hybrid.shared.messages import Op, Record
 from hybrid.shared.scoreboard import Cell
@@ -45,9 +49,8 @@ INTENTS = {
     signal.SIGTTIN: ev.Intent.MORE,
     signal.SIGTTOU: ev.Intent.FEWER,
     signal.SIGWINCH: ev.Intent.PARK,
+    signal.SIGUSR2: ev.Intent.UPGRADE,
 }
-UNUSED = (signal.SIGUSR2,)
-"""Their default action would end the parent without a drain."""
 
 
 class Parent:
@@ -56,16 +59,22 @@ class Parent:
     Runs in: parent. Closes: everything in its :class:`~hybrid.parent.house.House`, before :meth:`run` returns.
     """
 
-    def __init__(self, house: House, pool: p.Pool) -> None:
+    def __init__(self, house: House, pool: p.Pool, held: Handover | None = None) -> None:
+        """``held``: of the program that was in this process before us."""
         self._house = house
         self._pool = pool
         self._watch = Watch()
-        self._events: deque[ev.Event] = deque([ev.Started()])
+        self._events: deque[ev.Event] = deque([ev.Started() if held is None else ev.TimePassed()])
         self._porter = _porter_for(house, self._watch)
         self._children = Children(self._watch, self._events, lambda: self._pool, self._porter)
         self._news = PoolNews(house)
         first = Edition(house.settings, house.settings_fd)
-        self._editions = Editions(first, self._children, self._watch, house.log)
+        self._editions = Editions(first, pool.generation, self._children, house.log)
+        self._watching = Watching(house, self._children, lambda: self._editions.current, self._on_change)
+        self._upgrade = Upgrade(house, self._children, self._watch, self._state)
+        if held is not None:
+            self._porter.take_over(held.queues)
+            self._children.take_over(held.molds, held.workers)
         self._exit_code: ExitCode | None = None
         self._actions: dict[type, Callable[..., None]] = {
             act.StartMold: self._start_mold,
@@ -81,6 +90,8 @@ class Parent:
             act.EndResolver: self._end_resolver,
             act.Adopt: self._adopt,
             act.Discard: self._discard,
+            act.CheckUpgrade: self._check_upgrade,
+            act.CarryOutUpgrade: self._carry_out_upgrade,
             act.Unready: self._unready,
             act.StopListening: self._stop_listening,
             act.ReopenLogs: self._reopen_logs,
@@ -94,24 +105,28 @@ class Parent:
         self._watch.add(self._house.wakeup.fileno(), self._on_signals)
         if self._house.host is not None:
             self._watch.add(self._house.host.fileno(), self._on_host)
+        self._watching.start()
         due: float | None = None
         while True:
             if self._events:
                 self._decide()
-                if self._exit_code is not None:
-                    self._porter.close()
-                    return self._exit_code
                 self._children.reap_strangers()
                 due = core.next_deadline(self._pool)
+            if self._exit_code is not None and self._watching.is_over:
+                self._porter.close()
+                return self._exit_code
+            if self._upgrade.is_due:
+                self._upgrade.carry_out()
             # A connection that is passed on is none of the core's business, so it costs no step of it.
-            soonest = sooner(sooner(due, self._porter.deadline), self._news.deadline)
-            self._watch.wait(patience_ms(soonest, monotonic()))
+            other = sooner(self._porter.deadline, sooner(self._watching.deadline, self._news.deadline))
+            self._watch.wait(patience_ms(sooner(due, other), monotonic()))
             now = monotonic()
             self._news.time_passed(now)
             if due is not None and due <= now:
                 self._events.append(ev.TimePassed())
             if self._porter.deadline is not None and self._porter.deadline <= now:
                 self._porter.time_passed()
+            self._watching.time_passed()
 
     def _decide(self) -> None:
         while self._events and self._exit_code is None:
@@ -139,8 +154,6 @@ class Parent:
                 self._events.append(ev.Asked(INTENTS[signal.Signals(number)], signal.Signals(number).name))
             elif number == signal.SIGCHLD:
                 self._events.append(ev.TimePassed())  # a child of ours has its pidfd; a stranger is reaped after this
-            elif number in UNUSED:
-                self._house.log.write("warning", f"{signal.Signals(number).name}: this version has no use for it")
 
     def _on_host(self) -> None:
         host = self._house.host
@@ -153,6 +166,9 @@ class Parent:
             self._events.append(ev.Asked(ev.Intent.STOP, "the program that started this server is gone"))
         elif record is not None and record.op is Op.HOST_DRAIN:
             self._events.append(ev.Asked(ev.Intent.STOP, "asked by the program", record.a / 1000))
+
+    def _on_change(self) -> None:
+        self._events.append(ev.Asked(ev.Intent.RELOAD, "a file changed"))
 
     # ── actions → calls ──
 
@@ -255,10 +271,21 @@ class Parent:
     def _discard(self, action: act.Discard) -> None:
         self._editions.discard(action.generation)
 
+    def _check_upgrade(self, action: act.CheckUpgrade) -> None:
+        self._upgrade.check()
+
+    def _carry_out_upgrade(self, action: act.CarryOutUpgrade) -> None:
+        self._upgrade.is_due = True
+
+    def _state(self) -> Handover:
+        """Return what a new program in this process needs to go on."""
+        return self._house.held(self._pool, self._porter.held(), self._children.held())
+
     def _unready(self, action: act.Unready) -> None:
         self._house.scoreboard.readiness = Readiness.LEAVING
 
     def _stop_listening(self, action: act.StopListening) -> None:
+        self._watching.end()
         self._porter.stop_listening()
 
     def _reopen_logs(self, action: act.ReopenLogs) -> None:
@@ -291,6 +318,17 @@ def has_terminal() -> bool:
     except OSError:
         return False
     return True
+
+
+def go_on(house: House, held: Handover) -> ExitCode:
+    """Run the pool of the program that was in this process before us; return the exit code."""
+    house.take_over(held)
+    workers = sum(slot.wanted for slot in held.pool.slots)
+    house.log.info(
+        f"upgraded: hybrid {__version__} in the place of {held.version}; generation {held.pool.generation} with "
+        f"{workers} worker{'s' if workers != 1 else ''} serves on"
+    )
+    return Parent(house, held.pool, held).run()
 
 
 def run(house: House) -> ExitCode:

@@ -29,6 +29,7 @@ from functools import partial
 
 from hybrid.ground.clock import Clock, monotonic
 from hybrid.parent.dispatch import BRIMFUL, Dispatch, Sign, Stage
+from hybrid.parent.handover import HeldChannel, HeldQueues
 from hybrid.parent.porter import Porter, Premises
 from hybrid.parent.watch import Watch, has_news, sooner
 from hybrid.shared import messages
@@ -162,6 +163,31 @@ class Passing(Porter):
         if slot in self._channels:
             self._end(slot)
             self._settle()
+
+    def held(self) -> HeldQueues:
+        """Return every pass channel, with what is known of its worker, and the connections in our hands."""
+        takers = self._dispatch.takers
+        channels = [
+            HeldChannel(slot, each.ours.fileno(), each.theirs.fileno(), takers[slot].sent, takers[slot].stage > 0)
+            for slot, each in self._channels.items()
+        ]
+        channels += [HeldChannel(-1, each.ours.fileno(), each.theirs.fileno()) for each in self._ended]
+        return HeldQueues(channels=tuple(channels), connections=tuple(self._held))
+
+    def take_over(self, held: HeldQueues) -> None:
+        """Go on with them. Who was full or stuck will show it again."""
+        for each in held.channels:
+            channel = Channel(socket.socket(fileno=each.ours), socket.socket(fileno=each.theirs))
+            if each.slot < 0:
+                self._ended.append(channel)
+                continue
+            self._channels[each.slot] = channel
+            self._dispatch.join(each.slot, self._house.scoreboard.row(each.slot).cells)
+            self._dispatch.takers[each.slot].sent = each.sent
+            if each.takes:
+                self._dispatch.note(each.slot, Sign.TAKES)
+        self._held = list(held.connections)
+        self._settle()
 
     @property
     def deadline(self) -> float | None:

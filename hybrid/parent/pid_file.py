@@ -35,6 +35,16 @@ class PidFile:
         self.path = os.path.abspath(path)
         self._fd = -1
 
+    @property
+    def fd(self) -> int:
+        """Its descriptor, which holds the lock; -1: it is not written."""
+        return self._fd
+
+    def take_over(self, fd: int) -> None:
+        """Hold the file that this process has written before an exec."""
+        os.set_inheritable(fd, False)
+        self._fd = fd
+
     def write(self) -> None:
         """Put our pid into the file and hold it.
 

@@ -49,6 +49,17 @@ class Stance(IntEnum):
     """Somebody asked for it (SIGWINCH): they serve what they hold, and newcomers wait in the queue."""
 
 
+class UpgradeStage(IntEnum):
+    """How far the exec of a new parent has come. Moves to the right, or back to NONE."""
+
+    NONE = 0
+    ASKED = 1
+    CHECKING = 2
+    """A child tries whether the new program can take over."""
+    CHECKED = 3
+    """It can."""
+
+
 class MoldLife(IntEnum):
     """Where the mold of the current generation is."""
 
@@ -169,6 +180,7 @@ class Pool:
     """Workers that the pool is to have; 0: not known yet."""
     slots: tuple[Slot, ...] = ()
     reload: Reload = Reload()
+    upgrade: UpgradeStage = UpgradeStage.NONE
     size_reason: str = ""
     announced: bool = False
     started_at: float = 0.0

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from hybrid.ground.errors import HybridError
+from hybrid.parent.handover import HeldQueues
 from hybrid.shared.listeners import Listener, another_listener
 from hybrid.shared.log_line import LogWriter
 from hybrid.shared.scoreboard import Scoreboard
@@ -73,6 +74,15 @@ class Porter:
     def time_passed(self) -> None:
         """Do what was due at :attr:`deadline`."""
 
+    # ── from one program to the next ──
+
+    def held(self) -> HeldQueues:
+        """Return what a successor has to take over."""
+        return HeldQueues()
+
+    def take_over(self, held: HeldQueues) -> None:
+        """Go on with what the program before us held. Before anything else is asked."""
+
     # ── at the end ──
 
     def stop_listening(self) -> None:
@@ -114,6 +124,15 @@ class PerSlot(Porter):
             raise
         self._more, self._is_complete = opened, True
         return opened
+
+    def held(self) -> HeldQueues:
+        """Return the sockets of the seats after the first."""
+        return HeldQueues(more=tuple(each.fileno() for each in self._more), is_complete=self._is_complete)
+
+    def take_over(self, held: HeldQueues) -> None:
+        """Take them over."""
+        self._more = [socket.socket(fileno=fd) for fd in held.more]
+        self._is_complete = held.is_complete
 
     def stop_listening(self) -> None:
         """Close all of them."""

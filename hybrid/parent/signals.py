@@ -6,6 +6,7 @@ Source: signal.set_wakeup_fd; UNP §5.9 (the self-pipe idea). CPython < 3.14 has
 from __future__ import annotations
 
 import os
+import select
 import signal
 
 HEARD = (
@@ -41,6 +42,12 @@ class Wakeup:
             return list(dict.fromkeys(os.read(self._read, 65536)))
         except BlockingIOError:
             return []
+
+    def is_empty(self) -> bool:
+        """Return whether every signal whose handler has run was taken."""
+        poll = select.poll()
+        poll.register(self._read, select.POLLIN)
+        return not poll.poll(0)
 
     def close(self) -> None:
         """Hear no more signals."""

@@ -1,4 +1,4 @@
-"""How the parent makes children: the mold by fork and exec, a worker by asking the mold.
+"""How the parent makes children: mold and file watcher by fork and exec, a worker by asking the mold.
 
 The parent is small and has one thread, so a fork of it is cheap and safe; what runs between fork and exec is
 only system calls.
@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from hybrid.parent.actions import Spawn
@@ -19,7 +20,7 @@ from hybrid.shared import boot_report, messages, prctl
 from hybrid.shared.handed import app_environment
 from hybrid.shared.privileges import Identity, drop
 from hybrid.shared.settings import Settings
-from hybrid.shared.start import mold_command
+from hybrid.shared.start import mold_command, watcher_command
 from hybrid.shared.tls_files import open_tls_files
 
 EVERY_SIGNAL = signal.valid_signals()
@@ -84,27 +85,51 @@ def start_mold(
     Runs in: parent; between fork and exec, its child. ``identity``: whom the mold becomes before it runs anything.
     Raises: OSError: no descriptor, memory or process left; nothing was started.
     """
+    tls_files = open_tls_files(settings.tls)
+    orders = {
+        "tls": tls_files,
+        "settings": heirloom.settings_fd,
+        "scoreboard": heirloom.scoreboard_fd,
+        "life": heirloom.life_fd,
+        "log": heirloom.log_fd,
+        "access": heirloom.access_fd,
+        "generation": generation,
+        "preload": preload,
+        "addresses": heirloom.addresses,
+    }
+    try:
+        return _start(
+            lambda ends: mold_command(settings, json.dumps({**orders, **ends})),
+            (*heirloom.descriptors, *tls_files.values()),
+            identity,
+        )
+    finally:
+        for fd in tls_files.values():
+            os.close(fd)
+
+
+def start_watcher(settings_fd: int, log_fd: int, settings: Settings, identity: Identity | None) -> Child:
+    """Fork and exec the interpreter that becomes the file watcher.
+
+    Runs in, args and raises: as :func:`start_mold`; it sees what the app's user sees.
+    """
+    orders = {"settings": settings_fd, "log": log_fd}
+    return _start(
+        lambda ends: watcher_command(settings, json.dumps({**orders, **ends})), (settings_fd, log_fd), identity
+    )
+
+
+def _start(command: Callable[[dict[str, int]], list[str]], keep: tuple[int, ...], identity: Identity | None) -> Child:
+    """Fork and exec an interpreter with a channel and a report of its own.
+
+    Args: command: makes the command from the numbers that ``channel`` and ``report`` have there.
+    """
     ours, theirs = messages.socketpair()
     report_fd = -1
-    tls_files = open_tls_files(settings.tls)
     try:
         report_fd = boot_report.create()
-        orders = {
-            "tls": tls_files,
-            "settings": heirloom.settings_fd,
-            "scoreboard": heirloom.scoreboard_fd,
-            "life": heirloom.life_fd,
-            "log": heirloom.log_fd,
-            "access": heirloom.access_fd,
-            "channel": theirs.fileno(),
-            "report": report_fd,
-            "generation": generation,
-            "preload": preload,
-            "addresses": heirloom.addresses,
-        }
-        command = mold_command(settings, json.dumps(orders))
-        keep = (*heirloom.descriptors, theirs.fileno(), report_fd, *tls_files.values())
-        pid = fork_exec(command, keep, identity, report_fd)
+        ends = {"channel": theirs.fileno(), "report": report_fd}
+        pid = fork_exec(command(ends), (*keep, *ends.values()), identity, report_fd)
     except OSError:
         ours.close()
         if report_fd >= 0:
@@ -112,14 +137,12 @@ def start_mold(
         raise
     finally:
         theirs.close()
-        for fd in tls_files.values():
-            os.close(fd)
     ours.setblocking(False)
     child = Child(ours, report_fd)
     try:
         child.open_pidfd(pid)
     except OSError:
-        os.kill(pid, signal.SIGKILL)  # ours, not reaped yet: a mold that we cannot watch must not fork
+        os.kill(pid, signal.SIGKILL)  # ours, not reaped yet: a process that we cannot watch must not do anything
         child.close()
         raise
     return child

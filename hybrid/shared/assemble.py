@@ -17,6 +17,7 @@ from hybrid.shared.bind_grammar import check_shared_port
 from hybrid.shared.handed import paired
 from hybrid.shared.option_values import join_address, refuse
 from hybrid.shared.options import COMMAND, DEFAULT, Level, Option, Origin, Value, all_options
+from hybrid.shared.reload_settings import check_reload
 from hybrid.shared.settings import Launch, Settings
 from hybrid.shared.tls_settings import check_tls
 
@@ -53,6 +54,7 @@ def assemble(given: Values, directory: str, launch: Launch) -> tuple[Settings, t
         empty, launch=launch, **{name: replace(getattr(empty, name), **fields) for name, fields in groups.items()}
     )
     check_tls(settings.tls)
+    check_reload(settings.reload, settings.worker.workers)
     return settings, bind_origins
 
 
@@ -119,11 +121,13 @@ def _contradiction(flag: str, first: Value, second: Value) -> UsageError:
 
 
 def absolute(option: Option, value: Value, directory: str) -> Any:
-    """Return the value with its path made absolute, and refuse a path that cannot be meant.
+    """Return the value with its path, or each of its paths, made absolute, and refuse a path that cannot be meant.
 
     Raises: UsageError: a directory or a file that must exist does not.
     """
     text = value.value
+    if isinstance(text, tuple):
+        return tuple(absolute(option, Value(each, value.origin), directory) for each in text)
     if option.parse not in ("path", "output", "directory", "existing_file", "target") or not text:
         return text
     if option.parse == "output" and text == STDOUT:

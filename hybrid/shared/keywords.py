@@ -52,7 +52,13 @@ def settings_from_keywords(target: str, keywords: Mapping[str, object]) -> Setti
 
 _LOGGING = "its lines go to your program's logging. Set up the logger hybrid.error there"
 
+_RECYCLING = dict.fromkeys(
+    ("max_requests", "max_requests_jitter", "max_lifetime", "max_memory", "recycle_jitter"),
+    "nobody would replace this process. Leave it out",
+)
+
 _NOT_IN_A_GUEST = {
+    **_RECYCLING,
     "app_dir": "the import path is your program's. Put the directory on sys.path",
     "preload": "there is no fork to import the app before. Leave it out",
     "loop": "it serves in the loop that runs. Start your program with that loop",
@@ -70,6 +76,7 @@ _NOT_IN_A_GUEST = {
 """What ``serve(workers=0)`` does not take, with why and the remedy: it changes nothing of its host's."""
 
 _NOT_ALONE = {
+    **_RECYCLING,
     "user": "changing it needs a pool, whose parent keeps the privilege. Start the program as that user",
     "group": "changing it needs a pool, whose parent keeps the privilege. Start the program with that group",
 }

@@ -72,6 +72,9 @@ class Op(IntEnum):
     # host (hybrid.serve) → parent
     HOST_DRAIN = 40
     """a = grace in milliseconds."""
+    # watcher → parent
+    CHANGED = 50
+    """Files that are watched have changed; a = how many. The watcher has said in the log which."""
 
 
 class Wear(IntEnum):

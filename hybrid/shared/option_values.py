@@ -16,6 +16,7 @@ from typing import Any
 from hybrid.ground.clock import LONGEST_S
 from hybrid.ground.errors import UsageError
 from hybrid.shared.options import Level, Option, Origin, nearest
+from hybrid.shared.recycling_settings import LEAST_MEMORY_BYTES
 from hybrid.shared.settings import MOST_WORKERS
 
 MOST_THREADS = 1000
@@ -23,6 +24,7 @@ MOST_THREADS = 1000
 _MASK = "***"
 """Instead of a secret."""
 _TRUE = frozenset({"true", "yes", "on", "1"})
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _FALSE = frozenset({"false", "no", "off", "0"})
 
 
@@ -225,6 +227,23 @@ def _count(text: str) -> int:
     return _whole(text, 0, 2**53, "Give a whole number, 0 or more.")
 
 
+def _percent(text: str) -> int:
+    return _whole(text.strip().removesuffix("%"), 0, 100, "Give 0 to 100.")
+
+
+def _memory(text: str) -> int:
+    """Return bytes. Suffixes are powers of 1024, as docker, systemd and nginx read them."""
+    number = text.strip().upper()
+    number = number.removesuffix("IB" if number[-3:-2] in _UNITS else "B")  # who writes 512MiB or 512MB means 512M
+    unit = _UNITS.get(number[-1:], 1)
+    number = number if unit == 1 else number[:-1]
+    remedy = f"Give a whole number with K, M, G or T, for example 512M; {LEAST_MEMORY_BYTES >> 20}M or more; or 0."
+    value = _whole(number, 0, 2**53 // unit, remedy) * unit
+    if 0 < value < LEAST_MEMORY_BYTES:
+        raise Rejected(f"{value} bytes are less than a worker needs. {remedy}")
+    return value
+
+
 def _url_path(text: str) -> str:
     if text and (not text.startswith("/") or text.endswith("/")):
         raise Rejected("not the path of an application. Begin it with a slash and end it without: /api.")
@@ -275,6 +294,12 @@ def _proxy(entry: str) -> str:
     return str(network)
 
 
+def _pattern(text: str) -> str:
+    if not text.strip("./"):
+        raise Rejected("it names no file. Give a pattern, for example *.html or templates/.")
+    return text
+
+
 def _text(text: str) -> str:
     """Take any text; empty means "none", so that a higher level can undo a lower one."""
     return text
@@ -291,9 +316,12 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "existing_file": _text,
     "group": _group,
     "host": _host,
+    "memory": _memory,
     "mode": _mode,
     "output": _output,
     "path": _text,
+    "pattern": _pattern,
+    "percent": _percent,
     "port": _port,
     "positive": _positive,
     "positive_seconds": _positive_seconds,

@@ -47,9 +47,25 @@ def memory_use(pid: int, proc: str = "/proc") -> MemoryUse:
                 if colon and value.endswith(b" kB\n"):
                     sizes[name.decode("ascii", "replace")] = int(value[:-4]) * 1024
     except FileNotFoundError:
-        return _estimate(pid, proc)
+        return memory_estimate(pid, proc)
     private = sum(sizes.get(name, 0) for name in ("Private_Clean", "Private_Dirty", "Private_Hugetlb"))
     return MemoryUse(private, sizes.get("Rss", 0), sizes.get("Pss", 0))
+
+
+def memory_estimate(pid: int, proc: str = "/proc") -> MemoryUse:
+    """Return what ``statm`` says at once, however large the process is: pages of files as shared, others as private.
+
+    What a fork shares counts as private here. ``resident_bytes`` is right, up to what the CPUs have not added up yet
+    (some MB on very many), and without huge pages of hugetlbfs. Raises: ProcessLookupError: no such process.
+    """
+    try:
+        with open(f"{proc}/{pid}/statm", "rb") as file:
+            pages = file.read().split()
+    except FileNotFoundError:
+        raise _gone(pid) from None
+    page_bytes = os.sysconf("SC_PAGE_SIZE")
+    resident, shared = int(pages[1]) * page_bytes, int(pages[2]) * page_bytes
+    return MemoryUse(resident - shared, resident, resident)
 
 
 def memory_private_bytes(pid: int, proc: str = "/proc") -> int:
@@ -106,17 +122,6 @@ def open_descriptors(pid: int, proc: str = "/proc") -> list[tuple[int, str]]:
         except FileNotFoundError:  # closed meanwhile; so is the listing's own
             continue
     return sorted(found)
-
-
-def _estimate(pid: int, proc: str) -> MemoryUse:
-    try:
-        with open(f"{proc}/{pid}/statm", "rb") as file:
-            pages = file.read().split()
-    except FileNotFoundError:
-        raise _gone(pid) from None
-    page_bytes = os.sysconf("SC_PAGE_SIZE")
-    resident, shared = int(pages[1]) * page_bytes, int(pages[2]) * page_bytes
-    return MemoryUse(resident - shared, resident, resident)
 
 
 def _gone(pid: int) -> ProcessLookupError:

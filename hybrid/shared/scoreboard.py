@@ -101,6 +101,8 @@ class Cell:
     """Connections at which the worker stops accepting."""
     PAUSES = 28
     """Times the worker left the accept queue to others: connection limit or descriptors short."""
+    REQUESTS = 29
+    """HTTP requests given to the application; 0 for other kinds of handlers."""
     # line 4: worker, flushed in one copy, so that its figures belong to the same instant; UNKNOWN where not known
     MEASURED_NS = 32
     """Monotonic clock when this line was written."""
@@ -255,6 +257,10 @@ class Scoreboard:
         self._used = max(self._used, slot + 1)
         self._cells[Header.SLOTS_USED] = self._used
         return row
+
+    def go_on(self, used: int) -> None:
+        """Be the maker, in whose place this program is: ``used`` rows were ever used. Runs in: parent."""
+        self._used = used
 
     def active_column(self) -> memoryview:
         """Return the ``ACTIVE`` cells of the used rows: what ``min()`` looks at when a worker accepts."""

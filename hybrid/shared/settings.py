@@ -17,6 +17,8 @@ from hybrid.shared.declare import option, titled
 from hybrid.shared.http_settings import HttpSettings
 from hybrid.shared.models import MODELS
 from hybrid.shared.proxy_settings import ProxySettings
+from hybrid.shared.recycling_settings import RecyclingSettings
+from hybrid.shared.reload_settings import ReloadSettings
 from hybrid.shared.tls_settings import TlsSettings
 
 MOST_WORKERS = 1024
@@ -362,12 +364,14 @@ class Settings:
     bind: BindSettings = titled(BindSettings, "Listening", restart=True)
     worker: WorkerSettings = titled(WorkerSettings, "Workers")
     timeout: TimeoutSettings = titled(TimeoutSettings, "Timeouts")
+    recycling: RecyclingSettings = titled(RecyclingSettings, "Recycling")
     http: HttpSettings = titled(HttpSettings, "HTTP")
     proxy: ProxySettings = titled(ProxySettings, "Proxies")
     tls: TlsSettings = titled(TlsSettings, "TLS")
     log: LogSettings = titled(LogSettings, "Logging")
     access: AccessSettings = titled(AccessSettings, "Access log")
     process: ProcessSettings = titled(ProcessSettings, "Process", restart=True)
+    reload: ReloadSettings = titled(ReloadSettings, "Reload", restart=True)
     launch: Launch = field(default_factory=Launch)
 
 

@@ -50,7 +50,7 @@ def settings_memfd(settings: Settings) -> int:
     return fd
 
 
-def interpreter_command(process: str, flags: Iterable[str], argument: str) -> list[str]:
+def interpreter_command(process: str, flags: Iterable[str], *arguments: str) -> list[str]:
     """Return the command that runs ``hybrid/PROCESS/__main__.py`` in a fresh interpreter.
 
     By path, not by ``-m``, so that the working directory is on nobody's import path. (On 3.10 each ``__main__``
@@ -62,16 +62,16 @@ def interpreter_command(process: str, flags: Iterable[str], argument: str) -> li
         raise HybridError(
             f"cannot start the {process}: sys.executable is empty. Start the program with a real interpreter."
         )
-    return [sys.executable, *flags, os.path.join(_PACKAGE, process, "__main__.py"), argument]
+    return [sys.executable, *flags, os.path.join(_PACKAGE, process, "__main__.py"), *arguments]
 
 
-def parent_command(settings: Settings, fd: int) -> list[str]:
-    """Return the command that runs the parent on the settings in ``fd``. Raises: HybridError, as above.
+def parent_command(settings: Settings, *arguments: str) -> list[str]:
+    """Return the command that runs the parent; see its ``__main__`` for the arguments. Raises: HybridError, as above.
 
     With -I: neither PYTHONPATH nor the user's site-packages may put a file before a module of the parent's.
     """
     flags = settings.launch.interpreter_flags
-    return interpreter_command("parent", flags if "-I" in flags else (*flags, "-I"), str(fd))
+    return interpreter_command("parent", flags if "-I" in flags else (*flags, "-I"), *arguments)
 
 
 def mold_command(settings: Settings, orders: str) -> list[str]:
@@ -80,6 +80,11 @@ def mold_command(settings: Settings, orders: str) -> list[str]:
     With -P where there is one; the app's environment is otherwise the app's own: PYTHONPATH and the like hold.
     """
     return interpreter_command("mold", _safe_path(settings.launch.interpreter_flags), orders)
+
+
+def watcher_command(settings: Settings, orders: str) -> list[str]:
+    """Return the command that runs the file watcher, like the mold's: its library is where the app's are."""
+    return interpreter_command("watcher", _safe_path(settings.launch.interpreter_flags), orders)
 
 
 def _safe_path(flags: tuple[str, ...]) -> tuple[str, ...]:
@@ -101,7 +106,7 @@ def exec_parent(settings: Settings) -> NoReturn:
     Raises: HybridError: the exec failed; this process is as it was.
     """
     fd = settings_memfd(settings)
-    command = parent_command(settings, fd)
+    command = parent_command(settings, str(fd))
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()  # what is in our buffers would be lost with this image

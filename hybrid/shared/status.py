@@ -54,7 +54,8 @@ class WorkerStatus:
     """One worker. ``state``: a name of :class:`~hybrid.ground.states.Life`, lower case, or ``unknown``.
 
     ``active``: open connections. ``accepted``: connections ever accepted by this worker; the count may be a quarter
-    of a second old. ``load``: what it measured of itself.
+    of a second old. ``load``: what it measured of itself. ``requests``: HTTP requests ever given to the application, as
+    old; 0 for other kinds of handlers.
     """
 
     slot: int
@@ -63,6 +64,7 @@ class WorkerStatus:
     active: int
     accepted: int
     load: WorkerLoad = WorkerLoad()
+    requests: int = 0
 
     def since(self, before: WorkerStatus) -> WorkerUse | None:
         """Return what the worker did since an earlier reading.
@@ -97,7 +99,8 @@ def statuses(scoreboard: Scoreboard) -> tuple[WorkerStatus, ...]:
             break  # the number of slots is garbage: here the memory ends
         load = WorkerLoad(*(None if value == UNKNOWN else value for value in row.line(Cell.MEASURED_NS)))
         state = _name_of(row[Cell.LIFE])
-        found.append(WorkerStatus(slot, row[Cell.PID], state, row.active, row[Cell.ACCEPTED], load))
+        requests = row[Cell.REQUESTS]
+        found.append(WorkerStatus(slot, row[Cell.PID], state, row.active, row[Cell.ACCEPTED], load, requests))
     return tuple(found)
 
 

@@ -32,9 +32,11 @@ from hybrid.shared.settings import Settings
 from hybrid.shared.tls_context import ServerTls
 from hybrid.worker import logs, watchdog
 from hybrid.worker.acceptors import forking
+from hybrid.worker.drain import Step, next_step
 from hybrid.worker.loops import close_loop, new_measured_loop
 from hybrid.worker.meter import Meter
-from hybrid.worker.service import Service, ServicePlan
+from hybrid.worker.service import Service, ServicePlan, Stage
+from hybrid.worker.wear import Wear
 
 _log = logging.getLogger("hybrid.error")
 
@@ -135,6 +137,10 @@ class WorkerProcess:
         self._access_log = access_log(birth.settings.access, birth.access_fd, birth.slot)
         self._service: Service
         self._ticking: asyncio.TimerHandle | None = None
+        self._wear: Wear | None = None
+        """None: not ready yet, or it serves for ever, or has said already that it served enough."""
+        self._step = Step.SERVE
+        self._stepped_at = 0.0
 
     async def run(self) -> int:
         """Boot, serve until told to leave, drain; return the exit code."""
@@ -170,6 +176,7 @@ class WorkerProcess:
         report = Report("ready", name=self._app.name, kind=service.kind, detail=service.description)
         boot_report.write(self._birth.report_fd, report)
         self._row[Cell.READY_NS] = monotonic_ns()
+        self._wear = Wear.of(self._birth.settings.recycling)
         self._tell(Record(Op.READY, self._birth.slot, self._birth.generation))
         self._tick()
 
@@ -177,15 +184,33 @@ class WorkerProcess:
         self._row[Cell.HEARTBEAT_NS] = monotonic_ns()
         self._meter.tick()
         self._service.flush()
+        if self._wear is not None and self._service.stage is Stage.SERVING:
+            self._say_worn_out(self._wear)
         self._ticking = self._loop.call_later(TICK_S, self._tick)
         self._meter.expect(TICK_S)
+
+    def _say_worn_out(self, wear: Wear) -> None:
+        """Tell the parent, once, that the worker has served enough; it goes on until it is drained."""
+        worn = wear.look(self._service.uses)
+        if worn is not None:
+            self._wear = None
+            self._tell(Record(Op.WORN_OUT, self._birth.slot, a=worn.reason, b=worn.value, c=worn.limit))
 
     # ── what moves it ──
 
     def _on_term(self) -> None:
-        grace_s = self._birth.settings.timeout.grace_s
-        self._tell(Record(Op.DRAINING, self._birth.slot, a=int(grace_s * 1000)))
-        self._service.leave(grace_s)
+        """Drain; again: cancel, then cut. The parent has a ladder of its own for all workers."""
+        now = self._loop.time()
+        wanted = next_step(self._step, now - self._stepped_at)
+        if wanted is self._step:
+            return
+        self._step, self._stepped_at = wanted, now
+        grace_s = self._birth.settings.timeout.grace_s if wanted is Step.DRAIN else 0.0
+        if wanted is Step.DRAIN:
+            self._tell(Record(Op.DRAINING, self._birth.slot, a=int(grace_s * 1000)))
+        else:
+            _log.info("SIGTERM again: %s", "cancelling handlers" if wanted is Step.CANCEL else "cutting connections")
+        self._service.leave(grace_s, abort=wanted is Step.CUT)
 
     def _on_parent(self) -> None:
         try:

@@ -51,7 +51,7 @@ class Meter:
         self._queue_due_ns = 0
         self._began_ns = clock_ns()
         self._began_idle_ns = idle.idle_ns() if idle is not None else None
-        if idle is None and row.slot == 0:  # the same in all of them: one says it
+        if idle is None and row[Cell.SEAT] == 0:  # the same in all of them: one says it
             _log.info("loop use is unknown: this uvloop hides uv_metrics_idle_time; --loop asyncio is measured")
 
     def expect(self, in_s: float) -> None:

@@ -17,6 +17,8 @@ from typing import Any
 
 from hybrid.connection.access_log import AccessLog
 from hybrid.connection.addresses import common_address
+from hybrid.connection.farewell import Farewell
+from hybrid.connection.http_endpoint import Load
 from hybrid.connection.registry import Door, Registry, ThreadRegistry
 from hybrid.ground.errors import BootError, LoadError
 from hybrid.handlers import Handler, Kind, detect, protocol_factory
@@ -31,7 +33,7 @@ from hybrid.shared.http_settings import HttpSettings
 from hybrid.shared.loader import LoadedTarget, load
 from hybrid.shared.machine import advance
 from hybrid.shared.proxy_settings import ProxySettings
-from hybrid.shared.scoreboard import Scoreboard
+from hybrid.shared.scoreboard import Cell, Scoreboard
 from hybrid.shared.settings import Settings
 from hybrid.shared.tls_context import ServerTls
 from hybrid.worker.acceptors import descriptors, make_acceptors
@@ -101,11 +103,14 @@ class ServicePlan:
 
 
 def _without_effect(settings: Settings) -> tuple[str, ...]:
-    """Return what to say of options that need another one. gunicorn's --access-logfile needs none."""
+    """Return what to say of options that need another one."""
+    found = list(settings.recycling.without_effect)
+    if settings.recycling.has_limits and settings.worker.workers == 0:
+        found.append("--max-requests, --max-lifetime and --max-memory have no effect without a pool")
     access, default = settings.access, AccessSettings()
-    if access.enabled or (access.file == default.file and access.format == default.format):
-        return ()
-    return ("--access-log-file and --access-log-format have no effect without --access-log",)
+    if not access.enabled and (access.file != default.file or access.format != default.format):  # gunicorn's needs none
+        found.append("--access-log-file and --access-log-format have no effect without --access-log")
+    return tuple(found)
 
 
 class Stage(Enum):
@@ -154,12 +159,15 @@ class Service:
         self._scoreboard = scoreboard
         self._slot = slot
         self._loop = asyncio.get_running_loop()
+        self._load: Load | None = None
+        """None until listeners can have requests."""
         self._intake: Intake | None = None
         """None until the kind of the handler is known."""
         self._handler: Handler | None = None
         self._task: asyncio.Task[Any] | None = None
         self._leave: asyncio.Future[Drain] = self._loop.create_future()
         self._drain: Drain | None = None
+        self._farewell = Farewell()
         self._last = False
 
     async def run(
@@ -244,7 +252,8 @@ class Service:
         """Return what the acceptors get: this worker's listeners, and what makes of a connection what is served."""
 
         shared = HttpShared.of(self._plan.http, self._plan.proxy, self._plan.access_log)
-        shared.server = common_address(listeners)
+        shared.server, shared.farewell = common_address(listeners), self._farewell
+        self._load = shared.load
 
         tls = self._plan.tls
         if tls is not None and handler.kind is Kind.ASGI:
@@ -296,7 +305,8 @@ class Service:
     def leave(self, grace_s: float, *, abort: bool = False, last: bool = False) -> None:
         """End the service: connections get ``grace_s`` seconds; ``abort`` cuts them. Again: the sooner counts.
 
-        ``last``: nobody goes on accepting, so what waits in the queue is taken first.
+        ``last``: nobody goes on accepting, so what waits in the queue is taken first, and all connections are told at
+        once; else each in its turn.
         """
         if self.stage is Stage.BOOTING and self._task is not None:
             self._advance(StageEvent.LEAVE)
@@ -304,10 +314,11 @@ class Service:
         elif self.stage is Stage.SERVING and self._intake is not None:
             self._advance(StageEvent.LEAVE)
             self._last = last and not abort
-            self._drain = Drain(self._intake.registry, grace_s, abort=abort)
+            self._drain = Drain(self._intake.registry, self._farewell)
+            self._drain.shorten(grace_s, abort=abort, last=last)
             self._leave.set_result(self._drain)
         elif self._drain is not None:
-            self._drain.shorten(grace_s, abort)
+            self._drain.shorten(grace_s, abort=abort, last=last)
 
     def park(self) -> None:
         """Accept no more; go on serving what is open."""
@@ -328,6 +339,19 @@ class Service:
         """Write the counters into the scoreboard."""
         if self._intake is not None:
             self._intake.registry.flush()
+            self._intake.registry.row[Cell.REQUESTS] = self.requests
+
+    @property
+    def requests(self) -> int:
+        """HTTP requests ever given to the application."""
+        return self._load.begun if self._load is not None else 0
+
+    @property
+    def uses(self) -> int:
+        """How often the handler was used: requests where it speaks HTTP, else connections that were accepted."""
+        if self._handler is not None and self._handler.kind is Kind.ASGI:
+            return self.requests
+        return self._intake.registry.accepted if self._intake is not None else 0
 
     @property
     def kind(self) -> str:

@@ -26,7 +26,7 @@ from tests.benchmarks.apps_http import HELLO
 from tests.benchmarks.http_load import HOST, Workload, WrongAnswer, free_port, sample
 from tests.benchmarks.measure import SERVER_CPU, pin
 
-__all__ = ["PEERS", "ROOT", "Candidate", "Running", "hybrid"]
+__all__ = ["HERE", "PEERS", "ROOT", "Candidate", "Running", "hybrid", "installed", "module"]
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -52,7 +52,8 @@ class Candidate:
     """If it can serve one application only: that one."""
 
 
-def _module(*arguments: str) -> Sequence[str]:
+def module(*arguments: str) -> Sequence[str]:
+    """Return the command that runs a module of this interpreter's environment."""
     return (sys.executable, "-m", *arguments)
 
 
@@ -65,23 +66,23 @@ def hybrid(name: str, tree: Path, *, logged: bool = False) -> Candidate:
         options = ["--bind", f"{HOST}:{port}", "--workers", "1", "--log-level", "warning"]
         if logged:
             options += ["--access-log", "--access-log-file", str(folder / "access.log")]
-        return _module("hybrid", app, "--app-dir", str(HERE), *options)
+        return module("hybrid", app, "--app-dir", str(HERE), *options)
 
     return Candidate(name, answer.stdout.strip() or "of no commit", command, cwd=tree)
 
 
 def _uvicorn(app: str, port: int, _: Path) -> Sequence[str]:
     options = ("--http", "httptools", "--loop", "uvloop", "--no-access-log")
-    return _module("uvicorn", app, "--host", HOST, "--port", str(port), *options, "--log-level", "warning")
+    return module("uvicorn", app, "--host", HOST, "--port", str(port), *options, "--log-level", "warning")
 
 
 def _granian(app: str, port: int, _: Path) -> Sequence[str]:
     options = ("--interface", "asgi", "--loop", "uvloop", "--workers", "1", "--no-access-log", "--log-level", "warning")
-    return _module("granian", app, "--host", HOST, "--port", str(port), *options)
+    return module("granian", app, "--host", HOST, "--port", str(port), *options)
 
 
 def _hypercorn(app: str, port: int, _: Path) -> Sequence[str]:
-    return _module("hypercorn", app, "--bind", f"{HOST}:{port}", "--worker-class", "uvloop", "--log-level", "warning")
+    return module("hypercorn", app, "--bind", f"{HOST}:{port}", "--worker-class", "uvloop", "--log-level", "warning")
 
 
 _NGINX = """
@@ -103,10 +104,11 @@ def _nginx(_: str, port: int, folder: Path) -> Sequence[str]:
 
 
 def _bare(_: str, port: int, __: Path) -> Sequence[str]:
-    return _module("tests.benchmarks.bare_http", HOST, str(port))
+    return module("tests.benchmarks.bare_http", HOST, str(port))
 
 
-def _installed(name: str, command: Command) -> Candidate:
+def installed(name: str, command: Command) -> Candidate:
+    """Return a server that is a distribution of its own, with its version; or why it cannot be started."""
     try:
         return Candidate(name, importlib.metadata.version(name), command)
     except importlib.metadata.PackageNotFoundError:
@@ -123,9 +125,9 @@ def _found_nginx() -> Candidate:
 PEERS = {
     candidate.name: candidate
     for candidate in (
-        _installed("uvicorn", _uvicorn),
-        _installed("granian", _granian),
-        _installed("hypercorn", _hypercorn),
+        installed("uvicorn", _uvicorn),
+        installed("granian", _granian),
+        installed("hypercorn", _hypercorn),
         hybrid("logged", ROOT, logged=True),
         Candidate("bare", "a uvloop protocol with one answer", _bare, cwd=ROOT, only_app="apps_http:hello"),
         _found_nginx(),

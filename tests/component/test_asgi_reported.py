@@ -312,6 +312,8 @@ async def test_nothing_in_a_scope_is_the_next_request_s() -> None:
     seen: list[tuple[int, int]] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
+        with pytest.raises(TypeError):
+            scope["extensions"].pop("hybrid.drain")["user"] = "first"
         seen.append((len(scope["asgi"]), sum(map(len, scope["extensions"].values()))))
         scope["asgi"]["user"] = "first"
         for extension in scope["extensions"].values():

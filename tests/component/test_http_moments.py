@@ -57,7 +57,7 @@ async def test_end_of_the_client_at_any_turn_of_a_pipeline(turns: int) -> None:
 async def test_end_of_the_client_while_answers_need_no_turn(turns: int) -> None:
     """Each answer is complete as soon as its request begins: when overloaded, and with eager tasks."""
     async with Wired(Witness(), limit_concurrency=1) as wired:
-        wired.connection._endpoint.load.running = 1  # somebody else's
+        wired.connection._endpoint.load.begun = 1  # somebody else's
         wired.feed(GET * 4)
         for _ in range(turns):
             await asyncio.sleep(0)

@@ -14,15 +14,17 @@ from hybrid import Connection
 from hybrid.handlers.lifespan import Worker
 from hybrid.shared.loader import LoadedTarget
 from hybrid.shared.scoreboard import Cell, Scoreboard
+from hybrid.shared.status import statuses
 from hybrid.worker.drain import DrainReport
 from hybrid.worker.service import Service, ServicePlan, Stage
+from tests.apps.hello import hello
 from tests.support.eventually import eventually_async
 
 
 class Room:
     """One service on one listener, run by a task of its own."""
 
-    def __init__(self, handler: Callable[[Connection], Any], lifespan: str = "") -> None:
+    def __init__(self, handler: Callable[..., Any], lifespan: str = "") -> None:
         self.scoreboard = Scoreboard.create(1, 0)
         self.scoreboard.use_slot(0)
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -48,7 +50,7 @@ class Room:
 
 
 @asynccontextmanager
-async def room(handler: Callable[[Connection], Any], lifespan: str = "") -> AsyncIterator[Room]:
+async def room(handler: Callable[..., Any], lifespan: str = "") -> AsyncIterator[Room]:
     """Run a service for the length of a block."""
     made = Room(handler, lifespan)
     try:
@@ -113,6 +115,29 @@ async def test_counters_are_in_the_scoreboard_at_the_end() -> None:
         await made.task
         row = made.scoreboard.row(0)
         assert (row[Cell.ACCEPTED], row[Cell.CLOSED], row.active) == (1, 1, 0)
+
+
+async def test_uses_are_connections_where_there_are_no_requests() -> None:
+    """What --max-requests counts, then."""
+    async with room(hold) as made:
+        await made.ready.wait()
+        assert made.service.uses == 0
+        async with held(made), held(made):
+            assert (made.service.uses, made.service.requests) == (2, 0)
+
+
+async def test_uses_are_requests_where_there_are_some() -> None:
+    """On one connection; the scoreboard has them with the next flush."""
+    async with room(hello) as made:
+        await made.ready.wait()
+        reader, writer = await asyncio.open_connection(*made.address)
+        for number in range(1, 4):
+            writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await reader.readuntil(b"hello\n")
+            assert made.service.uses == made.service.requests == number
+        made.service.flush()
+        assert statuses(made.scoreboard)[0].requests == 3
+        writer.close()
 
 
 async def test_service_told_to_leave_while_it_boots_never_serves() -> None:

@@ -15,7 +15,7 @@ from hybrid.cli import reference
 from hybrid.connection import tls_stages
 from hybrid.connection.phases import PHASES
 from hybrid.ground.states import LIFE
-from hybrid.parent import dispatch
+from hybrid.parent import dispatch, reload_stages
 from hybrid.shared.machine import mermaid
 from hybrid.shared.models import MODELS
 from hybrid.worker import service
@@ -29,6 +29,7 @@ DIAGRAMS: dict[str, Mapping[tuple[Any, Any], Enum]] = {
     "service": service.STAGES,
     "acceptor": acceptor.STAGES,
     "taker": dispatch.STAGES,
+    "reload": reload_stages.STAGES,
     "connection": PHASES,
     "tls": tls_stages.STAGES,
 }

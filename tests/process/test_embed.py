@@ -376,7 +376,8 @@ async def test_server_is_entered_once(workers: int) -> None:
 GUESTS_NEVER: dict[str, object] = {
     "user": "0", "group": "0", "umask": 0o22, "pid": "/nonexistent/pid", "loop": "asyncio", "preload": "off",
     "boot_attempts": 1, "app_dir": ".", "log_level": "info", "log_file": "x.log", "log_format": "json",
-    "log_colour": "never",
+    "log_colour": "never", "max_requests": 9, "max_requests_jitter": 9, "max_lifetime": 9, "max_memory": "64M",
+    "recycle_jitter": 9,
 }  # fmt: skip
 
 

@@ -37,6 +37,11 @@ def nothing_lost(people: Crowd, *killed: int) -> None:
     assert people.refused == 0
 
 
+def wait_said(server: Server, words: str, times: int) -> None:
+    """Wait until the log has said it so often."""
+    eventually(lambda: server.log.count(words) == times)
+
+
 @pytest.mark.parametrize("preload", ["on", "off"])
 def test_new_code_is_served(serve: Serve, site: Site, preload: str) -> None:
     """Whatever is on disk when it is asked for; every worker of the old generation leaves, with its mold."""
@@ -161,7 +166,7 @@ def test_wishes_during_a_reload_are_one_more(serve: Serve, site: Site) -> None:
         site.wait_for("import", 1)
         for count in range(3):
             server.signal(signal.SIGHUP)
-            eventually(lambda seen=count + 1: server.log.count("as soon as the server has reloaded") == seen)
+            wait_said(server, "as soon as the server has reloaded", count + 1)
     wait_alone(server, 3, 1)
     assert server.log.count("reloaded: generation") == 2
 

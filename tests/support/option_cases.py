@@ -39,9 +39,12 @@ _TEXTS: dict[str, st.SearchStrategy[str]] = {
     "existing_file": st.just(__file__),
     "group": st.sampled_from(["root", "0", "77"]),
     "host": st.sampled_from(["localhost", "0.0.0.0", "::1", "example.org"]),
+    "memory": st.one_of(st.just("0"), st.integers(32, 10**6).map(lambda number: f"{number}M")),
     "mode": _modes,
     "output": st.one_of(st.just("-"), _paths),
     "path": _paths,
+    "pattern": st.sampled_from(["*.html", "templates/", "a/**/*.c"]),
+    "percent": st.integers(0, 100).map(str),
     "port": st.integers(0, 65535).map(str),
     "positive": _numbers,
     "positive_seconds": _seconds,
@@ -79,6 +82,8 @@ def subsets(draw: st.DrawFn, door: str) -> dict[str, list[str]]:
     texts = {option.flag: draw(texts_for(option)) for option in options if option.flag in chosen}
     if _contradicts_the_rest(texts):
         del texts["--accept"]
+    if texts.get("--workers") == ["0"]:
+        texts.pop("--reload", None)
     if not texts.keys() >= _TLS_OF_CLIENTS or texts["--ssl-verify"] == ["none"]:
         for flag in _TLS_OF_CLIENTS:
             texts.pop(flag, None)

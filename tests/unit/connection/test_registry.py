@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from hybrid.connection.farewell import Farewell
 from hybrid.connection.registry import Registry
 from hybrid.shared.scoreboard import NOT_ACCEPTING, Cell, Row, Scoreboard
 
@@ -114,11 +115,13 @@ async def test_wait_empty_returns_with_the_last_connection(registry: Registry) -
     assert cancelled.cancelled()
 
 
-def test_everybody_is_told_of_the_drain(registry: Registry, caplog: pytest.LogCaptureFixture) -> None:
+async def test_everybody_is_told_of_the_drain(registry: Registry, caplog: pytest.LogCaptureFixture) -> None:
     """One connection that fails to be told does not keep the others from knowing."""
     guests = [Guest(), Deaf(), Guest()]
     for guest in guests:
         registry.add(guest)
-    registry.start_draining()
+    farewell = Farewell()
+    farewell.begin(3, 30.0, last=True)
+    registry.start_draining(farewell)
     assert [guest.told for guest in guests] == [["drain"], [], ["drain"]]
     assert "deaf" in caplog.text

@@ -112,7 +112,8 @@ class Machine:
             unsafe = ev.MoldUnsafe(generation, Report("fork safety", "no", "thread", 3))
             failed = ev.MoldImportFailed(generation, Report("import", "no", "", 4))
             imported = replace(IMPORTED, generation=generation)
-            self.see({"imported": imported, "import failed": failed, "unsafe": unsafe}[what])
+            answers: dict[str, ev.Event] = {"imported": imported, "import failed": failed, "unsafe": unsafe}
+            self.see(answers[what])
 
     def answer(self, what: str, spawn: act.Spawn) -> None:
         self.asked.remove(spawn)

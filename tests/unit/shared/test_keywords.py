@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hybrid.ground.errors import UsageError
-from hybrid.shared.keywords import settings_from_keywords
+from hybrid.shared.keywords import refuse_what_needs_a_pool, settings_from_keywords
 from hybrid.shared.options import options_for
 from hybrid.shared.settings import Settings
 
@@ -100,6 +100,14 @@ def test_wrong_keyword_says_what_to_write(keywords: dict[str, object], message: 
     with pytest.raises(UsageError) as caught:
         settings_from_keywords("a:b", keywords)
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("guest", [True, False])
+def test_nobody_replaces_a_process_without_a_pool(guest: bool) -> None:
+    """Neither in a loop of the caller's nor in a process that is the server's."""
+    refuse_what_needs_a_pool({"max_requests": None, "workers": 0}, guest=guest)
+    with pytest.raises(UsageError, match=r"cannot use max_memory= with workers=0: nobody would replace this process\."):
+        refuse_what_needs_a_pool({"max_memory": "64M"}, guest=guest)
 
 
 def test_what_needs_a_process_of_its_own_is_no_keyword() -> None:

@@ -57,6 +57,18 @@ def test_memory_is_estimated_where_there_is_no_rollup(tmp_path: Path) -> None:
     assert procfs.memory_use(7, str(tmp_path)) == procfs.MemoryUse(200 * page_bytes, 300 * page_bytes, 300 * page_bytes)
 
 
+def test_estimate_does_not_walk_the_pages(tmp_path: Path) -> None:
+    """The rollup is not even looked for; of a real process nothing that is private is missing."""
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "smaps_rollup").write_text(ROLLUP)
+    (tmp_path / "7" / "statm").write_text("1000 300 100 5 0 200 0\n")
+    assert procfs.memory_estimate(7, str(tmp_path)).resident_bytes == 300 * os.sysconf("SC_PAGE_SIZE")
+    with pytest.raises(ProcessLookupError):
+        procfs.memory_estimate(NO_PROCESS)
+    private = procfs.memory_private_bytes(os.getpid())
+    assert procfs.memory_estimate(os.getpid()).resident_bytes > private * 7 // 8
+
+
 def test_memory_that_is_touched_becomes_private() -> None:
     """4 MB written here are seen as 4 MB more that only this process has."""
     before = procfs.memory_private_bytes(os.getpid())

@@ -28,7 +28,7 @@ def test_settings_can_be_read_from_the_memfd() -> None:
 def test_parent_is_started_by_path_with_the_callers_flags() -> None:
     """No file of the user's can stand in for the parent or for one of its modules."""
     settings = dataclasses.replace(Settings(), launch=Launch(interpreter_flags=("-X", "utf8", "-O")))
-    command = start.parent_command(settings, 7)
+    command = start.parent_command(settings, "7")
     assert command[:4] == [sys.executable, "-X", "utf8", "-O"]
     assert os.path.isabs(command[-2]) and command[-2].endswith("hybrid/parent/__main__.py")
     assert command[-1] == "7"
@@ -39,7 +39,7 @@ def test_parent_is_started_by_path_with_the_callers_flags() -> None:
 def test_safe_path_is_not_asked_for_twice(flag: str) -> None:
     """What the caller already said is not repeated."""
     settings = dataclasses.replace(Settings(), launch=Launch(interpreter_flags=(flag,)))
-    assert start.parent_command(settings, 7).count("-I") == 1
+    assert start.parent_command(settings, "7").count("-I") == 1
     assert [word for word in start.mold_command(settings, "{}") if word in ("-P", "-I")] == [flag]
 
 
@@ -54,7 +54,7 @@ def test_nameless_interpreter_is_an_error(monkeypatch: pytest.MonkeyPatch) -> No
     """An embedded interpreter without an executable cannot start another."""
     monkeypatch.setattr(sys, "executable", "")
     with pytest.raises(HybridError, match=r"sys\.executable is empty"):
-        start.parent_command(Settings(), 7)
+        start.parent_command(Settings(), "7")
 
 
 def test_failed_exec_leaves_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,12 @@ def test_every_used_slot_is_shown(board: Scoreboard) -> None:
     assert statuses(board) == (WorkerStatus(0, 10, "ready", 3, 9), WorkerStatus(1, 11, "ready", 3, 9))
 
 
+def test_requests_are_shown(board: Scoreboard) -> None:
+    """Of the worker that had some."""
+    board.row(1)[Cell.REQUESTS] = 77
+    assert [worker.requests for worker in statuses(board)] == [0, 77]
+
+
 def test_garbage_in_a_row_is_shown_as_such(board: Scoreboard) -> None:
     """A worker writes what it likes: a number that is no state is an unknown one, and the others are shown."""
     row = board.row(0)

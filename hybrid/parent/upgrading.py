@@ -1,0 +1,48 @@
+"""When a new program may take the parent's place. Rules of :mod:`hybrid.parent.core`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hybrid.parent import actions as act
+from hybrid.parent import events as ev
+from hybrid.parent import pool as p
+from hybrid.parent.draft import Draft
+from hybrid.parent.reload_stages import Stage
+
+
+def asked(draft: Draft, source: str) -> None:
+    """Note the wish; a second one changes nothing."""
+    if draft.pool.upgrade is p.UpgradeStage.NONE:
+        if not _is_quiet(draft.pool):
+            draft.write("info", f"{source}: upgrading as soon as nothing else is under way")
+        draft.pool = replace(draft.pool, upgrade=p.UpgradeStage.ASKED)
+
+
+def checked(draft: Draft, event: ev.UpgradeChecked) -> None:
+    """The new program was tried: it can take over, or it cannot."""
+    if draft.pool.upgrade is not p.UpgradeStage.CHECKING:
+        return
+    if event.report.error:
+        draft.pool = replace(draft.pool, upgrade=p.UpgradeStage.NONE)
+        draft.write("error", f"upgrade failed: {event.report.error}; serving on as before", event.report.detail)
+    else:
+        draft.pool = replace(draft.pool, upgrade=p.UpgradeStage.CHECKED)
+
+
+def go_on(draft: Draft) -> None:
+    """Try it, or do it, when nothing else is under way."""
+    if not _is_quiet(draft.pool):
+        return
+    if draft.pool.upgrade is p.UpgradeStage.ASKED:
+        draft.pool = replace(draft.pool, upgrade=p.UpgradeStage.CHECKING)
+        draft.do(act.CheckUpgrade())
+    elif draft.pool.upgrade is p.UpgradeStage.CHECKED:
+        draft.pool = replace(draft.pool, upgrade=p.UpgradeStage.NONE)
+        draft.write("info", "upgrading: the new program takes over in this process")
+        draft.do(act.CarryOutUpgrade())
+
+
+def _is_quiet(pool: p.Pool) -> bool:
+    is_settled = pool.phase is p.Phase.RUNNING and pool.announced and pool.stop_step is p.StopStep.NONE
+    return is_settled and pool.reload.stage is Stage.IDLE
