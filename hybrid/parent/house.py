@@ -53,12 +53,12 @@ class House:
             self.host = socket.socket(fileno=settings.launch.host_fd)
             self.host.set_inheritable(False)
             self._undo.callback(self.host.close)
+        self._pid_file: PidFile | None = None
+        self.identity: Identity | None = None
         # A program that started us is the service, and says itself when it is ready.
         environ = os.environ if self.host is None else {}
         self.notifier = Notifier.from_environment(environ, os.getpid(), self.log)
         self._undo.callback(self.notifier.close)
-        self._pid_file: PidFile | None = None
-        self.identity: Identity | None = None
 
     def build(self) -> None:
         """Make what can fail. Raises: HybridError: says what, and how to mend it; call :meth:`close` then."""

@@ -75,6 +75,7 @@ class Parent:
         if held is not None:
             self._porter.take_over(held.queues)
             self._children.take_over(held.molds, held.workers)
+            self._porter.time_passed()
         self._exit_code: ExitCode | None = None
         self._actions: dict[type, Callable[..., None]] = {
             act.StartMold: self._start_mold,
@@ -118,7 +119,7 @@ class Parent:
             if self._upgrade.is_due:
                 self._upgrade.carry_out()
             # A connection that is passed on is none of the core's business, so it costs no step of it.
-            other = sooner(self._porter.deadline, sooner(self._watching.deadline, self._news.deadline))
+            other = sooner(sooner(self._porter.deadline, self._watching.deadline), self._news.deadline)
             self._watch.wait(patience_ms(sooner(due, other), monotonic()))
             now = monotonic()
             self._news.time_passed(now)
