@@ -35,6 +35,7 @@ class HeldListener:
     address: str
     file: SocketFile | None = None
     adopted: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
