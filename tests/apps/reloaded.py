@@ -1,8 +1,8 @@
 """An application of which every load is a different one, and whose boot waits at gates that a test opens.
 
-It is copied into a directory of the test's, with the number of its load in it. A gate is a file beside the copy: whoever
-comes by while it is there makes a FIFO of its own, and waits until somebody opens that for writing. ``import``: in the
-mold; ``lifespan``: in the worker. Where there is a file ``fail``, a worker fails behind its gate.
+It is copied into a directory of the test's, with the number of its load in it. A gate is a file beside the copy:
+whoever comes by while it is there makes a FIFO of its own, and waits until somebody opens that for writing.
+``import``: in the mold; ``lifespan``: in the worker. Where there is a file ``fail``, a worker fails behind its gate.
 """
 
 from __future__ import annotations

@@ -133,6 +133,7 @@ def test_killed_at_every_step(serve: Serve, site: Site, step: str, victim: str) 
             "serving new worker": lambda: server.of_generation(2, Life.READY)[0].pid,
         }[victim]()
         os.kill(chosen, signal.SIGKILL)
+        eventually(lambda: not Path(f"/proc/{chosen}").exists(), PATIENCE_S)  # the parent has seen it
         people.wait_more(20)
         site.open(gate)
         wait_ended(server)
