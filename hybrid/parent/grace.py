@@ -6,6 +6,7 @@ it twice. What does not fit is no error: a stop that nobody holds up is over soo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from hybrid.ground.errors import UsageError
@@ -57,8 +58,10 @@ def _words(timeout: TimeoutSettings, given_s: int) -> str:
         f"{LEAVE_S:g} to leave",
     ]
     room_s = given_s - (needed_s - timeout.grace_s)
-    or_less = f", or --graceful-timeout to {room_s:g} at most" if room_s >= 0 else ""
+    remedy = f"Set terminationGracePeriodSeconds and {GRACE_VARIABLE} to {math.ceil(needed_s)} at least"
+    if room_s >= 0:
+        remedy += f", or --graceful-timeout to {room_s:g} at most"
     return (
         f"a stop may take {needed_s:g} s ({' + '.join(parts)}), but {GRACE_VARIABLE}={given_s}: who is still served "
-        f"then is killed. Set terminationGracePeriodSeconds and {GRACE_VARIABLE} to {needed_s:g} at least{or_less}."
+        f"then is killed. {remedy}."
     )

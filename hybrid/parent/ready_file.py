@@ -49,6 +49,7 @@ class ReadyFile:
     def take_over(self) -> None:
         """Go on with the file of the program that was in this process before us, if it has left one."""
         if self._file is not None and self._file.exists():
+            self._is_shown = True
             self._refresh()
 
     def show(self, is_ready: bool, now: float) -> None:
