@@ -275,12 +275,12 @@ def test_ready_file_follows_the_pool(tmp_path: Path) -> None:
     with NotifySocket(str(tmp_path / "notify")) as ear:
         world = World(ear, ready_path=str(path))
         world.becomes(serving(DEAD), 1.0)
-        assert os.listdir(tmp_path / "run") == [] and world.news.deadline is None
+        assert os.listdir(tmp_path / "run") == [] and not world.news.deadline
         world.becomes(serving(READY), 2.0)
         assert os.listdir(tmp_path / "run") == ["ready"] and world.news.deadline == 2.0 + BEAT_S
         os.utime(path, (0, 0))
         world.passes(2.0 + BEAT_S)
         assert path.stat().st_mtime > 0
         world.becomes(DELAYED, 9.0)
-        assert os.listdir(tmp_path / "run") == [] and world.news.deadline is None
+        assert os.listdir(tmp_path / "run") == [] and not world.news.deadline
         world.close()
