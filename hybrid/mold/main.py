@@ -150,7 +150,7 @@ def _refuse(mold: Mold, report_fd: int, op: Op, report: Report) -> bool:
 
 
 def _serve_forks(mold: Mold) -> None:
-    ends = 3 if mold.settings.bind.accept == "passing" else 2
+    ends = 5 if mold.settings.bind.accept == "passing" else 4
     while True:
         record, descriptors, is_open = messages.receive(mold.channel)
         if not is_open or (record is not None and record.op is Op.LEAVE):
@@ -172,8 +172,8 @@ def _serve_forks(mold: Mold) -> None:
 
 
 def _spawn(mold: Mold, order: Record, descriptors: list[int]) -> None:
-    """Fork a worker. Closes: ``descriptors``: its channel, its boot report, and its pass channel if there are any."""
-    channel_fd, report_fd, *pass_fds = descriptors
+    """Fork a worker. Closes: ``descriptors``: :data:`~hybrid.shared.messages.Op.SPAWN` says which they are."""
+    channel_fd, report_fd, dump_fd, wake_fd, *pass_fds = descriptors
 
     def worker() -> int:
         mold.channel.close()
@@ -185,6 +185,8 @@ def _spawn(mold: Mold, order: Record, descriptors: list[int]) -> None:
             generation=mold.generation,
             channel=socket.socket(fileno=channel_fd),
             report_fd=report_fd,
+            dump_fd=dump_fd,
+            wake_fd=wake_fd,
             scoreboard=mold.scoreboard,
             life_fd=mold.life_fd,
             log_fd=mold.log_fd,

@@ -11,7 +11,7 @@ from hybrid.parent import reloading
 from hybrid.parent.draft import Draft
 from hybrid.parent.pace import STABLE_S, backoff_s
 from hybrid.parent.sizing import auto_workers
-from hybrid.parent.stopping import MOLD_LEAVE_S, boot_failed, end_mold
+from hybrid.parent.stopping import MOLD_LEAVE_S, boot_failed, end_mold, retire
 from hybrid.shared.boot_report import Report
 
 
@@ -20,6 +20,21 @@ def started(draft: Draft, event: ev.Started) -> None:
     preload = draft.pool.plan.preload != "off"
     mold = p.Mold(p.MoldLife.ABSENT, draft.pool.generation, preload=preload, deadline=draft.now)
     draft.pool = replace(draft.pool, molds=(mold,), started_at=draft.now)
+
+
+def begin_anew(draft: Draft, source: str) -> None:
+    """Boot once more, with the code that is there now: nothing has served yet."""
+    draft.write("info", f"{source}: booting anew")
+    draft.pool = replace(draft.pool, last_failure="")
+    for slot in draft.pool.slots:
+        if slot.wanted:
+            retire(draft, slot)  # its seat is claimed anew
+    mold = draft.pool.mold
+    if mold.life in (p.MoldLife.IMPORTING, p.MoldLife.READY):
+        end_mold(draft, mold.generation)
+    mold = draft.pool.mold
+    deadline = draft.now if mold.life is p.MoldLife.ABSENT else mold.deadline
+    draft.mold(mold.generation, mold.life, deadline, failures=0)
 
 
 def _importing(draft: Draft, generation: int) -> p.Mold | None:

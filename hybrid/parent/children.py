@@ -215,14 +215,15 @@ class Children:
 
 def _held(children: Mapping[int, Child]) -> tuple[HeldChild, ...]:
     return tuple(
-        HeldChild(number, child.pid, child.channel.fileno(), child.report_fd) for number, child in children.items()
+        HeldChild(number, child.pid, child.channel.fileno(), child.report_fd, child.dump_fd, child.wake_fd)
+        for number, child in children.items()
     )
 
 
 def _taken_over(held: HeldChild) -> Child:
     channel = socket.socket(fileno=held.channel)
     channel.setblocking(False)
-    return Child(channel, held.report)
+    return Child(channel, held.report, dump_fd=held.dump, wake_fd=held.wake)
 
 
 _WORN = {

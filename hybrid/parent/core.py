@@ -135,6 +135,8 @@ def _asked(draft: Draft, event: ev.Asked) -> None:
         draft.do(act.ReopenLogs())
     elif intent in (ev.Intent.STOP, ev.Intent.STOP_NOW):
         stopping.asked(draft, event)
+    elif intent is ev.Intent.RELOAD and draft.pool.phase is p.Phase.BOOTING and draft.pool.plan.waits_for_change:
+        booting.begin_anew(draft, event.source)
     elif intent is ev.Intent.RELOAD:
         renewal.accept_again(draft, event.source)
         reloading.asked(draft, event.source)

@@ -34,6 +34,7 @@ def plan_of(settings: Settings) -> Plan:
         boot_s=timeout.boot_s,
         boot_attempts=timeout.boot_attempts,
         max_surge=None if worker.max_surge == "auto" else int(worker.max_surge),
+        waits_for_change=settings.reload.enabled,
         drain_delay_s=timeout.drain_delay_s,
     )
 

@@ -35,16 +35,22 @@ class HeldListener:
     address: str
     file: SocketFile | None = None
     adopted: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class HeldChild:
-    """A mold or a worker. ``number``: its generation, or its slot. ``pid``: 0 while the fork is outstanding."""
+    """A mold or a worker. ``number``: its generation, or its slot. ``pid``: 0 while the fork is outstanding.
+
+    ``dump``, ``wake``: see :class:`~hybrid.parent.spawn.Child`; -1: a mold's.
+    """
 
     number: int
     pid: int
     channel: int
     report: int
+    dump: int
+    wake: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +112,7 @@ class Handover:
         yield from (listener.fd for listener in self.listeners)
         yield from self.queues.descriptors()
         for child in (*self.molds, *self.workers):
-            yield from (child.channel, child.report)
+            yield from (fd for fd in (child.channel, child.report, child.dump, child.wake) if fd >= 0)
 
 
 def write(handover: Handover) -> int:

@@ -13,7 +13,6 @@ import select
 import signal
 import socket
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 
 from hybrid import __version__
 from hybrid.ground.clock import monotonic_ns
@@ -124,7 +123,7 @@ class House:
         with suppress(UsageError):  # the start has heeded it or not; a program that takes over ends nothing for it
             self._platform_grace_s = platform_grace_s(self._environ)
         self.listeners = [
-            sockets.Listener(socket.socket(fileno=each.fd), each.address, each.file, each.adopted)
+            sockets.Listener(socket.socket(fileno=each.fd), each.address, each.file, each.adopted, each.name)
             for each in held.listeners
         ]
         self._undo.callback(self.close_listeners)
@@ -150,7 +149,7 @@ class House:
             host=self.host.fileno() if self.host is not None else -1,
             pid_file=self._pid_file.fd if self._pid_file is not None else -1,
             listeners=tuple(
-                HeldListener(each.fileno(), each.address, each.file, each.adopted) for each in self.listeners
+                HeldListener(each.fileno(), each.address, each.file, each.adopted, each.name) for each in self.listeners
             ),
             queues=queues,
             molds=molds,
@@ -175,8 +174,7 @@ class House:
         come while nobody accepts.
         """
         if self.settings.bind.accept != "reuseport":
-            kept = self.notifier.store(self.listeners)
-            self.listeners = [replace(each, file=None) if each in kept else each for each in self.listeners]
+            self.listeners = self.notifier.store(self.listeners)
 
     def close_listeners(self) -> None:
         """Close our copies and remove our socket files. May be called twice."""

@@ -22,7 +22,7 @@ from hybrid.ground.clock import monotonic, monotonic_ns
 from hybrid.ground.errors import ExitCode, HybridError
 from hybrid.ground.states import Life, Readiness
 from hybrid.parent import actions as act
-from hybrid.parent import core
+from hybrid.parent import core, upgrading
 from hybrid.parent import events as ev
 from hybrid.parent import pool as p
 from hybrid.parent.children import Children
@@ -32,6 +32,7 @@ from hybrid.parent.house import House
 from hybrid.parent.passing import Passing
 from hybrid.parent.pool_news import PoolNews
 from hybrid.parent.porter import PerSlot, Porter
+from hybrid.parent.pulse import Nurse
 from hybrid.parent.spawn import Child, Heirloom, ask_for_worker, send_listeners, start_mold
 from hybrid.parent.upgrade import Upgrade
 from hybrid.parent.watch import Watch, patience_ms, sooner
@@ -71,10 +72,12 @@ class Parent:
         first = Edition(house.settings, house.settings_fd)
         self._editions = Editions(first, pool.generation, self._children, house.log)
         self._watching = Watching(house, self._children, lambda: self._editions.current, self._on_change)
+        self._nurse = Nurse(house, lambda: self._pool, self._children.workers)
         self._upgrade = Upgrade(house, self._children, self._watch, self._state)
         if held is not None:
             self._porter.take_over(held.queues)
             self._children.take_over(held.molds, held.workers)
+            self._porter.time_passed()
         self._exit_code: ExitCode | None = None
         self._actions: dict[type, Callable[..., None]] = {
             act.StartMold: self._start_mold,
@@ -116,10 +119,13 @@ class Parent:
                 self._porter.close()
                 return self._exit_code
             if self._upgrade.is_due:
-                self._upgrade.carry_out()
+                self._carry_out_upgrade_now()
+            if self._events:
+                continue
             # A connection that is passed on is none of the core's business, so it costs no step of it.
             other = sooner(sooner(self._porter.deadline, self._watching.deadline), self._news.deadline)
-            self._watch.wait(patience_ms(sooner(due, other), monotonic()))
+            wake = sooner(sooner(due, other), self._nurse.deadline)
+            self._watch.wait(patience_ms(wake, monotonic()))
             now = monotonic()
             self._news.time_passed(now)
             if due is not None and due <= now:
@@ -127,6 +133,8 @@ class Parent:
             if self._porter.deadline is not None and self._porter.deadline <= now:
                 self._porter.time_passed()
             self._watching.time_passed()
+            if self._nurse.deadline <= now:
+                self._nurse.time_passed()
 
     def _decide(self) -> None:
         while self._events and self._exit_code is None:
@@ -276,6 +284,14 @@ class Parent:
 
     def _carry_out_upgrade(self, action: act.CarryOutUpgrade) -> None:
         self._upgrade.is_due = True
+
+    def _carry_out_upgrade_now(self) -> None:
+        """Become the new program, unless what was decided meanwhile comes first: then it is asked for again."""
+        if upgrading.is_quiet(self._pool):
+            self._upgrade.carry_out()
+        else:
+            self._upgrade.is_due = False
+            self._events.append(ev.Asked(ev.Intent.UPGRADE, "upgrade"))
 
     def _state(self) -> Handover:
         """Return what a new program in this process needs to go on."""

@@ -187,7 +187,6 @@ class Passing(Porter):
             if each.takes:
                 self._dispatch.note(each.slot, Sign.TAKES)
         self._held = list(held.connections)
-        self._settle()
 
     @property
     def deadline(self) -> float | None:

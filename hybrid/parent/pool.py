@@ -128,6 +128,8 @@ class Plan:
     boot_attempts: int
     max_surge: int | None = None
     """Workers that a reload starts at once; None: a quarter of them (``auto``)."""
+    waits_for_change: bool = False
+    """Whether a boot that fails is tried again until the app's files change (``--reload``), instead of given up."""
     drain_delay_s: float = 0.0
     """How long the pool goes on accepting when it was told to stop."""
 

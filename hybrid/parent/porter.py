@@ -81,7 +81,7 @@ class Porter:
         return HeldQueues()
 
     def take_over(self, held: HeldQueues) -> None:
-        """Go on with what the program before us held. Before anything else is asked."""
+        """Go on with what the program before us held. Before :meth:`adopted`; :meth:`time_passed` comes after it."""
 
     # ── at the end ──
 

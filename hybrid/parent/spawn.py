@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hybrid.parent.actions import Spawn
-from hybrid.shared import boot_report, messages, prctl
+from hybrid.shared import boot_report, messages, prctl, stack_dump
 from hybrid.shared.handed import app_environment
 from hybrid.shared.privileges import Identity, drop
 from hybrid.shared.settings import Settings
@@ -36,6 +36,10 @@ class Child:
     report_fd: int
     pid: int = 0
     pidfd: int = -1
+    dump_fd: int = -1
+    """A worker's: where it leaves its stacks when they are asked for (:mod:`hybrid.shared.stack_dump`)."""
+    wake_fd: int = -1
+    """A worker's: the pipe through which it is asked."""
 
     def open_pidfd(self, pid: int) -> None:
         """Take hold of the process. Raises: OSError: there is none of that pid."""
@@ -46,16 +50,16 @@ class Child:
         """Send a signal; a process that is gone already is not an error."""
         if self.pidfd >= 0:
             try:
-                signal.pidfd_send_signal(self.pidfd, signal.Signals(number))
+                signal.pidfd_send_signal(self.pidfd, number)
             except ProcessLookupError:
                 pass
 
     def close(self) -> None:
         """Let go of the process; it may still run."""
         self.channel.close()
-        os.close(self.report_fd)
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
+        for fd in (self.report_fd, self.pidfd, self.dump_fd, self.wake_fd):
+            if fd >= 0:
+                os.close(fd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,24 +208,25 @@ def _explain(error: BaseException, path: str, identity: Identity | None) -> str:
 def ask_for_worker(mold: Child, order: Spawn, ends: tuple[int, ...] = ()) -> Child:
     """Ask the mold to fork a worker; the answer comes as a FORKED or FORK_FAILED record.
 
-    Args: ends: descriptors that the worker gets besides its channel and its boot report.
+    Args: ends: descriptors that the worker gets besides its channel, its boot report and those of its stacks.
     Raises: OSError: the mold is gone or does not read, or no descriptor is left; nothing was asked.
     """
     ours, theirs = messages.socketpair()
-    report_fd = -1
+    ours.setblocking(False)
+    child, read = Child(ours, -1), -1
     try:
-        report_fd = boot_report.create()
+        child.report_fd = boot_report.create()
+        child.dump_fd, read, child.wake_fd = stack_dump.create()
         record = messages.Record(messages.Op.SPAWN, order.slot, order.generation, a=order.ticket, b=order.seat)
-        messages.send(mold.channel, record, (theirs.fileno(), report_fd, *ends))
+        messages.send(mold.channel, record, (theirs.fileno(), child.report_fd, child.dump_fd, read, *ends))
     except OSError:
-        ours.close()
-        if report_fd >= 0:
-            os.close(report_fd)
+        child.close()
         raise
     finally:
         theirs.close()
-    ours.setblocking(False)
-    return Child(ours, report_fd)
+        if read >= 0:
+            os.close(read)
+    return child
 
 
 def send_listeners(mold: Child, listeners: list[socket.socket]) -> None:

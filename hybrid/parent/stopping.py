@@ -172,6 +172,10 @@ def boot_failed(draft: Draft, what: str, report: Report) -> None:
     draft.write("error", message + (" (as before)" if again else ""), "" if again else report.detail)
     if draft.pool.phase is not p.Phase.BOOTING:
         return
+    if draft.pool.plan.waits_for_change:
+        if not again:
+            draft.write("info", "waiting for a change of the files that are watched (--reload)")
+        return
     code = ExitCode(report.exit_code) if report.exit_code in set(ExitCode) else ExitCode.BOOT_FAILED
     draft.pool = replace(draft.pool, exit_code=code)
     draft.do(act.Fail(code, message, report.detail))

@@ -22,6 +22,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from hybrid.ground.clock import LONGEST_S, monotonic_ns
 from hybrid.shared.handed import STORED, Handed, paired, stored_name
@@ -138,26 +139,30 @@ class Notifier:
         return self.is_there and self._store_room > 0
 
     def store(self, listeners: Sequence[Listener]) -> list[Listener]:
-        """Give the manager a copy of each listening socket that is ours; return those that it has now.
+        """Give the manager a copy of each listening socket that is ours; return all, those that it has by their name.
 
-        What came from the manager it has already. A copy is out of poll: it would wake the manager with each client.
+        It needs the file of a unix socket that it has, so that is not ours any more. What came from the manager it
+        has already. A copy is out of poll: it would wake the manager with each client.
         """
-        if not self.keeps_sockets:
-            return []
-        room = self._store_room - sum(listener.name.startswith(STORED) for listener in listeners)
-        kept: list[Listener] = []
-        for listener in listeners:
-            if listener.adopted:
-                continue
-            if len(kept) >= room:
-                self._warn_once(
-                    f"the service manager keeps {self._store_room} sockets only; raise FileDescriptorStoreMax="
-                )
-                break
-            name = stored_name(listener.address, listener.file)
-            if self._try(f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0".encode(), listener.fileno()):
-                kept.append(listener)
-        return kept
+        room = self._store_room - sum(each.name.startswith(STORED) for each in listeners)
+        found: list[Listener] = []
+        for each in listeners:
+            if self.keeps_sockets and not each.adopted and not each.name.startswith(STORED):
+                if room > 0:
+                    room -= 1
+                    each = self._stored(each)
+                else:
+                    self._warn_once(
+                        f"the service manager keeps {self._store_room} sockets only; raise FileDescriptorStoreMax="
+                    )
+            found.append(each)
+        return found
+
+    def _stored(self, listener: Listener) -> Listener:
+        name = stored_name(listener.address, listener.file)
+        if not self._try(f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0".encode(), listener.fileno()):
+            return listener
+        return replace(listener, file=None, name=name)
 
     def forget(self, name: str) -> None:
         """Have the manager close what it keeps under ``name``."""

@@ -13,8 +13,9 @@ from hybrid.parent.reload_stages import Stage
 
 def asked(draft: Draft, source: str) -> None:
     """Note the wish; a second one changes nothing."""
-    if draft.pool.upgrade is p.UpgradeStage.NONE:
-        if not _is_quiet(draft.pool):
+    is_stopping = draft.pool.phase >= p.Phase.STOPPING or draft.pool.stop_step is not p.StopStep.NONE
+    if draft.pool.upgrade is p.UpgradeStage.NONE and not is_stopping:
+        if not is_quiet(draft.pool):
             draft.write("info", f"{source}: upgrading as soon as nothing else is under way")
         draft.pool = replace(draft.pool, upgrade=p.UpgradeStage.ASKED)
 
@@ -32,7 +33,7 @@ def checked(draft: Draft, event: ev.UpgradeChecked) -> None:
 
 def go_on(draft: Draft) -> None:
     """Try it, or do it, when nothing else is under way."""
-    if not _is_quiet(draft.pool):
+    if not is_quiet(draft.pool):
         return
     if draft.pool.upgrade is p.UpgradeStage.ASKED:
         draft.pool = replace(draft.pool, upgrade=p.UpgradeStage.CHECKING)
@@ -43,6 +44,7 @@ def go_on(draft: Draft) -> None:
         draft.do(act.CarryOutUpgrade())
 
 
-def _is_quiet(pool: p.Pool) -> bool:
+def is_quiet(pool: p.Pool) -> bool:
+    """Return whether nothing is under way that another program would have to go on with in the middle."""
     is_settled = pool.phase is p.Phase.RUNNING and pool.announced and pool.stop_step is p.StopStep.NONE
     return is_settled and pool.reload.stage is Stage.IDLE

@@ -15,6 +15,7 @@ from hybrid.shared import models
 from hybrid.shared.access_settings import STDOUT
 from hybrid.shared.bind_grammar import check_shared_port
 from hybrid.shared.handed import paired
+from hybrid.shared.health_settings import check_health
 from hybrid.shared.option_values import join_address, refuse
 from hybrid.shared.options import COMMAND, DEFAULT, Level, Option, Origin, Value, all_options
 from hybrid.shared.reload_settings import check_reload
@@ -54,6 +55,7 @@ def assemble(given: Values, directory: str, launch: Launch) -> tuple[Settings, t
         empty, launch=launch, **{name: replace(getattr(empty, name), **fields) for name, fields in groups.items()}
     )
     check_tls(settings.tls)
+    check_health(settings.health)
     check_reload(settings.reload, settings.worker.workers)
     return settings, bind_origins
 

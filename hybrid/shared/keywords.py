@@ -52,6 +52,7 @@ def settings_from_keywords(target: str, keywords: Mapping[str, object]) -> Setti
 
 _LOGGING = "its lines go to your program's logging. Set up the logger hybrid.error there"
 
+_NO_PARENT = "only the parent of a pool sees that a loop stands still. Leave it out"
 _RECYCLING = dict.fromkeys(
     ("max_requests", "max_requests_jitter", "max_lifetime", "max_memory", "recycle_jitter"),
     "nobody would replace this process. Leave it out",
@@ -62,6 +63,8 @@ _NOT_IN_A_GUEST = {
     "app_dir": "the import path is your program's. Put the directory on sys.path",
     "preload": "there is no fork to import the app before. Leave it out",
     "loop": "it serves in the loop that runs. Start your program with that loop",
+    "stall_dump": _NO_PARENT,
+    "worker_timeout": _NO_PARENT,
     "boot_attempts": "a boot that fails is an exception. Enter another server to try again",
     "log_level": _LOGGING,
     "log_file": _LOGGING,
@@ -79,6 +82,8 @@ _NOT_ALONE = {
     **_RECYCLING,
     "user": "changing it needs a pool, whose parent keeps the privilege. Start the program as that user",
     "group": "changing it needs a pool, whose parent keeps the privilege. Start the program with that group",
+    "stall_dump": _NO_PARENT,
+    "worker_timeout": _NO_PARENT,
 }
 """What ``run(workers=0)`` does not take: it owns the process while it runs, and honours the rest."""
 

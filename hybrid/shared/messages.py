@@ -32,7 +32,8 @@ class Op(IntEnum):
     SPAWN = 2
     """slot; a = ticket, b = seat.
 
-    Descriptors: worker's channel, boot report; with ``--accept passing`` its pass channel, too.
+    Descriptors: worker's channel, boot report, stacks, the pipe that asks for them; with ``--accept passing`` its pass
+    channel, too.
     """
     LEAVE = 3
     """End the mold."""

@@ -126,3 +126,47 @@ def open_descriptors(pid: int, proc: str = "/proc") -> list[tuple[int, str]]:
 
 def _gone(pid: int) -> ProcessLookupError:
     return ProcessLookupError(f"no process {pid}")
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadState:
+    """What one thread is doing, and what it has had of the CPUs since it began."""
+
+    letter: str
+    """As proc(5) has it: R runs or could, S sleeps, D waits for a disk, T is stopped, t is traced, Z is dead."""
+    on_cpu_ns: int
+    waiting_ns: int
+    """Runnable, and not running. 0 where the kernel does not account for it."""
+
+
+def thread_state(pid: int, tid: int, proc: str = "/proc") -> ThreadState | None:
+    """Return what thread ``tid`` of ``pid`` is doing; None: it is gone, or nobody tells. Raises: nothing."""
+    place = f"{proc}/{pid}/task/{tid}"
+    try:
+        fields = _whole(f"{place}/stat").rpartition(b")")[2].split()
+        letter, ticks = fields[0].decode("ascii"), int(fields[11]) + int(fields[12])
+    except (OSError, ValueError, IndexError):
+        return None
+    try:
+        on_cpu_ns, waiting_ns, times = map(int, _whole(f"{place}/schedstat").split())
+    except (OSError, ValueError):
+        times = 0
+    if not times:  # without the accounting the kernel prints zeros
+        on_cpu_ns, waiting_ns = ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK"), 0
+    return ThreadState(letter, on_cpu_ns, waiting_ns)
+
+
+def catches(pid: int, number: int, proc: str = "/proc") -> bool:
+    """Return whether ``pid`` has a handler for signal ``number``; False, too, where the system does not tell."""
+    try:
+        for line in _whole(f"{proc}/{pid}/status").splitlines():
+            if line.startswith(b"SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    except (OSError, ValueError, IndexError):
+        pass
+    return False
+
+
+def _whole(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(65536)

@@ -85,7 +85,7 @@ class Cell:
     """Which of the pool's workers this is, 0 to n-1; whoever replaces it in another slot has the same."""
     # line 1: worker, from its loop
     HEARTBEAT_NS = 8
-    """Monotonic clock when the loop last turned (never written by a helper thread)."""
+    """Monotonic clock when the loop last turned (never written by a helper thread). 0: not yet, or no more."""
     READY_NS = 9
     # line 2: worker, at once on every connection
     ACTIVE = 16

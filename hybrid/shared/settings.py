@@ -14,6 +14,7 @@ from typing import Any
 
 from hybrid.shared.access_settings import AccessSettings
 from hybrid.shared.declare import option, titled
+from hybrid.shared.health_settings import HealthSettings
 from hybrid.shared.http_settings import HttpSettings
 from hybrid.shared.models import MODELS
 from hybrid.shared.process_settings import ProcessSettings
@@ -322,6 +323,7 @@ class Settings:
     bind: BindSettings = titled(BindSettings, "Listening", restart=True)
     worker: WorkerSettings = titled(WorkerSettings, "Workers")
     timeout: TimeoutSettings = titled(TimeoutSettings, "Timeouts")
+    health: HealthSettings = titled(HealthSettings, "Health")
     recycling: RecyclingSettings = titled(RecyclingSettings, "Recycling")
     http: HttpSettings = titled(HttpSettings, "HTTP")
     proxy: ProxySettings = titled(ProxySettings, "Proxies")

@@ -33,6 +33,7 @@ from hybrid.shared.tls_context import ServerTls
 from hybrid.worker import logs, watchdog
 from hybrid.worker.acceptors import forking
 from hybrid.worker.drain import Step, next_step
+from hybrid.worker.dump import Stacks
 from hybrid.worker.loops import close_loop, new_measured_loop
 from hybrid.worker.meter import Meter
 from hybrid.worker.service import Service, ServicePlan, Stage
@@ -54,6 +55,8 @@ class Birth:
     generation: int
     channel: socket.socket
     report_fd: int
+    dump_fd: int
+    wake_fd: int
     scoreboard: Scoreboard
     life_fd: int
     log_fd: int
@@ -75,12 +78,14 @@ def live(birth: Birth) -> int:
     try:
         log = logs.install(birth.settings.log, who, birth.log_fd)
         # Before the app is imported: an import can hang, too.
-        watchdog.start(birth.life_fd, birth.settings.timeout.grace_s, log)
-        forking.in_child[:] = [partial(_let_go, birth, log)]
+        stacks = Stacks(birth.dump_fd, birth.wake_fd)
+        watchdog.start(birth.life_fd, birth.settings.timeout.grace_s, log, stacks)
+        forking.in_child[:] = [partial(_let_go, birth, log, stacks)]
         app = birth.app or load(birth.settings.app.target, factory=birth.settings.app.factory)
     except HybridError as error:
         return _boot_failed(birth, "load", error)
     loop, idle = new_measured_loop(birth.settings.worker.loop)
+    stacks.loop = loop
     asyncio.set_event_loop(loop)
     try:
         return loop.run_until_complete(WorkerProcess(birth, app, loop, idle).run())
@@ -92,9 +97,10 @@ def _ignore(number: int, frame: object) -> None:
     """Do nothing: Ctrl-C reaches the whole group, and only the parent decides. Not SIG_IGN: subprocesses inherit it."""
 
 
-def _let_go(birth: Birth, log: LogWriter) -> None:
+def _let_go(birth: Birth, log: LogWriter, stacks: Stacks) -> None:
     """Keep nothing of the worker's that outlives it. Runs in: a child that serves one connection (``accept fork``)."""
     birth.channel.close()
+    stacks.close()
     for listener in birth.listeners:
         listener.close()
     try:
@@ -159,6 +165,7 @@ class WorkerProcess:
         finally:
             if self._ticking is not None:
                 self._ticking.cancel()
+            self._row[Cell.HEARTBEAT_NS] = 0  # the loop turns no more; what is left has the drain's deadline
             self._meter.close()
             if self._access_log is not None:
                 self._access_log.close()

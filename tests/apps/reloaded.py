@@ -1,8 +1,8 @@
 """An application of which every load is a different one, and whose boot waits at gates that a test opens.
 
-It is copied into a directory of the test's, with the number of its load in it. A gate is a FIFO beside the copy:
-whoever comes by waits until somebody opens it for writing. ``import``: in the mold; ``lifespan``: in the worker. Where
-there is a file ``fail``, a worker fails behind its gate.
+It is copied into a directory of the test's, with the number of its load in it. A gate is a file beside the copy: whoever
+comes by while it is there makes a FIFO of its own, and waits until somebody opens that for writing. ``import``: in the
+mold; ``lifespan``: in the worker. Where there is a file ``fail``, a worker fails behind its gate.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ HERE = Path(__file__).parent
 
 def wait_at(gate: str) -> None:
     """Wait until the gate is opened; go by if there is none."""
-    path = HERE / gate
-    if path.exists():
-        (HERE / f"{gate}.{os.getpid()}").touch()
-        with path.open() as opened:
-            opened.read()
+    mine = HERE / f"{gate}.{os.getpid()}"
+    if (HERE / gate).exists():
+        os.mkfifo(mine)
+        if (HERE / gate).exists():  # else it was taken away just now, and nobody may have seen ours
+            os.close(os.open(mine, os.O_RDONLY))
 
 
 wait_at("import")

@@ -15,7 +15,7 @@ from hybrid.cli import reference
 from hybrid.connection import tls_stages
 from hybrid.connection.phases import PHASES
 from hybrid.ground.states import LIFE
-from hybrid.parent import dispatch, reload_stages
+from hybrid.parent import dispatch, health, reload_stages
 from hybrid.shared.machine import mermaid
 from hybrid.shared.models import MODELS
 from hybrid.worker import service
@@ -26,6 +26,7 @@ OPTIONS_PAGE = "docs/reference/options.md"
 
 DIAGRAMS: dict[str, Mapping[tuple[Any, Any], Enum]] = {
     "worker": LIFE,
+    "health": health.HEALTH,
     "service": service.STAGES,
     "acceptor": acceptor.STAGES,
     "taker": dispatch.STAGES,

@@ -377,7 +377,7 @@ GUESTS_NEVER: dict[str, object] = {
     "user": "0", "group": "0", "umask": 0o22, "pid": "/nonexistent/pid", "loop": "asyncio", "preload": "off",
     "boot_attempts": 1, "app_dir": ".", "log_level": "info", "log_file": "x.log", "log_format": "json",
     "log_colour": "never", "max_requests": 9, "max_requests_jitter": 9, "max_lifetime": 9, "max_memory": "64M",
-    "recycle_jitter": 9,
+    "recycle_jitter": 9, "stall_dump": 1, "worker_timeout": 60,
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,16 +15,18 @@ from tests.apps.http_knobs import PIECE, PIECES
 from tests.process.conftest import Serve
 from tests.support.eventually import eventually
 from tests.support.http_clients import ByHand, Crowd
-from tests.support.reloads import PATIENCE_S, Site, load_of, reload, wait_alone
+from tests.support.reloads import PATIENCE_S, Site, reload, serves_load, wait_alone, wait_ended
 from tests.support.server import Server
 
 CLIENTS = 6
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
+def site(tmp_path: Path) -> Iterator[Site]:
     """The directory that the server's code is in."""
-    return Site(tmp_path)
+    site = Site(tmp_path)
+    yield site
+    site.close()
 
 
 def coming(server: Server) -> Crowd:
@@ -46,13 +49,13 @@ def wait_said(server: Server, words: str, times: int) -> None:
 def test_new_code_is_served(serve: Serve, site: Site, preload: str) -> None:
     """Whatever is on disk when it is asked for; every worker of the old generation leaves, with its mold."""
     server = serve(site.target, "--workers", "2", "--preload", preload)
-    assert load_of(server) == 1
+    assert serves_load(server, 1)
     with coming(server).busy(CLIENTS) as people:
         for load in (2, 3):
             people.wait_more(20)
             site.write(load)
             reload(server)
-            assert load_of(server) == load
+            assert serves_load(server, load)
         people.wait_more(20)
     nothing_lost(people)
     wait_alone(server, 3, 2)
@@ -69,10 +72,10 @@ def test_code_that_cannot_be_imported_changes_nothing(serve: Serve, site: Site) 
         assert "reload failed: the app cannot be imported" in server.log
         assert "NameError: name 'no_such_name' is not defined" in server.log
         wait_alone(server, 1, 2)
-        assert load_of(server) == 1
+        assert serves_load(server, 1)
         site.write(3)
         reload(server)
-        assert load_of(server) == 3
+        assert serves_load(server, 3)
     nothing_lost(people)
 
 
@@ -132,11 +135,12 @@ def test_killed_at_every_step(serve: Serve, site: Site, step: str, victim: str) 
         os.kill(chosen, signal.SIGKILL)
         people.wait_more(20)
         site.open(gate)
+        wait_ended(server)
         is_fatal = victim in ("new mold", "new worker", "serving new worker")
         wait_alone(server, 1 if is_fatal else 2, 2)
         assert ("reload failed" in server.log) is is_fatal
         people.wait_more(20)
-        assert load_of(server) == (1 if is_fatal else 2)
+        assert serves_load(server, (1 if is_fatal else 2))
     nothing_lost(people, chosen)
     assert server.stop() == 0
 
@@ -179,7 +183,7 @@ def test_answer_in_flight_outlives_the_reload(serve: Serve, site: Site) -> None:
         status, fields = client.head()
         site.write(2)
         reload(server)
-        assert load_of(server) == 2
+        assert serves_load(server, 2)
         assert (status, len(client.rest(fields))) == (200, PIECES * len(PIECE))
     wait_alone(server, 2, 1)
 
@@ -226,7 +230,7 @@ def test_settings_that_are_wrong_change_nothing(serve: Serve, site: Site, tmp_pa
     reload(server)
     assert server.log.count("reload failed: the settings are wrong") == 2
     wait_alone(server, 1, 1)
-    assert load_of(server) == 1
+    assert serves_load(server, 1)
 
 
 def test_resolver_that_is_killed_costs_a_reload(serve: Serve, site: Site, tmp_path: Path) -> None:
@@ -239,7 +243,7 @@ def test_resolver_that_is_killed_costs_a_reload(serve: Serve, site: Site, tmp_pa
     os.mkfifo(config)
     server.signal(signal.SIGHUP)
     eventually(lambda: len(server.others()) == 2)
-    assert load_of(server) == 1
+    assert serves_load(server, 1)
     os.kill(next(pid for pid in server.others() if pid != mold), signal.SIGKILL)
     eventually(lambda: "reload failed: the settings are wrong: the resolver was killed by SIGKILL" in server.log)
     wait_alone(server, 1, 1)
@@ -265,7 +269,7 @@ def test_everybody_parked(serve: Serve, site: Site) -> None:
     """SIGWINCH: newcomers wait in the kernel's queue, and are served when it comes again."""
     server = serve(site.target, "--workers", "2")
     server.signal(signal.SIGWINCH)
-    eventually(lambda: [each.life for each in server.workers()] == [Life.PARKED] * 2)
+    eventually(lambda: not any(each.accepts for each in server.workers()))
     with ByHand(server.connect()) as client:
         client.send(b"GET /load HTTP/1.1\r\nHost: test\r\n\r\n")
         assert all(each.active == 0 for each in server.workers())

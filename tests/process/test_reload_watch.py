@@ -177,10 +177,18 @@ def test_server_without_reload_has_no_watcher(serve: Serve, project: Path) -> No
     assert sorted(children(server.pid)) == sorted([*server.ready_pids(), server.mold_pid()])
 
 
-def test_failed_boot_ends_the_watcher_too(serve: Serve, project: Path) -> None:
-    """The exit code is the boot's."""
+@pytest.mark.parametrize("preload", ["auto", "off"])
+def test_first_boot_that_fails_waits_for_a_change(serve: Serve, project: Path, preload: str) -> None:
+    """The mistake is shown once; mended, the app is served."""
     (project / "app.py").write_text("raise RuntimeError('a bad day')\n")
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    server = serve("app.py:handle", "--reload", "--workers", "1", cwd=project, env=environ, ready=False)
-    assert server.wait() == 4
+    arguments = ("--reload", "--workers", "1", "--preload", preload)
+    server = serve("app.py:handle", *arguments, cwd=project, env=environ, ready=False)
+    eventually(lambda: "waiting for a change" in server.log and f"watching {project}" in server.log, WITHIN_S)
+    assert server.log.count("RuntimeError: a bad day\n") == 1
+    (project / "app.py").write_text(APP)
+    server.wait_ready()
+    with server.connect() as client:
+        assert until_eof(client) == b"hello"
+    assert server.stop() == 0
     assert server.everyone() == []

@@ -373,6 +373,21 @@ def test_nothing_is_kept_without_a_store(serve: Serve, ear: NotifySocket, tmp_pa
     assert not ear.stored and not (tmp_path / "app.sock").exists()
 
 
+def test_upgraded_parent_goes_on(serve: Serve, ear: NotifySocket, tmp_path: Path) -> None:
+    """SIGUSR2: it says that it is ready, feeds the watchdog, and stores nothing twice."""
+    env = environment(ear, FDSTORE="4", WATCHDOG_USEC="400000")
+    path = tmp_path / "app.sock"
+    server = serve(KNOBS, "--workers", "1", "--bind", f"unix:{path}", env=env)
+    ear.until("READY=1")
+    server.signal(signal.SIGUSR2)
+    ear.heard.clear()
+    assert ear.until("READY=1")["MAINPID"] == str(server.pid)
+    ear.until("WATCHDOG=1")
+    assert server.stop() == ExitCode.OK
+    ear.so_far()
+    assert path.exists() and not any("FDSTORE" in each for each in ear.heard)
+
+
 def test_reuseport_keeps_nothing(serve: Serve, ear: NotifySocket) -> None:
     """A kept socket would get its share of those who come while nobody accepts on it."""
     kept(serve, ear, "--accept", "reuseport")

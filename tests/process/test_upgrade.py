@@ -15,7 +15,7 @@ from tests.process.conftest import Serve
 from tests.support.clients import ask
 from tests.support.eventually import eventually
 from tests.support.http_clients import Crowd
-from tests.support.reloads import Site, load_of, reload, wait_alone
+from tests.support.reloads import Site, reload, serves_load, wait_alone
 from tests.support.server import ROOT, Server, is_alive
 
 KNOBS = "tests.apps.knobs:knobs"
@@ -169,6 +169,6 @@ def test_upgrade_after_reloads(serve: Serve, tmp_path: Path) -> None:
     upgrade(server)
     site.write(3)
     reload(server)
-    assert load_of(server) == 3
+    assert serves_load(server, 3)
     wait_alone(server, 3, 2)
     assert server.stop() == 0

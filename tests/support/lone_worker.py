@@ -14,7 +14,7 @@ import sys
 from types import TracebackType
 
 from hybrid.ground.clock import monotonic_ns
-from hybrid.shared import boot_report, messages
+from hybrid.shared import boot_report, messages, stack_dump
 from hybrid.shared.messages import Op, Record
 from hybrid.shared.scoreboard import Cell, Row, Scoreboard
 from hybrid.shared.settings import Settings, from_json, to_json
@@ -114,6 +114,7 @@ class LoneWorker:
 def main() -> int:
     """Live as a worker. Runs in: the process that :class:`LoneWorker` starts."""
     born = json.loads(sys.argv[1])
+    dump_fd, wake_fd, _nobody_asks = stack_dump.create()
     listener = socket.socket(fileno=born["listener_fd"])
     host, port = listener.getsockname()[:2]
     birth = Birth(
@@ -123,6 +124,8 @@ def main() -> int:
         generation=1,
         channel=socket.socket(fileno=born["channel_fd"]),
         report_fd=born["report_fd"],
+        dump_fd=dump_fd,
+        wake_fd=wake_fd,
         scoreboard=Scoreboard.attach(born["scoreboard_fd"]),
         life_fd=born["life_fd"],
         log_fd=2,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hybrid.ground.errors import UsageError
 from hybrid.shared import models
 from hybrid.shared.bind_grammar import check_shared_port
+from hybrid.shared.health_settings import HealthSettings, check_health
 from hybrid.shared.options import Option, all_options
 from hybrid.shared.settings import Settings
 
@@ -82,6 +83,9 @@ def subsets(draw: st.DrawFn, door: str) -> dict[str, list[str]]:
     texts = {option.flag: draw(texts_for(option)) for option in options if option.flag in chosen}
     if _contradicts_the_rest(texts):
         del texts["--accept"]
+    if _contradicts_the_dump(texts):
+        texts.pop("--stall-dump", None)
+        texts.pop("--worker-timeout", None)
     if texts.get("--workers") == ["0"]:
         texts.pop("--reload", None)
     if not texts.keys() >= _TLS_OF_CLIENTS or texts["--ssl-verify"] == ["none"]:
@@ -101,6 +105,17 @@ def _contradicts_the_rest(texts: dict[str, list[str]]) -> bool:
             models.resolve(accept, threaded=interface == "threaded")
         if accept == "reuseport":
             check_shared_port([*texts.get("--bind", ()), *(f"unix:{path}" for path in texts.get("--uds", ()))])
+    except UsageError:
+        return True
+    return False
+
+
+def _contradicts_the_dump(texts: dict[str, list[str]]) -> bool:
+    """Return whether a worker would be replaced before its stacks are logged."""
+    default = HealthSettings()
+    limits = {"--stall-dump": default.dump_s, "--worker-timeout": default.kill_s}
+    try:
+        check_health(HealthSettings(*(float(texts.get(flag, [str(value)])[0]) for flag, value in limits.items())))
     except UsageError:
         return True
     return False

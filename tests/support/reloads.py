@@ -23,18 +23,22 @@ class Site:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.target = f"{directory / 'reloaded.py'}:app"
+        self._writers: list[int] = []
         self.write(1)
 
     def write(self, load: int, text: str = "") -> None:
-        """Let the next load be this one; ``text``: what is in it besides."""
-        source = SOURCE.read_text().replace("LOAD = 0", f"LOAD = {load}") + text
+        """Let the next load be this one; ``text``: what is in it besides.
+
+        Each has a size of its own: compiled code is taken for that of another source of the same second and size.
+        """
+        source = SOURCE.read_text().replace("LOAD = 0", f"LOAD = {load}") + "#" * load + text
         fresh = self.directory / "fresh"
         fresh.write_text(source)
         fresh.rename(self.directory / "reloaded.py")
 
     def shut(self, gate: str) -> None:
         """Let whoever comes by wait."""
-        os.mkfifo(self.directory / gate)
+        (self.directory / gate).touch()
 
     def waiting(self, gate: str) -> list[int]:
         """Return who has come to the gate, ever."""
@@ -45,9 +49,15 @@ class Site:
         return eventually(lambda: pids if len(pids := self.waiting(gate)) >= count else [], PATIENCE_S)
 
     def let_through(self, gate: str) -> None:
-        """Let those who wait at the gate go on; who comes later waits."""
-        with (self.directory / gate).open("w"):
-            pass
+        """Let those who have come to the gate go on; who comes later waits."""
+        for pid in self.waiting(gate):
+            # For reading, too, so that nobody has to be there: who is on his way to it finds a writer.
+            self._writers.append(os.open(self.directory / f"{gate}.{pid}", os.O_RDWR))
+
+    def open(self, gate: str) -> None:
+        """Take the gate away; those who wait at it go on."""
+        (self.directory / gate).unlink(missing_ok=True)
+        self.let_through(gate)
 
     @contextmanager
     def opened(self, *gates: str) -> Iterator[None]:
@@ -58,13 +68,15 @@ class Site:
             for gate in gates:
                 self.open(gate)
 
-    def open(self, gate: str) -> None:
-        """Take the gate away; those who wait at it go on."""
-        path = self.directory / gate
-        if path.exists():
-            fd = os.open(path, os.O_RDWR)  # does not wait for a reader
-            path.unlink()
+    def close(self) -> None:
+        """Close what holds the gates open."""
+        for fd in self._writers:
             os.close(fd)
+
+
+def serves_load(server: Server, load: int) -> bool:
+    """Wait until a newcomer is served by this load: a worker that is busy hears a moment later that it is parked."""
+    return eventually(lambda: load_of(server) == load, PATIENCE_S)
 
 
 def load_of(server: Server) -> int:
@@ -83,6 +95,11 @@ def reload(server: Server) -> None:
 def ended(server: Server) -> int:
     """Return how many reloads have ended."""
     return server.log.count("] info    reloaded: ") + server.log.count("] error   reload failed: ")
+
+
+def wait_ended(server: Server, count: int = 1) -> None:
+    """Wait until so many reloads have ended."""
+    eventually(lambda: ended(server) == count, PATIENCE_S)
 
 
 def wait_alone(server: Server, generation: int, workers: int) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid.ground.states import Life
-from hybrid.shared.scoreboard import Cell, Scoreboard
+from hybrid.shared.scoreboard import NOT_ACCEPTING, Cell, Scoreboard
 from tests.support.eventually import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,6 +38,7 @@ class WorkerView:
     heartbeat_ns: int
     generation: int
     seat: int
+    accepts: bool
 
 
 class Server:
@@ -129,6 +130,7 @@ class Server:
                     row[Cell.HEARTBEAT_NS],
                     row[Cell.GENERATION],
                     row[Cell.SEAT],
+                    not row[Cell.ACTIVE] & NOT_ACCEPTING,
                 )
                 for row in board.rows()
             ]

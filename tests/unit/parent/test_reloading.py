@@ -294,3 +294,27 @@ def test_worker_more_or_fewer_during_a_reload(world: World) -> None:
     finish(world)
     assert world.pool.target == 6
     assert sum(slot.life is Life.READY for slot in world.pool.slots) == 6
+
+
+@pytest.mark.parametrize("workers", [False, True])
+def test_first_boot_waits_for_a_change_where_files_are_watched(workers: bool) -> None:
+    """``--reload``: whatever failed, mold or worker, is tried again with what is there then; nobody gives up."""
+    young = World(replace(PLAN, waits_for_change=True))
+    young.happens(ev.Started())
+    if workers:
+        young.happens(IMPORTED)
+        young.happens(ev.Forked(0, 1, 10), ev.Forked(1, 2, 11))
+        young.dies(0, ev.Exit(code=4), Report("load", "no such name", "Traceback", 4))
+    else:
+        young.happens(ev.MoldImportFailed(1, Report("import", "no such module", "Traceback", 4)))
+    assert "waiting for a change" in young.log() and not young.of(act.Fail) and not young.of(act.Quit)
+    young.asks("app.py changed")
+    young.happens(ev.MoldExited(1, ev.Exit()))
+    assert young.of(act.StartMold) == [act.StartMold(1, preload=True)]
+    young.happens(IMPORTED)
+    if workers:
+        young.dies(1, ev.Exit())
+    for slot in young.starting():
+        young.comes_up(slot, 20 + slot)
+    assert young.of(act.Announce) and young.pool.phase is p.Phase.RUNNING
+    assert sorted(slot.seat for slot in young.pool.slots if slot.life is Life.READY) == [0, 1]

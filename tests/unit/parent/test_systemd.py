@@ -126,7 +126,8 @@ def test_without_a_manager_nothing_is_said(stack: ExitStack, log: Log) -> None:
     us = notifier(stack, log, WATCHDOG_USEC="100", FDSTORE="3")
     us.ready("here")
     us.time_passed(5.0)
-    assert us.store([listener(stack)]) == []
+    ours = [listener(stack)]
+    assert us.store(ours) == ours
     assert us.deadline is None and not log.said()
 
 
@@ -211,25 +212,26 @@ def test_no_watchdog(environ: dict[str, str], stack: ExitStack, log: Log, ear: N
 
 
 def test_our_sockets_are_stored_out_of_poll(stack: ExitStack, log: Log, ear: NotifySocket, tmp_path: Path) -> None:
-    """One message each, with the very socket."""
+    """One message each, with the very socket; it has the manager's name from then on, and its file is not removed."""
     us = notifier(stack, log, NOTIFY_SOCKET=ear.name, FDSTORE="2")
     ours = [listener(stack), listener(stack, f"unix:{tmp_path}/app.sock")]
-    assert us.store(ours) == ours
-    for each in ours:
+    stored = us.store(ours)
+    for each, kept in zip(ours, stored, strict=True):
         name = stored_name(each.address, each.file)
+        assert (kept.name, kept.file, kept.socket) == (name, None, each.socket)
         assert heard(ear) == {"FDSTORE": "1", "FDNAME": name, "FDPOLL": "0"}
         assert os.fstat(ear.stored[name]).st_ino == os.fstat(each.fileno()).st_ino
+    assert us.store(stored) == stored and not ear.so_far()  # as after an upgrade: it has them already
 
 
 def test_what_the_manager_handed_over_it_has_already(stack: ExitStack, log: Log, ear: NotifySocket) -> None:
     """Neither its own nor what came out of the store; the latter takes room there."""
     us = notifier(stack, log, NOTIFY_SOCKET=ear.name, FDSTORE="2")
-    own, unit, back = (listener(stack) for _ in range(3))
+    own, unit, back, more = (listener(stack) for _ in range(4))
     adopted = [Listener(unit.socket, unit.address, adopted=True, name="web")]
     adopted += [Listener(back.socket, back.address, adopted=True, name="hybrid/x")]
-    assert us.store([*adopted, own]) == [own]
-    more = listener(stack)
-    assert us.store([*adopted, own, more]) == [own]
+    names = [each.name for each in us.store([*adopted, own, more])]
+    assert names == ["web", "hybrid/x", stored_name(own.address, None), ""]
     assert "FileDescriptorStoreMax" in log.said()[0]
 
 
@@ -237,14 +239,16 @@ def test_what_the_manager_handed_over_it_has_already(stack: ExitStack, log: Log,
 def test_no_store(room: str, stack: ExitStack, log: Log, ear: NotifySocket) -> None:
     """FDSTORE is unset where there is none. Source: systemd.exec(5)."""
     us = notifier(stack, log, NOTIFY_SOCKET=ear.name, FDSTORE=room)
-    assert us.store([listener(stack)]) == [] and not us.keeps_sockets
+    ours = [listener(stack)]
+    assert us.store(ours) == ours and not us.keeps_sockets
     assert ear.next(0.001) is None
 
 
 def test_socket_that_could_not_be_sent_is_not_kept(stack: ExitStack, log: Log, tmp_path: Path) -> None:
     """Or its file would be left behind for nothing."""
     us = notifier(stack, log, NOTIFY_SOCKET=str(tmp_path / "none"), FDSTORE="2")
-    assert us.store([listener(stack)]) == []
+    ours = [listener(stack)]
+    assert us.store(ours) == ours
 
 
 def test_stored_sockets_that_are_not_wanted_are_forgotten(stack: ExitStack, log: Log, ear: NotifySocket) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import signal
 import threading
 from pathlib import Path
 
@@ -122,3 +123,58 @@ def test_machine_memory_is_read_or_unknown(text: str, total: int | None, tmp_pat
 def test_machine_memory_is_unknown_without_proc(tmp_path: Path) -> None:
     """A system without /proc is unknown, not an error."""
     assert procfs.memory_total_bytes(str(tmp_path)) is None
+
+
+# ── threads ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def make_thread(root: Path, stat: str, schedstat: str | None) -> None:
+    """Make a tree with thread 8 of process 7."""
+    place = root / "7/task/8"
+    place.mkdir(parents=True)
+    (place / "stat").write_text(stat)
+    if schedstat is not None:
+        (place / "schedstat").write_text(schedstat)
+
+
+def test_thread_state_of_a_real_thread() -> None:
+    """One that asks is running, and has used its CPU for a while."""
+    state = procfs.thread_state(os.getpid(), threading.get_native_id())
+    assert state is not None and state.letter == "R" and state.on_cpu_ns > 0
+
+
+def test_thread_state_is_read_past_an_odd_name(tmp_path: Path) -> None:
+    """The name in the middle of the line is the process's own choice: it may hold anything."""
+    make_thread(tmp_path, "8 (a) R 1 (b) D 1 2 3 4 5 6 7 8 9 10 11 12 13\n", "500 600 7\n")
+    assert procfs.thread_state(7, 8, str(tmp_path)) == procfs.ThreadState("D", 500, 600)
+
+
+@pytest.mark.parametrize("schedstat", [None, "0 0 0\n", "nonsense\n"])
+def test_thread_state_without_accounts_is_in_ticks(tmp_path: Path, schedstat: str | None) -> None:
+    """A kernel that keeps none: user and system time, and no waiting."""
+    make_thread(tmp_path, "8 (x) S 1 2 3 4 5 6 7 8 9 10 3 4 13\n", schedstat)
+    tick_ns = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+    assert procfs.thread_state(7, 8, str(tmp_path)) == procfs.ThreadState("S", 7 * tick_ns, 0)
+
+
+@pytest.mark.parametrize("stat", ["", "8 (x) S 1\n", "8 (x) S a b c d e f g h i j k l\n", ") \xff"])
+def test_thread_state_of_what_is_none_is_none(tmp_path: Path, stat: str) -> None:
+    """Whatever is there is no reason to fail; nor is it if nothing is."""
+    make_thread(tmp_path, stat, "1 2 3\n")
+    assert procfs.thread_state(7, 8, str(tmp_path)) is None
+    assert procfs.thread_state(NO_PROCESS, NO_PROCESS) is None
+
+
+def test_caught_signals_are_told() -> None:
+    """One with a handler is caught; one that is ignored, or has its default, is not."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2)}
+    try:
+        signal.signal(signal.SIGUSR1, lambda _number, _frame: None)
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        assert procfs.catches(os.getpid(), signal.SIGUSR1)
+        assert not procfs.catches(os.getpid(), signal.SIGUSR2)
+        assert not procfs.catches(os.getpid(), signal.SIGRTMAX - 1)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert not procfs.catches(NO_PROCESS, signal.SIGUSR1)

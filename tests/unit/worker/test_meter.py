@@ -178,12 +178,14 @@ def test_tick_never_raises(meter: Meter, row: Row, clock: Clock, listener: socke
 
 
 def test_one_worker_says_that_loop_use_is_unknown(clock: Clock) -> None:
-    """All of them have the same uvloop: that of slot 0 has the word."""
+    """All of them have the same uvloop: that in seat 0 has the word."""
     board = Scoreboard.create(2, 0)
     try:
         with logged(logging.INFO) as records:
-            for slot in (1, 0):
-                Meter(board.use_slot(slot), None, [], clock).close()
+            for slot, seat in ((0, 1), (1, 0)):
+                row = board.use_slot(slot)
+                row[Cell.SEAT] = seat
+                Meter(row, None, [], clock).close()
         assert [record.getMessage().partition(":")[0] for record in records] == ["loop use is unknown"]
     finally:
         board.close()
