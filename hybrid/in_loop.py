@@ -25,9 +25,9 @@ from hybrid.ground.states import Life
 from hybrid.handlers.exceptions import install_exception_handler
 from hybrid.handlers.lifespan import Worker
 from hybrid.handlers.protocol import ProtocolHandler
-from hybrid.own_process import Interrupted, OwnSignals, keep_told, own_loggers, own_process, with_claimed
+from hybrid.own_process import Interrupted, OwnSignals, keep_told, own_files, own_loggers, own_process, with_claimed
+from hybrid.parent.grace import check_grace, platform_grace_s
 from hybrid.parent.house import asked_size, tell_ready_fd
-from hybrid.parent.pid_file import PidFile
 from hybrid.parent.pool_news import MARGIN_S
 from hybrid.parent.systemd import Notifier, log_inherited
 from hybrid.shared import listeners as sockets
@@ -312,6 +312,7 @@ def serve_here(settings: Settings) -> int:
         notifier = Notifier.from_environment(os.environ, os.getpid(), log)
         clear_environment()
         try:
+            check_grace(settings.timeout, platform_grace_s(os.environ), log)
             settings = with_claimed(settings, notifier, log)
             _live(settings, log, InLoopServer(settings), notifier)
         except HybridError as error:
@@ -345,10 +346,7 @@ def _live(settings: Settings, log: LogWriter, server: InLoopServer, notifier: No
     with ExitStack() as undo:
         undo.enter_context(signals.listening())
         undo.enter_context(own_loggers(settings, log.fd))
-        if settings.process.pid_file:
-            pid_file = PidFile(settings.process.pid_file)
-            pid_file.write()
-            undo.callback(pid_file.remove)
+        undo.enter_context(own_files(settings, signals.ready_file))
         try:
             with signals.interrupting(settings.timeout.boot_s):
                 server._load()
@@ -373,6 +371,7 @@ async def _serve(settings: Settings, log: LogWriter, server: InLoopServer, signa
     log_inherited(server._listeners, log)
     signals.enter_loop(loop, server)
     keep_told(loop, signals.notifier)
+    keep_told(loop, signals.ready_file)
 
     async def serve() -> None:
         if await server._wait_ready():
@@ -385,6 +384,7 @@ async def _serve(settings: Settings, log: LogWriter, server: InLoopServer, signa
             said = {"event": "ready", "addresses": server.addresses, "pid": server.pid, "workers": 0}
             if settings.process.ready_fd >= 0:
                 tell_ready_fd(settings.process.ready_fd, json.dumps(said).encode() + b"\n", log)
+            signals.ready_file.show(not signals.is_stopping, monotonic())
             signals.notifier.ready(f"one process serves on {', '.join(server.addresses)}")
             await server.wait_closed()
 

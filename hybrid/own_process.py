@@ -23,8 +23,10 @@ from hybrid.ground.clock import monotonic
 from hybrid.parent.events import Intent
 from hybrid.parent.house import raise_descriptor_limit
 from hybrid.parent.main import INTENTS
+from hybrid.parent.pid_file import PidFile
 from hybrid.parent.pool import StopStep
 from hybrid.parent.pool_news import MARGIN_S
+from hybrid.parent.ready_file import ReadyFile
 from hybrid.parent.stopping import ABORT_S, CANCEL_S, LEAVE_S, STEP_WORDS, next_stop_step
 from hybrid.parent.systemd import Notifier, claim_stored
 from hybrid.shared.log_line import LogWriter, Style, open_log_file, reopen_log_file
@@ -75,6 +77,19 @@ def own_loggers(settings: Settings, fd: int) -> Iterator[None]:
             writer.close()
 
 
+@contextmanager
+def own_files(settings: Settings, ready_file: ReadyFile) -> Iterator[None]:
+    """Hold the pid file, and have the ready file's place; leave neither behind. Raises: UsageError: one is taken."""
+    with ExitStack() as undo:
+        if settings.process.pid_file:
+            pid_file = PidFile(settings.process.pid_file)
+            pid_file.write()
+            undo.callback(pid_file.remove)
+        ready_file.claim()
+        undo.callback(ready_file.close)
+        yield
+
+
 class Leaving(Protocol):
     """The server, as a signal sees it."""
 
@@ -105,6 +120,7 @@ class OwnSignals:
 
     def __init__(self, settings: Settings, log: LogWriter, notifier: Notifier) -> None:
         self.notifier = notifier
+        self.ready_file = ReadyFile(settings.process.ready_file, log)
         self.given_up: asyncio.Future[None]
         """Done when nothing is waited for any more. There is one once the loop has been entered."""
         self._settings = settings
@@ -119,6 +135,11 @@ class OwnSignals:
         self._stepped_at = 0.0
         self._patience: asyncio.TimerHandle | None = None
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether somebody has asked for the end."""
+        return self._step is not StopStep.NONE
+
     # ── outside the loop ──
 
     @contextmanager
@@ -129,9 +150,12 @@ class OwnSignals:
             return
         with _blocked():
             before = {number: signal.signal(number, self._note) for number in HEARD}
+        # Whoever started us may have left some blocked, and the command does: see hybrid.cli.serve.
+        mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
         try:
             yield
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             for number, handler in before.items():
                 if handler is not None:  # else it was none of Python's: nobody can put it back
                     signal.signal(number, handler)
@@ -208,26 +232,42 @@ class OwnSignals:
     def _climb(self, source: str, intent: Intent) -> None:
         """Take the next step of the stop, as the parent would."""
         assert self._loop is not None
-        now = self._loop.time()
-        wanted = next_stop_step(self._step, intent, now - self._stepped_at)
-        if wanted == self._step:
-            return
-        self._step, self._stepped_at = wanted, now
-        grace_s = self._settings.timeout.grace_s if wanted is StopStep.DRAIN else 0.0
-        self._log.info(f"{source}: {_STEP_WORDS[wanted].format(grace_s=grace_s)}")
+        delay_s = 0.0 if self._server.is_booting else self._settings.timeout.drain_delay_s
+        wanted = next_stop_step(self._step, intent, self._loop.time() - self._stepped_at, delay=delay_s > 0)
+        if wanted != self._step:
+            self._take(wanted, f"{source}: ")
+
+    def _take(self, wanted: StopStep, source: str = "") -> None:
+        """Be at the step ``wanted`` of the stop. ``source``: who asked, for the log."""
+        assert self._loop is not None
+        timeout = self._settings.timeout
+        self._step, self._stepped_at = wanted, self._loop.time()
+        grace_s = timeout.grace_s if wanted is StopStep.DRAIN else 0.0
+        self._log.info(source + _STEP_WORDS[wanted].format(grace_s=grace_s, delay_s=timeout.drain_delay_s))
+        self.ready_file.show(False, 0.0)
+        if self._patience is not None:
+            self._patience.cancel()
         if wanted is StopStep.KILL:
             self._give_up()
             return
-        if self._server.is_booting:
-            patience_s = CANCEL_S + ABORT_S
+        if wanted is StopStep.DELAY:
+            patience_s, next_step = timeout.drain_delay_s, self._on_delay_over
         else:
-            patience_s = ABORT_S if wanted is StopStep.ABORT else grace_s + CANCEL_S + LEAVE_S
+            patience_s, next_step = self._patience_s(wanted, grace_s), self._on_late
         self.notifier.stopping("stopping")
         self.notifier.extend(patience_s + MARGIN_S)
-        self._server.leave(grace_s, abort=wanted is StopStep.ABORT)
-        if self._patience is not None:
-            self._patience.cancel()
-        self._patience = self._loop.call_later(patience_s, self._on_late)
+        if wanted is not StopStep.DELAY:
+            self._server.leave(grace_s, abort=wanted is StopStep.ABORT)
+        self._patience = self._loop.call_later(patience_s, next_step)
+
+    def _patience_s(self, wanted: StopStep, grace_s: float) -> float:
+        """Return how long the server may take to leave."""
+        if self._server.is_booting:
+            return CANCEL_S + ABORT_S
+        return ABORT_S if wanted is StopStep.ABORT else grace_s + CANCEL_S + LEAVE_S
+
+    def _on_delay_over(self) -> None:
+        self._take(StopStep.DRAIN)
 
     def _on_late(self) -> None:
         self._log.error("the server did not leave in time: going without what is left")
@@ -262,13 +302,25 @@ def with_claimed(settings: Settings, notifier: Notifier, log: LogWriter) -> Sett
     return replace(settings, launch=replace(settings.launch, listen_fds=fds, listen_names=names))
 
 
-def keep_told(loop: asyncio.AbstractEventLoop, notifier: Notifier) -> None:
-    """Tell the service manager, if there is one, that the loop turns, and what it did not take before; for ever."""
-    if notifier.is_there:
+class Timed(Protocol):
+    """Whoever has something to do now and then."""
+
+    @property
+    def is_there(self) -> bool: ...
+
+    @property
+    def deadline(self) -> float | None: ...
+
+    def time_passed(self, now: float) -> None: ...
+
+
+def keep_told(loop: asyncio.AbstractEventLoop, timed: Timed) -> None:
+    """Tell ``timed``, if it is there, that the loop turns, whenever it is due; for ever."""
+    if timed.is_there:
         now = monotonic()
-        notifier.time_passed(now)
-        due = notifier.deadline
-        loop.call_later(_LOOK_S if due is None else max(0.0, due - now), keep_told, loop, notifier)
+        timed.time_passed(now)
+        due = timed.deadline
+        loop.call_later(_LOOK_S if due is None else max(0.0, due - now), keep_told, loop, timed)
 
 
 _LOOK_S = 1.0

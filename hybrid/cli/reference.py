@@ -48,7 +48,7 @@ and `--port` may come from different levels. `PORT` alone means `0.0.0.0:$PORT`,
 reach the server from outside; `--port` alone means 127.0.0.1. Sockets that a service manager hands over (`LISTEN_FDS`)
 are always served: instead of the default address, and beside whatever is given explicitly.
 
-## What a service manager says
+## What a service manager or a platform says
 
 These variables are no options. They are heeded by the command, and not in the environment of your code.
 
@@ -59,8 +59,10 @@ These variables are no options. They are heeded by the command, and not in the e
 | `NOTIFY_SOCKET` | where to say how the server is: a path, or an abstract name that begins with `@` |
 | `WATCHDOG_USEC`, `WATCHDOG_PID` | the process of that pid is to report twice in so many microseconds |
 | `FDSTORE` | so many listening sockets are kept for the next start |
+| `HYBRID_GRACE` | whole seconds from SIGTERM to SIGKILL: a stop that may take longer is a warning at the start |
 
-See [run as a systemd service](../how-to/systemd.md).
+See [run as a systemd service](../how-to/systemd.md) and [run on Kubernetes](../how-to/kubernetes.md). `HYBRID_GRACE` is
+left in your code's environment.
 
 ## From a program
 

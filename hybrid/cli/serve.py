@@ -26,6 +26,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args: argv: without the program's name; None: the process's own.
     """
     open_standard_descriptors()
+    if os.getpid() == 1:
+        # Process 1 loses a signal that it has no handler for, but not one that it has blocked: whoever serves unblocks
+        # it. Or "stop" would be unheard in the first moments of a container. Source: pid_namespaces(7).
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGQUIT))
     # Here and not at the top: the library takes 80 ms to import, and a test of this module needs none of it.
     from hybrid.cli.command_line import Asked
     from hybrid.cli.print_config import table

@@ -12,6 +12,7 @@ from hybrid.ground.errors import UsageError
 from hybrid.shared.assemble import absolute
 from hybrid.shared.option_values import refuse
 from hybrid.shared.options import ENVIRONMENT_PREFIX, Level, Option, Origin, Value, all_options, nearest, options_for
+from hybrid.shared.process_settings import GRACE_VARIABLE
 
 Found = dict[str, tuple[list[str], Origin]]
 """Texts and origin, by flag."""
@@ -44,7 +45,7 @@ class Environment:
 
         Only like one: other programs may use the prefix too, so a stranger is none of our business.
         """
-        known = {option.env_name for option in options_for("e")}
+        known = {option.env_name for option in options_for("e")} | {GRACE_VARIABLE}
         strangers = (
             name for name in sorted(self._environ) if name.startswith(ENVIRONMENT_PREFIX) and name not in known
         )

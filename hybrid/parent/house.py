@@ -12,15 +12,17 @@ import resource
 import select
 import signal
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from hybrid import __version__
 from hybrid.ground.clock import monotonic_ns
 from hybrid.ground.errors import ExitCode, UsageError
 from hybrid.ground.states import Readiness
+from hybrid.parent.grace import check_grace, platform_grace_s
 from hybrid.parent.handover import Handover, HeldChild, HeldListener, HeldQueues
 from hybrid.parent.pid_file import PidFile
 from hybrid.parent.pool import Pool
+from hybrid.parent.ready_file import ReadyFile
 from hybrid.parent.signals import Wakeup
 from hybrid.parent.systemd import Notifier, claim_stored, log_inherited
 from hybrid.shared import listeners as sockets
@@ -54,10 +56,13 @@ class House:
             self.host.set_inheritable(False)
             self._undo.callback(self.host.close)
         self._pid_file: PidFile | None = None
+        self.ready_file = ReadyFile(settings.process.ready_file, self.log)
+        self._undo.callback(self.ready_file.close)
         self.identity: Identity | None = None
         # A program that started us is the service, and says itself when it is ready.
-        environ = os.environ if self.host is None else {}
-        self.notifier = Notifier.from_environment(environ, os.getpid(), self.log)
+        self._environ = os.environ if self.host is None else {}
+        self._platform_grace_s: int | None = None
+        self.notifier = Notifier.from_environment(self._environ, os.getpid(), self.log)
         self._undo.callback(self.notifier.close)
 
     def build(self) -> None:
@@ -83,6 +88,9 @@ class House:
             self._pid_file = PidFile(process.pid_file)
             self._pid_file.write()
             self._undo.callback(self._pid_file.remove)
+        self.ready_file.claim()
+        self._platform_grace_s = platform_grace_s(self._environ)
+        check_grace(self.settings.timeout, self._platform_grace_s, self.log)
         inherited, is_shared = claim_stored(self.settings, self.notifier, self.log), bind.accept == "reuseport"
         self.listeners = sockets.open_listeners(bind.bind, bind.backlog, bind.uds_mode, inherited, share_port=is_shared)
         self._undo.callback(self.close_listeners)
@@ -111,6 +119,9 @@ class House:
             self._pid_file = PidFile(process.pid_file)
             self._pid_file.take_over(held.pid_file)
             self._undo.callback(self._pid_file.remove)
+        self.ready_file.take_over()
+        with suppress(UsageError):  # the start has heeded it or not; a program that takes over ends nothing for it
+            self._platform_grace_s = platform_grace_s(self._environ)
         self.listeners = [
             sockets.Listener(socket.socket(fileno=each.fd), each.address, each.file, each.adopted, each.name)
             for each in held.listeners
@@ -150,6 +161,7 @@ class House:
         """Live by ``settings`` from now on: those of another generation. What needs a restart is as before in them."""
         self.settings = settings
         self.log.least = LEVELS[settings.log.level]
+        check_grace(settings.timeout, self._platform_grace_s, self.log)
 
     def close(self) -> None:
         """Undo everything, the last first."""

@@ -31,8 +31,11 @@ class PidFile:
     Runs in: parent. Closes: its descriptor (close-on-exec: the lock does not pass to children), on :meth:`remove`.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, flag: str = "--pid", *, is_ours: bool = False) -> None:
+        """``flag``: the option that named it, for messages. ``is_ours``: no other program writes such a file."""
         self.path = os.path.abspath(path)
+        self._flag = flag
+        self._is_ours = is_ours
         self._fd = -1
 
     @property
@@ -44,6 +47,10 @@ class PidFile:
         """Hold the file that this process has written before an exec."""
         os.set_inheritable(fd, False)
         self._fd = fd
+
+    def exists(self) -> bool:
+        """Whether there is anything at the path."""
+        return os.path.lexists(self.path)
 
     def write(self) -> None:
         """Put our pid into the file and hold it.
@@ -65,7 +72,8 @@ class PidFile:
                 _unlink_quietly(draft)
         except OSError as error:
             raise UsageError(
-                f"cannot write --pid {self.path}: {error.strerror}. Make its directory writable or change --pid."
+                f"cannot write {self._flag} {self.path}: {error.strerror}. Make its directory writable or change "
+                f"{self._flag}."
             ) from error
         self._fd = fd
 
@@ -74,13 +82,30 @@ class PidFile:
         if self._fd < 0:
             return
         try:
-            # While it is open, its inode number is no other file's.
-            if os.path.samestat(os.fstat(self._fd), os.lstat(self.path)):
+            if self._is_in_place():
                 os.unlink(self.path)
         except OSError:
             pass
         os.close(self._fd)
         self._fd = -1
+
+    def refresh(self) -> None:
+        """Set its modification time to now; put it back if somebody has removed or replaced it.
+
+        Raises: UsageError: it cannot be written. OSError: its time cannot be set.
+        """
+        if self._fd >= 0 and not self._is_in_place():
+            self.remove()
+        if self._fd < 0:
+            self.write()
+        os.utime(self._fd)
+
+    def _is_in_place(self) -> bool:
+        """Say whether the path still names our file. While it is open, its inode number is no other file's."""
+        try:
+            return os.path.samestat(os.fstat(self._fd), os.lstat(self.path))
+        except OSError:
+            return False
 
     def _place(self, draft: str) -> None:
         """Give ``draft`` its name. Raises: UsageError: the name is a living server's. OSError: it cannot be had."""
@@ -110,7 +135,7 @@ class PidFile:
             except BlockingIOError:
                 raise self._taken(pid) from None
             found = os.fstat(old)
-            if pid != os.getpid() and _is_owner_alive(pid, found.st_mtime):
+            if not self._is_ours and pid != os.getpid() and _is_owner_alive(pid, found.st_mtime):
                 raise self._taken(pid)
             try:
                 if not os.path.samestat(found, os.lstat(self.path)):
@@ -127,12 +152,16 @@ class PidFile:
         """Return the pid in the file, 0 for an empty one. Raises: UsageError: it holds something else."""
         text = os.read(fd, _LONGEST_BYTES).strip()
         if text and not text.isdigit():
-            raise UsageError(f"cannot write --pid {self.path}: the file exists and holds no pid. Change --pid.")
+            raise UsageError(
+                f"cannot write {self._flag} {self.path}: the file exists and holds no pid. Change {self._flag}."
+            )
         return int(text or b"0")
 
     def _taken(self, pid: int) -> UsageError:
         who = f"process {pid}" if pid else "another process"
-        return UsageError(f"cannot write --pid {self.path}: {who} holds it and runs. Stop it or change --pid.")
+        return UsageError(
+            f"cannot write {self._flag} {self.path}: {who} holds it and runs. Stop it or change {self._flag}."
+        )
 
 
 def _is_owner_alive(pid: int, written: float) -> bool:

@@ -1,4 +1,5 @@
-"""What the service manager hears of the pool: each change of it, in words, and how long the present step may take.
+"""What the world hears of the pool: the service manager, each change of it, in words, and how long the present step
+may take; probes, whether it is ready.
 
 The pool decides nothing by this, so it is no action of the core: it is read off the state after each step.
 """
@@ -11,6 +12,7 @@ from typing import Protocol
 from hybrid.ground.errors import ExitCode
 from hybrid.ground.states import Life
 from hybrid.parent import pool as p
+from hybrid.parent.ready_file import ReadyFile
 from hybrid.parent.reload_stages import Stage
 from hybrid.parent.systemd import Notifier
 from hybrid.parent.watch import sooner
@@ -25,6 +27,7 @@ class Premises(Protocol):
     """What is needed of the :class:`~hybrid.parent.house.House`."""
 
     notifier: Notifier
+    ready_file: ReadyFile
 
     @property
     def addresses(self) -> tuple[str, ...]: ...
@@ -51,6 +54,12 @@ def course_of(pool: p.Pool) -> Course:
     return Course.RELOADING if pool.reload.stage is not Stage.IDLE or pool.reload.again else Course.SERVING
 
 
+def is_ready(pool: p.Pool) -> bool:
+    """Return whether new clients are to be sent here: it has been ready, nobody has asked it to leave, one accepts."""
+    is_serving = pool.announced and course_of(pool) is not Course.STOPPING
+    return is_serving and any(slot.life is Life.READY for slot in pool.slots)
+
+
 class PoolNews:
     """Follows the pool. Runs in: parent; nothing here waits. Closes: nothing."""
 
@@ -69,6 +78,7 @@ class PoolNews:
 
     def follow(self, pool: p.Pool, now: float) -> None:
         """Tell what is new in ``pool``."""
+        self._house.ready_file.show(is_ready(pool), now)
         before, self._course = self._course, course_of(pool)
         if before is Course.BOOTING and self._course in (Course.SERVING, Course.RELOADING):
             self._house.store_listeners()
@@ -94,10 +104,12 @@ class PoolNews:
     @property
     def deadline(self) -> float | None:
         """When :meth:`time_passed` is due. Monotonic seconds."""
-        return sooner(self._next_at if self._text else None, self._notifier.deadline)
+        due = sooner(self._next_at if self._text else None, self._notifier.deadline)
+        return sooner(due, self._house.ready_file.deadline)
 
     def time_passed(self, now: float) -> None:
         """Say what is due, and that the loop turns."""
+        self._house.ready_file.time_passed(now)
         self._say(self._text, now)
         self._notifier.time_passed(now)
 

@@ -94,7 +94,8 @@ def asked(draft: Draft, event: ev.Asked) -> None:
     pool = draft.pool
     if pool.phase is p.Phase.STOPPED:
         return
-    delay_s = pool.plan.drain_delay_s if pool.phase is p.Phase.RUNNING and event.grace_s is None else 0.0
+    may_delay = pool.announced and pool.phase is p.Phase.RUNNING and event.grace_s is None
+    delay_s = pool.plan.drain_delay_s if may_delay else 0.0
     wanted = next_stop_step(pool.stop_step, event.intent, draft.now - pool.stopped_at, delay=delay_s > 0)
     if wanted > pool.stop_step:
         grace_s = pool.plan.grace_s if event.grace_s is None else min(event.grace_s, LONGEST_S)
@@ -134,6 +135,7 @@ def stop(draft: Draft, wanted: p.StopStep, grace_s: float) -> None:
     """Take the rung ``wanted`` of the ladder: every worker and every mold is to leave."""
     pool = draft.pool
     if pool.phase is not p.Phase.STOPPING:
+        draft.do(act.Unready())
         draft.do(act.StopListening())  # first, so that the last worker that closes its copy takes the queue with it
         draft.do(act.EndResolver())
     stage = advance(STAGES, pool.reload.stage, StageEvent.STOPPED)

@@ -17,6 +17,7 @@ from hybrid.shared.declare import option, titled
 from hybrid.shared.health_settings import HealthSettings
 from hybrid.shared.http_settings import HttpSettings
 from hybrid.shared.models import MODELS
+from hybrid.shared.process_settings import ProcessSettings
 from hybrid.shared.proxy_settings import ProxySettings
 from hybrid.shared.recycling_settings import RecyclingSettings
 from hybrid.shared.reload_settings import ReloadSettings
@@ -267,49 +268,6 @@ class LogSettings:
         flag="--log-colour",
         restart=True,
         choices=("auto", "always", "never"),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessSettings:
-    """What the processes are."""
-
-    pid_file: str = option(
-        "", "File that holds the parent's pid while it runs.", flag="--pid", parse="path", metavar="PATH"
-    )
-    user: str = option(
-        "",
-        "User, by name or number, that app code runs as.",
-        more="The parent keeps its own, so that it can bind and signal.",
-        flag="--user",
-        parse="user",
-        metavar="USER",
-    )
-    group: str = option(
-        "",
-        "Group that app code runs as; by default the user's own.",
-        flag="--group",
-        parse="group",
-        metavar="GROUP",
-    )
-    umask: int = option(-1, "File mode creation mask, octal.", flag="--umask", parse="mode", metavar="MODE")
-    chdir: str = option(
-        "",
-        "Directory to change to before anything else.",
-        more="Every relative path, the configuration file's too, is looked for from there. A file cannot set it.",
-        flag="--chdir",
-        parse="directory",
-        metavar="DIR",
-        doors="ce",
-    )
-    ready_fd: int = option(
-        -1,
-        "Descriptor that gets one JSON line when all workers are ready.",
-        more="The line holds the addresses and the parent's pid.",
-        flag="--ready-fd",
-        parse="descriptor",
-        metavar="N",
-        doors="ce",
     )
 
 

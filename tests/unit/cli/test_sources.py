@@ -52,6 +52,13 @@ def test_misspelt_variable_is_noticed_and_strangers_are_not() -> None:
     ]
 
 
+def test_time_that_the_platform_leaves_is_no_misspelt_option() -> None:
+    """HYBRID_GRACE is known, though it is no option; and it can be misspelt."""
+    assert Environment({"HYBRID_GRACE": "45"}).misspelt() == []
+    (warning,) = Environment({"HYBRID_GRACES": "45"}).misspelt()
+    assert "Did you mean HYBRID_GRACE?" in warning
+
+
 def test_file_gives_texts_and_names_itself(tmp_path: Path) -> None:
     """Every type that an option can have comes through, and the origin holds key and path."""
     path = tmp_path / "hybrid.toml"

@@ -12,7 +12,8 @@ import pytest
 from hybrid.ground.errors import ExitCode
 from hybrid.ground.states import Life
 from hybrid.parent import pool as p
-from hybrid.parent.pool_news import BETWEEN_S, MARGIN_S, PoolNews
+from hybrid.parent.pool_news import BETWEEN_S, MARGIN_S, PoolNews, is_ready
+from hybrid.parent.ready_file import BEAT_S, ReadyFile
 from hybrid.parent.reload_stages import Stage
 from hybrid.parent.systemd import Notifier
 from hybrid.shared.log_line import LogWriter, Style
@@ -24,8 +25,9 @@ PLAN = p.Plan(workers=3, preload="auto", grace_s=30.0, boot_s=60.0, boot_attempt
 class House:
     """What is needed of the house."""
 
-    def __init__(self, notifier: Notifier) -> None:
+    def __init__(self, notifier: Notifier, ready_file: ReadyFile) -> None:
         self.notifier = notifier
+        self.ready_file = ready_file
         self.stores = 0
 
     @property
@@ -39,10 +41,11 @@ class House:
 class World:
     """A pool that changes, and who hears of it."""
 
-    def __init__(self, ear: NotifySocket, watchdog_s: float = 0.0) -> None:
+    def __init__(self, ear: NotifySocket, watchdog_s: float = 0.0, ready_path: str = "") -> None:
         self.ear = ear
         self.log_fd = os.memfd_create("log")
-        self.house = House(Notifier(ear.name, LogWriter(self.log_fd, Style.TEXT, "debug", "parent"), watchdog_s))
+        log = LogWriter(self.log_fd, Style.TEXT, "debug", "parent")
+        self.house = House(Notifier(ear.name, log, watchdog_s), ReadyFile(ready_path, log))
         self.news = PoolNews(self.house)
         self.pool = p.Pool(PLAN)
 
@@ -58,6 +61,7 @@ class World:
 
     def close(self) -> None:
         self.house.notifier.close()
+        self.house.ready_file.close()
         os.close(self.log_fd)
 
 
@@ -233,4 +237,50 @@ def test_watchdog_is_fed_by_time_alone(tmp_path: Path) -> None:
         world.becomes(serving(DEAD), 2.5)
         world.becomes(serving(READY), 2.6)
         assert world.news.deadline == 3.0
+        world.close()
+
+
+# ── probes ──
+
+
+DELAYED = replace(serving(READY), stop_step=p.StopStep.DELAY, stop_due=20.0)
+DRAINING = replace(serving(READY), phase=p.Phase.STOPPING, stop_step=p.StopStep.DRAIN)
+ROLLING = replace(reloading(Stage.ROLL), slots=slots(Life.PARKED, READY))
+
+
+@pytest.mark.parametrize(
+    ("pool", "ready"),
+    [
+        (p.Pool(PLAN, slots=slots(READY, Life.STARTING), target=2), False),  # not announced: the others still boot
+        (serving(READY, READY), True),
+        (serving(DEAD, READY), True),
+        (serving(DEAD, Life.STARTING), False),
+        (serving(Life.DRAINING, Life.KILLING), False),
+        (replace(serving(Life.PARKED), stance=p.Stance.PARKED), False),
+        (reloading(), True),
+        (ROLLING, True),
+        (DELAYED, False),
+        (DRAINING, False),
+    ],
+)
+def test_ready_is_who_accepts_and_stays(pool: p.Pool, ready: bool) -> None:
+    """Whether new clients are to be sent here."""
+    assert is_ready(pool) is ready
+
+
+def test_ready_file_follows_the_pool(tmp_path: Path) -> None:
+    """With each state of it; while it is there its time is kept, whatever else is due."""
+    path = tmp_path / "run" / "ready"
+    path.parent.mkdir()
+    with NotifySocket(str(tmp_path / "notify")) as ear:
+        world = World(ear, ready_path=str(path))
+        world.becomes(serving(DEAD), 1.0)
+        assert os.listdir(tmp_path / "run") == [] and not world.news.deadline
+        world.becomes(serving(READY), 2.0)
+        assert os.listdir(tmp_path / "run") == ["ready"] and world.news.deadline == 2.0 + BEAT_S
+        os.utime(path, (0, 0))
+        world.passes(2.0 + BEAT_S)
+        assert path.stat().st_mtime > 0
+        world.becomes(DELAYED, 9.0)
+        assert os.listdir(tmp_path / "run") == [] and not world.news.deadline
         world.close()
