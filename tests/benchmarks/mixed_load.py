@@ -23,7 +23,7 @@ from typing import Protocol
 from tests.benchmarks.apps_reloaded import LAST, answer_to
 from tests.benchmarks.http_load import HOST, WrongAnswer, read_answer
 
-__all__ = ["KINDS", "TALKS", "Kind", "Load", "Outcome", "Tally", "Talk"]
+__all__ = ["KINDS", "TALKS", "Kind", "Load", "Outcome", "Talk", "Tally"]
 
 PATIENCE_S = 10.0
 CROSSED_S = 0.25
@@ -70,7 +70,7 @@ class Kind:
 KINDS = (
     Kind("new connections", "fast", 9, (0.08, 0.12), keeps=False),
     Kind("kept connections", "fast", 9, (0.08, 0.12), keeps=True),
-    Kind("kept, seldom used", "fast", 25, (1.0, 4.0), keeps=True),
+    Kind("kept, seldom used", "fast", 25, (1.0, 3.0), keeps=True),
     Kind("1 s in flight, new", "slow", 5, (1.0, 1.0), keeps=False),
     Kind("1 s in flight, kept", "slow", 5, (1.0, 1.0), keeps=True),
     Kind("1 s of pieces, kept", "drip", 10, (1.0, 1.0), keeps=True),
@@ -269,7 +269,7 @@ class Load:
     Raises: whatever went wrong with a client itself.
     """
 
-    def __init__(self, port: int, talk: Talk, kinds: Sequence[Kind] = KINDS) -> None:
+    def __init__(self, port: int, talk: Talk, kinds: Sequence[Kind]) -> None:
         self.tally = Tally()
         self.kinds = kinds
         self._clients = [Client(port, talk, kind, self.tally) for kind in kinds for _ in range(kind.clients)]

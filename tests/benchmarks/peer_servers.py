@@ -139,25 +139,31 @@ PEERS = {
 class Running:
     """A started server. Closes: every process of its session, by pid, on :meth:`end`; also when we are killed."""
 
-    def __init__(self, candidate: Candidate, app: str) -> None:
+    def __init__(self, candidate: Candidate, app: str, cpu: int | None = SERVER_CPU) -> None:
+        """``cpu``: it runs on this one only; None: wherever it can."""
         self.port = free_port()
         self._folder = tempfile.TemporaryDirectory(prefix="hybrid-peers-")
         folder = Path(self._folder.name)
-        self._log = folder / "log"
+        self.log_path = folder / "log"
         tether = [sys.executable, "-I", tethered.__file__, str(os.getpid())]
         # One seed of hashes for all: what falls into which bucket is no difference between servers.
         environ = plain_environment(os.environ) | {"PYTHONPATH": str(candidate.cwd), "PYTHONHASHSEED": "0"}
-        with self._log.open("wb") as log:
+        with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
                 [*tether, *candidate.command(app, self.port, folder)],
                 start_new_session=True,
-                preexec_fn=partial(pin, SERVER_CPU),
+                preexec_fn=None if cpu is None else partial(pin, cpu),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env=environ,
                 cwd=candidate.cwd,
             )
+
+    @property
+    def pid(self) -> int:
+        """The process that takes signals; also the number of the session."""
+        return self._process.pid
 
     def wait_ready(self, workload: Workload) -> None:
         """Wait for the first right answer. Raises: WrongAnswer: it ended, takes too long, or answers something else."""
@@ -178,7 +184,7 @@ class Running:
         return tree_cpu_ns(self._process.pid)
 
     def _last_words(self) -> str:
-        lines = self._log.read_text(errors="replace").strip().splitlines()
+        lines = self.log_path.read_text(errors="replace").strip().splitlines()
         return lines[-1].strip() if lines else "it logged nothing"
 
     def end(self) -> None:

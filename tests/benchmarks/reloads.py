@@ -1,4 +1,4 @@
-"""Reload after reload under load: ``python -m tests.benchmarks.reloads --count 1000``, about half an hour for each kind.
+"""Reload after reload under load: ``python -m tests.benchmarks.reloads --count 1000``, half an hour for each target.
 
 About 200 requests a second, from clients of every kind (:mod:`tests.benchmarks.mixed_load`), while the server reloads
 as often as it can: the next one is asked for when one is through. No request may fail, and the parent must be at the
@@ -22,7 +22,7 @@ from pathlib import Path
 
 from hybrid.ground.states import Life
 from hybrid.shared import procfs
-from tests.benchmarks.mixed_load import TALKS, Load, Outcome
+from tests.benchmarks.mixed_load import KINDS, TALKS, Load, Outcome
 from tests.support.server import Server, running
 
 APPS = {"http": "tests.benchmarks.apps_reloaded:app", "stream": "tests.benchmarks.apps_reloaded:stream"}
@@ -126,9 +126,9 @@ class Run:
 
 async def drive(server: Server, log_path: Path, target: str, count: int, workers: int) -> tuple[Run, Load]:
     """Reload so often under load; return what came of it. The server is ready."""
-    run = Run()
+    run, tenth = Run(), max(1, count // 10)
     with Log(log_path) as log:
-        async with Load(int(server.address.rpartition(":")[2]), TALKS[target]) as load:
+        async with Load(int(server.address.rpartition(":")[2]), TALKS[target], KINDS) as load:
             await _until(lambda: load.has_come)
             run.looks["at the beginning"] = await _look(server, workers)
             for number in range(1, count + 1):
@@ -142,12 +142,13 @@ async def drive(server: Server, log_path: Path, target: str, count: int, workers
                     continue
                 run.waited_s.append(time.monotonic() - begun_s)
                 run.took_s.append(said)
-                if number == max(1, count // 10) and number < count:
+                if number == tenth and number < count:
                     run.looks[f"after {number}"] = await _look(server, workers)
-                elif number % max(1, count // 10) == 0 and number < count:
-                    print(
-                        f"  {number} reloads, {load.tally.count(Outcome.OK)} ok, {load.tally.failed} failed", flush=True
-                    )
+                if number % tenth == 0:
+                    tally = load.tally
+                    resident_kb = procfs.memory_resident_bytes(server.pid) // 1024
+                    counts = f"{tally.count(Outcome.OK):7} ok, {tally.failed} failed"
+                    print(f"  {number:4} reloads: {counts}; the parent's RSS {resident_kb} kB", flush=True)
             if server.process.poll() is None:
                 run.looks["at the end"] = await _look(server, workers)
     if (code := server.stop(PATIENCE_S)) != 0:
@@ -171,7 +172,9 @@ async def _look(server: Server, workers: int) -> Look:
 async def _until(check: Callable[[], bool]) -> None:
     """Wait for it; for :data:`PATIENCE_S` at most, after which the figures say what is missing."""
     deadline_s = time.monotonic() + PATIENCE_S
-    while not check() and time.monotonic() < deadline_s:
+    while True:
+        if check() or time.monotonic() > deadline_s:
+            return
         await asyncio.sleep(_LOOK_S)
 
 
