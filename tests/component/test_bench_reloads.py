@@ -148,6 +148,20 @@ def test_each_request_is_counted_as_what_it_was(
     assert len(tally.notes) == tally.failed
 
 
+@pytest.mark.parametrize(
+    ("talk", "last"),
+    [
+        ("http", says(lambda number: http(number, "Connection: close"))),
+        ("stream", says(lambda number: fine(number).replace(b"\n", b" last\n"))),
+    ],
+)
+def test_behind_the_last_answer_nothing_is_asked(talk: str, last: Deed) -> None:
+    """Whether the connection is closed already or not."""
+    with doing(last) as server:
+        assert asked(server.port, talk, KEPT, 3).failed == 0
+        assert server.accepted == 3
+
+
 @pytest.mark.parametrize("deed", [closes, resets])
 def test_a_kept_connection_that_was_being_closed_is_tried_once_more(deed: Deed) -> None:
     """It is counted as that, and what becomes of the second attempt as well; no failure, but nothing to be hidden."""
@@ -272,12 +286,12 @@ async def test_the_log_tells_of_reloads(tmp_path: Path) -> None:
 
 
 def test_reloads_of_a_real_server(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reload of each target: nothing is lost, and it says so."""
+    """One reload: nothing is lost, and it says so."""
     monkeypatch.setattr(reloads, "KINDS", (KEPT, NEW_ONES))
-    assert reloads.main(["--count", "1", "--workers", "1"]) == 0
+    assert reloads.main(["--count", "1", "--workers", "1", "--target", "http"]) == 0
     told = capsys.readouterr().out
-    assert told.count("reloads done: 1") == 2
-    assert told.count("at the end") == 2
+    assert "reloads done: 1" in told
+    assert "at the end" in told
 
 
 async def test_a_killed_worker_is_found(tmp_path: Path) -> None:
