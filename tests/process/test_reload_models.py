@@ -16,6 +16,8 @@ from tests.support.http_clients import Crowd as HttpCrowd
 from tests.support.reloads import Site, reload, wait_alone
 from tests.support.server import Server
 
+pytestmark = pytest.mark.long
+
 LOOP = tuple(name for name, model in MODELS.items() if model.loop)
 BLOCKING = (
     "locked=fcntl",
