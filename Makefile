@@ -30,14 +30,17 @@ fi; \
 echo "Ctrl-C here stops the server."; echo
 endef
 
-.PHONY: serve test test-all lint format docs coverage bench bench-peers accepting clean
+.PHONY: serve test test-long test-all lint format docs coverage bench bench-peers accepting clean
 
 serve: $(VENV)/.installed ## set up, then run the echo service on all cores
 	@$(HOW_TO_TRY)
 	@exec $(BIN)/hybrid-serve examples/echo.py:echo --bind $(BIND) --workers $(WORKERS)
 
 test: $(VENV)/.installed-test ## set up, then run the tests
-	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not long" $(ARGS)
+
+test-long: $(VENV)/.installed-test ## the tests that boot server after server: every fault at every step, with every model
+	$(BIN)/python -m pytest $(PARALLEL) -m long $(ARGS)
 
 test-all: ## run the tests on every CPython from 3.10 on that is found, each in a venv of its own
 	@sh .ci/test-all

@@ -19,6 +19,8 @@ from tests.support.eventually import eventually
 from tests.support.http_clients import ByHand, Cut
 from tests.support.server import Server, is_alive
 
+pytestmark = pytest.mark.long
+
 KNOBS = "tests.apps.knobs:knobs"
 BLOCKING = "tests.apps.blocking:knobs"
 HTTP = "tests.apps.http_knobs:app"

@@ -21,6 +21,8 @@ from tests.support.http_clients import ByHand
 from tests.support.kubelet import Manifest, Pod, arguments_for
 from tests.support.server import Server
 
+pytestmark = pytest.mark.long
+
 HTTP = "tests.apps.http_knobs:app"
 KNOBS = "tests.apps.knobs:knobs"
 MANIFEST = Manifest.read()

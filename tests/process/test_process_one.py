@@ -31,7 +31,7 @@ def _refusal() -> str:
 
 
 REFUSAL = _refusal()
-pytestmark = pytest.mark.skipif(bool(REFUSAL), reason=REFUSAL)
+pytestmark = [pytest.mark.long, pytest.mark.skipif(bool(REFUSAL), reason=REFUSAL)]
 
 Contained = Callable[..., Server]
 

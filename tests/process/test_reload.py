@@ -107,6 +107,7 @@ STEPS = {"import": "the new mold imports", "canary": "the first new worker boots
 VICTIMS = ("parent's mold", "new mold", "old worker", "new worker", "serving new worker")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("victim", VICTIMS)
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_at_every_step(serve: Serve, site: Site, step: str, victim: str) -> None:
@@ -146,6 +147,7 @@ def test_killed_at_every_step(serve: Serve, site: Site, step: str, victim: str) 
     assert server.stop() == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", STEPS)
 def test_stop_during_a_reload(serve: Serve, site: Site, step: str) -> None:
     """Both generations leave; whoever imports is not waited for."""
@@ -189,6 +191,7 @@ def test_answer_in_flight_outlives_the_reload(serve: Serve, site: Site) -> None:
     wait_alone(server, 2, 1)
 
 
+@pytest.mark.long
 def test_parent_holds_nothing_of_what_is_gone(serve: Serve, site: Site) -> None:
     """Reload after reload under load: nothing lost, and the parent's descriptors are as many as before."""
     server = serve(site.target, "--workers", "2", "--max-surge", "2")

@@ -16,17 +16,10 @@ from tests.support.http_clients import Crowd as HttpCrowd
 from tests.support.reloads import Site, reload, wait_alone
 from tests.support.server import Server
 
+pytestmark = pytest.mark.long
+
 LOOP = tuple(name for name, model in MODELS.items() if model.loop)
-BLOCKING = (
-    "locked=fcntl",
-    "locked=robust",
-    "passing",
-    "reuseport",
-    "threads",
-    "threads=mutex",
-    "threads=main",
-    "thread",
-)
+BLOCKING = tuple(name for name, model in MODELS.items() if model.threaded)
 
 
 @pytest.mark.parametrize("accept", LOOP)

@@ -16,6 +16,8 @@ from tests.support.eventually import eventually
 from tests.support.forked import NOBODY
 from tests.support.server import ROOT, Server, children, is_alive, until_eof
 
+pytestmark = pytest.mark.long
+
 WITHIN_S = 20.0
 APP = "async def handle(conn):\n    await conn.send(b'hello')\n"
 

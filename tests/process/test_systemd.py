@@ -22,6 +22,8 @@ from tests.support.eventually import eventually
 from tests.support.server import ROOT, Server, exactly, is_alive
 from tests.support.systemd import NotifySocket, handing_over, is_in
 
+pytestmark = pytest.mark.long
+
 KNOBS = "tests.apps.knobs:knobs"
 ECHO = "examples/echo.py:echo"
 MANAGERS = "NOTIFY_,WATCHDOG_,LISTEN_,FDSTORE"

@@ -47,6 +47,7 @@ def upgrade(server: Server, times: int = 1) -> None:
     eventually(lambda: server.log.count("] info    upgraded: ") == times, 20)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("accept", ["shared", "passing", "reuseport", "locked=robust"])
 def test_nothing_is_lost(serve: Serve, accept: str) -> None:
     """The same pid, the same workers, the same descriptors; then the pool is watched and mended as ever."""
