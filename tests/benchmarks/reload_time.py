@@ -22,6 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from pathlib import Path
 
 from hybrid.bench.server import session_members
@@ -149,10 +150,19 @@ async def ask(port: int) -> str:
 # ── one reload ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
+class Ending(Enum):
+    """How a reload ended."""
+
+    NEW = "new code"
+    OLD = "old code, from fresh workers"
+    GIVEN_UP = f"old code after {GIVEN_UP_S:g} s"
+
+
 @dataclass(frozen=True, slots=True)
 class Reload:
     """What a reload of one server was like."""
 
+    ending: Ending
     commit_s: float | None
     """From SIGHUP until the server said that it was done, for one that says it."""
     new_s: float | None
@@ -192,6 +202,11 @@ class Watch:
         self._before = now_ns, cpu_ns
         return used
 
+    def has_replaced(self, known: set[int], workers: int) -> bool:
+        """Return whether so many of these processes are gone, and as many others are there."""
+        now = set(session_members(self.running.pid))
+        return min(len(known - now), len(now - known)) >= workers
+
     @property
     def is_idle(self) -> bool:
         """Whether nobody boots any more."""
@@ -225,13 +240,15 @@ async def reload(running: Running, site: Site, workers: int, *, says: bool) -> R
                 since = new_since(probes.answers)
                 if since is not None and since[1] >= STEADY_S:
                     break
-                if since is None and watch.is_idle and len(set(session_members(running.pid)) - known) >= workers:
-                    break  # fresh workers, and old code
+                if since is None and watch.is_idle and watch.has_replaced(known, workers):
+                    break
                 await asyncio.sleep(_LOOK_S)
         commit_s = await said if said is not None else None
     since = new_since(probes.answers)
     new_s = None if since is None else since[0] - begun_s
-    return Reload(commit_s, new_s, probes.answers, before_bytes / 2**20, watch.most_bytes / 2**20)
+    given_up = Ending.OLD if watch.has_replaced(known, workers) else Ending.GIVEN_UP
+    ending = given_up if since is None else Ending.NEW
+    return Reload(ending, commit_s, new_s, probes.answers, before_bytes / 2**20, watch.most_bytes / 2**20)
 
 
 async def _commit(log: Log, begun_s: float) -> float | None:
@@ -294,14 +311,15 @@ def line(name: str, reloads: Sequence[Reload]) -> str:
     most_mb = max(each.most_mb for each in reloads)
     figures = f"{_times([each.commit_s for each in reloads]):>20} {_times([each.new_s for each in reloads]):>20}"
     told = ", ".join(f"{count} {why}" for why, count in failures.items())
-    ends = "" if all(each.new_s is not None for each in reloads) else "old code, from fresh workers"
+    endings = Counter(each.ending.value for each in reloads if each.ending is not Ending.NEW)
+    ends = ", ".join(f"{count} x {ending}" for ending, count in endings.items())
     counts = f"{failed:6} of {asked:4} {slowest_ms:8.0f} ms {before_mb:7.0f} MB {most_mb:7.0f} MB"
     return f"  {name:19} {figures} {counts}   {', '.join(filter(None, (told, ends)))}".rstrip()
 
 
 def _times(times: Sequence[float | None]) -> str:
     there = [each for each in times if each is not None]
-    if len(there) < len(times) or not there:
+    if not there:
         return "–"
     return f"{statistics.median(there):.2f} s ({min(there):.2f}–{max(there):.2f})"
 

@@ -18,7 +18,7 @@ from tests.benchmarks import mixed_load, reload_time, reloads
 from tests.benchmarks.apps_reloaded import answer_to
 from tests.benchmarks.http_load import free_port
 from tests.benchmarks.mixed_load import TALKS, Client, Kind, Load, Outcome, Tally
-from tests.benchmarks.reload_time import NEW, OLD, Answer, Reload, Site, new_since
+from tests.benchmarks.reload_time import NEW, OLD, Answer, Ending, Reload, Site, new_since
 from tests.benchmarks.reloads import Log, Look, Run
 from tests.component.test_load_generator import TinyServer
 from tests.support.eventually import eventually, eventually_async
@@ -285,6 +285,7 @@ async def test_the_log_tells_of_reloads(tmp_path: Path) -> None:
         assert await log.reload_over() == "reload failed: the app cannot be imported"
 
 
+@pytest.mark.long
 def test_reloads_of_a_real_server(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """One reload: nothing is lost, and it says so."""
     monkeypatch.setattr(reloads, "KINDS", (KEPT, NEW_ONES))
@@ -294,6 +295,7 @@ def test_reloads_of_a_real_server(capsys: pytest.CaptureFixture[str], monkeypatc
     assert "at the end" in told
 
 
+@pytest.mark.long
 async def test_a_killed_worker_is_found(tmp_path: Path) -> None:
     """Its requests are lost, and the run says that they are."""
     log = tmp_path / "log"
@@ -329,14 +331,16 @@ def test_new_code_is_served_when_no_old_code_is() -> None:
 
 def test_the_row_of_a_server_tells_of_failures_and_of_old_code() -> None:
     """Medians of rounds, with their range."""
-    good = Reload(0.5, 1.0, answers(OLD, NEW), 100.0, 200.0)
-    bad = Reload(0.7, 3.0, answers(OLD, "refused", NEW), 100.0, 300.0)
+    good = Reload(Ending.NEW, 0.5, 1.0, answers(OLD, NEW), 100.0, 200.0)
+    bad = Reload(Ending.NEW, 0.7, 3.0, answers(OLD, "refused", NEW), 100.0, 300.0)
     told = reload_time.line("hybrid", [good, bad])
     assert "0.60 s (0.50–0.70)" in told
     assert "2.00 s (1.00–3.00)" in told
     assert "1 of    5" in told
     assert "300 MB   1 refused" in told
-    assert "old code" in reload_time.line("gunicorn", [Reload(None, None, answers(OLD), 100.0, 100.0)])
+    old = Reload(Ending.OLD, None, None, answers(OLD), 100.0, 100.0)
+    assert "100 MB   1 x old code, from fresh workers" in reload_time.line("gunicorn", [old])
+    assert "3.00 s (3.00–3.00)" in reload_time.line("uvicorn", [old, bad])
 
 
 def test_no_version_is_taken_for_another(tmp_path: Path) -> None:
@@ -352,6 +356,7 @@ def test_no_version_is_taken_for_another(tmp_path: Path) -> None:
     assert len(sizes) == 2
 
 
+@pytest.mark.long
 def test_a_reload_of_a_real_server_is_timed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
