@@ -30,7 +30,7 @@ fi; \
 echo "Ctrl-C here stops the server."; echo
 endef
 
-.PHONY: serve test test-long test-all lint format docs coverage bench bench-peers accepting clean
+.PHONY: serve test test-long test-all lint format docs coverage bench bench-peers bench-reloads bench-reload-time accepting clean
 
 serve: $(VENV)/.installed ## set up, then run the echo service on all cores
 	@$(HOW_TO_TRY)
@@ -71,6 +71,13 @@ bench: $(VENV)/.installed-test ## the tables of docs/explanation/performance.md,
 bench-peers: ## HTTP beside uvicorn, granian and hypercorn, in an environment of its own; ARGS="--workload hello"
 	@$(MAKE) --no-print-directory VENV=.venv-peers .venv-peers/.installed-peers
 	.venv-peers/bin/python -m tests.benchmarks.peers $(ARGS)
+
+bench-reloads: $(VENV)/.installed-test ## reload after reload under load: nothing may be lost; ARGS="--count 1000"
+	$(BIN)/python -m tests.benchmarks.reloads $(ARGS)
+
+bench-reload-time: ## how long new code takes to be served, beside gunicorn and uvicorn; ARGS="--rounds 1"
+	@$(MAKE) --no-print-directory VENV=.venv-peers .venv-peers/.installed-peers
+	.venv-peers/bin/python -m tests.benchmarks.reload_time $(ARGS)
 
 accepting: $(VENV)/.installed-plot ## measure, and rewrite docs/explanation/accepting.md: tables, pictures, verdict
 	$(BIN)/python -m tests.docs.accepting
