@@ -9,6 +9,7 @@ Source: pidfd_open(2), waitid(2) WNOWAIT, prctl(2) PR_SET_CHILD_SUBREAPER.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -124,6 +125,7 @@ class Children:
         self.watch.drop(mold.channel.fileno())
         mold.close()
         del self.molds[generation]
+        gc.collect()  # CPython's lists of free tuples shrink in a full collection only, and we make no garbage for one
         self.events.append(ev.MoldExited(generation, left))
 
     # ── workers ──

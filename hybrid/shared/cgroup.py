@@ -143,7 +143,7 @@ def _number(path: str) -> int | None:
 
 def _text(path: str) -> str:
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
+        with open(path, "rb") as file:  # opened as text, CPython 3.10 to 3.13 keep some bytes of each file
+            return file.read().decode(errors="surrogateescape")
     except OSError:
         return ""

@@ -29,6 +29,8 @@ APPS = {"http": "tests.benchmarks.apps_reloaded:app", "stream": "tests.benchmark
 PATIENCE_S = 60.0
 RETRIED_SHARE = 0.001
 """Of the requests: more of them that crossed with the end of their connection are too many."""
+GROWTH_KB = 1024
+"""Of the parent's resident memory: what comes and goes, and what a thousand reloads must not add up to."""
 _POLL_S = 0.01
 _LOOK_S = 0.2
 _RELOADED = re.compile(r"\] info +reloaded: .* after ([0-9.]+) s")
@@ -120,6 +122,8 @@ class Run:
             self.problems.append("not every kind of client was answered")
         if looks and looks[-1].descriptors > looks[0].descriptors:
             self.problems.append(f"the parent has {looks[-1].descriptors - looks[0].descriptors} descriptors more")
+        if looks and looks[-1].resident_kb > looks[0].resident_kb + GROWTH_KB:
+            self.problems.append(f"the parent has {looks[-1].resident_kb - looks[0].resident_kb} kB more")
         if looks and looks[-1].processes > looks[0].processes:
             self.problems.append(f"there are {looks[-1].processes - looks[0].processes} processes more")
 

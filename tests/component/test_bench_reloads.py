@@ -265,8 +265,9 @@ def test_one_lost_request_is_a_problem(outcome: Outcome) -> None:
 
 
 def test_what_has_grown_is_a_problem() -> None:
-    """Descriptors of the parent, processes; so is one request in a thousand that had to be sent again."""
+    """Descriptors and memory of the parent, processes; so is one request in a thousand that had to be sent again."""
     assert judged(FLAT | {"at the end": Look(21, 9000, 17000, 4)}) == ["the parent has 1 descriptors more"]
+    assert judged(FLAT | {"at the end": Look(20, 9000, 19000, 4)}) == ["the parent has 2000 kB more"]
     assert judged(FLAT | {"at the end": Look(20, 9000, 17000, 5)}) == ["there are 1 processes more"]
     assert judged(FLAT | {"at the end": Look(19, 9000, 17000, 3)}) == []
     assert judged(FLAT, Outcome.RETRIED) == ["1 requests met a kept connection that was being closed"]
