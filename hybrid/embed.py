@@ -22,7 +22,7 @@ from hybrid.shared import loader, messages, start
 from hybrid.shared.keywords import refuse_what_needs_a_pool, settings_from_keywords, speaking_keywords
 from hybrid.shared.scoreboard import Scoreboard
 from hybrid.shared.settings import Settings
-from hybrid.shared.status import WorkerStatus, statuses
+from hybrid.shared.status import WorkerStatus, replacements, statuses
 from hybrid.shared.target_name import LIFESPAN, refuse_constant
 
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -271,6 +271,16 @@ class PoolServer:
         if self._scoreboard is None:
             return ()
         return statuses(self._scoreboard)
+
+    @property
+    def replaced(self) -> dict[str, int]:
+        """How many workers had to be replaced, by why: ``requests``, ``lifetime``, ``memory``, ``died``, ``told``.
+
+        The first three are ``max_requests``, ``max_lifetime`` and ``max_memory``. ``died``: it crashed, or was killed
+        (``worker_timeout`` included). ``told``: somebody else sent it SIGTERM. Empty after the server has ended.
+        """
+        self._entered("read replaced")
+        return replacements(self._scoreboard) if self._scoreboard is not None else {}
 
     async def drain(self, grace_s: float | None = None) -> None:
         """Stop accepting, let open connections finish within ``grace_s`` seconds, end the pool; wait for its end.

@@ -35,11 +35,11 @@ from hybrid.shared import models
 from hybrid.shared.access_file import open_access_file, reopen_access_file
 from hybrid.shared.handed import clear_environment, paired
 from hybrid.shared.keywords import speaking_keywords
-from hybrid.shared.loader import LoadedTarget, is_async, load
+from hybrid.shared.loader import LoadedTarget, given, load
 from hybrid.shared.log_line import LogWriter
 from hybrid.shared.scoreboard import Cell, Scoreboard
 from hybrid.shared.settings import Settings
-from hybrid.shared.status import WorkerStatus, statuses
+from hybrid.shared.status import WorkerStatus, replacements, statuses
 from hybrid.shared.tls_context import ServerTls, server_tls
 from hybrid.worker.drain import ABORT_S, CANCEL_S, DrainReport
 from hybrid.worker.loops import close_loop, new_loop
@@ -106,7 +106,9 @@ class InLoopServer:
             raise entered_twice()
         target, factory = self._settings.app.target, self._settings.app.factory
         self._tls = server_tls(self._settings.tls)
-        self._app = load(target, factory) if self._handler is None else _given(self._handler, target, factory)
+        if isinstance(self._handler, ProtocolHandler):
+            target = getattr(self._handler.factory, "__qualname__", target)
+        self._app = load(target, factory) if self._handler is None else given(self._handler, target, factory)
         if self._settings.app.lifespan and self._settings.app.lifespan not in LIFESPAN_WORDS:
             load(self._settings.app.lifespan)  # here, where an import may still hold everybody up; then it is cached
 
@@ -217,6 +219,12 @@ class InLoopServer:
         return statuses(self._scoreboard)
 
     @property
+    def replaced(self) -> dict[str, int]:
+        """How many workers had to be replaced, by why: none ever, the one worker is this process."""
+        self._check_entered("read replaced")
+        return replacements(self._scoreboard) if self._scoreboard is not None else {}
+
+    @property
     def _boot_lines(self) -> tuple[str, str]:
         """What is served where, and how: for a log."""
         assert self._service is not None and self._app is not None
@@ -278,19 +286,6 @@ def not_ready(boot_s: float, step: str) -> BootError:
         f"the server was not ready within {boot_s:g} s (step: {step}). "
         "Mend what it waits for, or give it more time with --boot-timeout."
     )
-
-
-def _given(handler: Any, name: str, factory: bool) -> LoadedTarget:
-    """Return the host's object as if it had been loaded."""
-    if isinstance(handler, ProtocolHandler):
-        name = getattr(handler.factory, "__qualname__", name)
-    if not factory:
-        return LoadedTarget(handler, name)
-
-    async def make() -> object:
-        return await handler() if is_async(handler) else handler()
-
-    return LoadedTarget(None, name, make)
 
 
 # ── a process of our own: hybrid.run(workers=0), hybrid-serve --workers 0 ────────────────────────────────────

@@ -33,6 +33,21 @@ class Readiness(IntEnum):
     """It was told to stop: nothing new is to be sent here, though it may still accept."""
 
 
+class Cause(IntEnum):
+    """Why a worker had to be replaced. The value is the place of its count in the scoreboard's ``replaced``."""
+
+    REQUESTS = 0
+    """It had served ``--max-requests``."""
+    LIFETIME = 1
+    """It had lived for ``--max-lifetime``."""
+    MEMORY = 2
+    """It had ``--max-memory`` of its own."""
+    DIED = 3
+    """It ended while it was to serve: it crashed, or somebody killed it, ``--worker-timeout`` included."""
+    TOLD = 4
+    """Somebody else told it to leave, with SIGTERM, and it did."""
+
+
 class LifeEvent(IntEnum):
     """What moves a worker from one :class:`Life` to the next."""
 

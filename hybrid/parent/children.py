@@ -16,6 +16,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
+from hybrid.ground.states import Cause
 from hybrid.parent import events as ev
 from hybrid.parent import pool as p
 from hybrid.parent.handover import HeldChild
@@ -25,7 +26,7 @@ from hybrid.parent.spawn import Child
 from hybrid.parent.watch import Watch
 from hybrid.shared import boot_report, cgroup, messages, procfs
 from hybrid.shared.boot_report import Report
-from hybrid.shared.messages import Op, Record, Wear
+from hybrid.shared.messages import Op, Record
 
 LAST_WORDS = 300
 """Records heard of a process that is gone. A channel holds about 280; its children may talk on in its name."""
@@ -174,8 +175,8 @@ class Children:
             if not self._pool().announced:
                 self.served = boot_report.read(child.report_fd)
             self.events.append(ev.WorkerReady(slot, ticket))
-        elif record is not None and record.op is Op.WORN_OUT:
-            self.events.append(ev.WornOut(slot, ticket, _worn(record)))
+        elif record is not None and record.op is Op.WORN_OUT and record.a in _WORN:
+            self.events.append(ev.WornOut(slot, ticket, *_worn(record)))
         elif record is not None and record.op is Op.DRAINING:
             self.events.append(ev.WorkerDraining(slot, ticket, record.a / 1000))
 
@@ -228,18 +229,18 @@ def _taken_over(held: HeldChild) -> Child:
     return Child(channel, held.report, dump_fd=held.dump, wake_fd=held.wake)
 
 
-_WORN = {
-    Wear.REQUESTS: "it has served {value} (--max-requests; its share: {limit})",
-    Wear.LIFETIME: "it is {value} s old (--max-lifetime; its share: {limit} s)",
-    Wear.MEMORY: "it has {value} MB of its own (--max-memory; its share: {limit} MB)",
+_WORN: dict[int, str] = {
+    Cause.REQUESTS: "it has served {value} (--max-requests; its share: {limit})",
+    Cause.LIFETIME: "it is {value} s old (--max-lifetime; its share: {limit} s)",
+    Cause.MEMORY: "it has {value} MB of its own (--max-memory; its share: {limit} MB)",
 }
 
 
-def _worn(record: Record) -> str:
-    """Say why a worker is to be replaced."""
-    words = _WORN[Wear(record.a)] if record.a in set(Wear) else "it says so"
-    unit = 1 << 20 if record.a == Wear.MEMORY else 1
-    return words.format(value=record.b // unit, limit=record.c // unit)
+def _worn(record: Record) -> tuple[str, Cause]:
+    """Return why a worker is to be replaced, in words, and to be counted. Raises: KeyError: for nothing we know."""
+    words, cause = _WORN[Cause(record.a)], Cause(record.a)
+    unit = 1 << 20 if cause is Cause.MEMORY else 1
+    return words.format(value=record.b // unit, limit=record.c // unit), cause
 
 
 def wait_for(kind: int, which: int) -> ev.Exit | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hybrid.ground.states import LIFE, Life, LifeEvent
+from hybrid.ground.states import LIFE, Cause, Life, LifeEvent
 from hybrid.parent import actions as act
 from hybrid.parent import pool as p
 from hybrid.shared.machine import advance
@@ -92,6 +92,11 @@ class Draft:
         """Have the worker accept again."""
         self.move(slot, LifeEvent.UNPARK)
         self.do(act.Tell(slot.index, Op.UNPARK))
+
+    def count(self, cause: Cause) -> None:
+        """Note that a worker was replaced, and why."""
+        counts = self.pool.replaced
+        self.pool = replace(self.pool, replaced=(*counts[:cause], counts[cause] + 1, *counts[cause + 1 :]))
 
     def let_the_others_look(self, gone: int) -> None:
         """Have them look for what the worker in ``gone`` leaves: a wake-up it did not use, a queue that is its own."""

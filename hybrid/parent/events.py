@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from hybrid.ground.states import Cause
 from hybrid.parent.pool import Plan
 from hybrid.parent.sizing import CpuFacts, MemoryFacts
 from hybrid.shared.boot_report import Report
@@ -108,6 +109,7 @@ class WornOut:
     slot: int
     ticket: int
     reason: str
+    cause: Cause
 
 
 @dataclass(frozen=True, slots=True)

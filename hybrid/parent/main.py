@@ -151,6 +151,8 @@ class Parent:
             if slot is not old and (slot.life is not Life.VACANT or old is not None):
                 row = self._house.scoreboard.row(slot.index)
                 row[Cell.LIFE], row[Cell.PID] = slot.life, slot.pid if slot.life is not Life.VACANT else 0
+        if self._pool.replaced is not before.replaced:
+            self._house.scoreboard.replaced = self._pool.replaced
 
     # ── the world → events ──
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from hybrid.ground.errors import ExitCode
-from hybrid.ground.states import Life
+from hybrid.ground.states import Cause, Life
 from hybrid.parent.reload_stages import Stage
 
 # ── state ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -102,6 +102,8 @@ class Slot:
     """Which of the pool's workers this is, 0 to n-1. Whoever replaces it in another slot takes over its seat."""
     worn: str = ""
     """Why the worker is to be replaced by a fresh one, in words; empty: it is not."""
+    cause: Cause = Cause.DIED
+    """The same, to be counted, where it is worn."""
     ticket: int = 0
     """Which spawn this is: a late answer about an earlier one is told apart by it."""
     spawns: int = 0
@@ -189,6 +191,8 @@ class Pool:
     last_failure: str = ""
     """Fingerprint of the boot failure that was shown last: the same one again is one line."""
     tickets: int = 0
+    replaced: tuple[int, ...] = (0,) * len(Cause)
+    """Workers ever replaced, by why."""
 
     @property
     def mold(self) -> Mold:

@@ -29,6 +29,7 @@ def serves(draft: Draft, fresh: p.Slot) -> None:
         is_elder = slot.index != fresh.index and slot.generation == fresh.generation and slot.seat == fresh.seat
         if is_elder and slot.wanted and fresh.wanted:
             draft.write("info", f"worker {fresh.index} (pid {fresh.pid}) takes the place of worker {slot.index}")
+            draft.count(slot.cause)
             retire(draft, slot)
 
 

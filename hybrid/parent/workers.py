@@ -9,7 +9,7 @@ import signal
 from dataclasses import replace
 
 from hybrid.ground.errors import ExitCode
-from hybrid.ground.states import Life, LifeEvent
+from hybrid.ground.states import Cause, Life, LifeEvent
 from hybrid.parent import actions as act
 from hybrid.parent import events as ev
 from hybrid.parent import pool as p
@@ -101,7 +101,7 @@ def worn_out(draft: Draft, event: ev.WornOut) -> None:
     """Take note that it is to be replaced; it serves until then."""
     slot = draft.pool.slots[event.slot]
     if _is_of(slot, event) and slot.life in p.SERVING and not slot.worn:
-        draft.put(replace(slot, worn=event.reason))
+        draft.put(replace(slot, worn=event.reason, cause=event.cause))
 
 
 # ── dying ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -122,6 +122,7 @@ def worker_exited(draft: Draft, event: ev.WorkerExited) -> None:
     elif not was_wanted:
         draft.write("info", f"{who} {event.exit} after its drain")
     elif not slot.wanted:  # its successor is on the way already
+        draft.count(Cause.DIED if died_in in p.SERVING else slot.cause)
         draft.write("error" if died_in in p.SERVING else "info", f"{who} {event.exit}; another was starting already")
     elif _is_coming(draft, slot):
         report = event.report if event.report.step != "ready" else Report()
@@ -132,6 +133,7 @@ def worker_exited(draft: Draft, event: ev.WorkerExited) -> None:
         _died_serving(draft, slot, event, quick=lived_s < STABLE_S)
     else:
         draft.put(replace(slot, failures=0, worn=""))
+        draft.count(Cause.TOLD)
         draft.write("info", f"{who} {event.exit} after its drain; another starts")
 
 
@@ -154,6 +156,7 @@ def _died_booting(draft: Draft, slot: p.Slot, event: ev.WorkerExited) -> None:
 
 
 def _died_serving(draft: Draft, slot: p.Slot, event: ev.WorkerExited, *, quick: bool) -> None:
+    draft.count(Cause.DIED)
     failures = slot.failures + 1 if quick else 0
     wait_s = backoff_s(failures - 1) if failures > 1 else 0.0  # the first quick death is nobody's loop yet
     draft.put(replace(slot, failures=failures, worn="", deadline=draft.now + wait_s))

@@ -75,6 +75,17 @@ def load(target: str, factory: bool = False) -> LoadedTarget:
         return _made(target, obj, path)
 
 
+def given(obj: Any, name: str, factory: bool = False) -> LoadedTarget:
+    """Return an object of the caller's as if it had been loaded under ``name``; ``factory``: it makes the object."""
+    if not factory:
+        return LoadedTarget(obj, name)
+
+    async def make() -> object:
+        return await obj() if is_async(obj) else obj()
+
+    return LoadedTarget(None, name, make)
+
+
 def importing() -> str | None:
     """Return the target that is being imported in this process right now, or None.
 

@@ -69,23 +69,15 @@ class Op(IntEnum):
     DRAINING = 34
     """The worker was sent SIGTERM itself and drains; a = grace in milliseconds."""
     WORN_OUT = 35
-    """The worker has reached a limit; a = which (:class:`Wear`), b = what it has, c = the limit. It serves on."""
+    """The worker has reached a limit; a = which (:class:`~hybrid.ground.states.Cause`).
+
+    b = what it has, c = the limit: requests, seconds, bytes. It serves on."""
     # host (hybrid.serve) → parent
     HOST_DRAIN = 40
     """a = grace in milliseconds."""
     # watcher → parent
     CHANGED = 50
     """Files that are watched have changed; a = how many. The watcher has said in the log which."""
-
-
-class Wear(IntEnum):
-    """Why a worker is to be replaced."""
-
-    REQUESTS = 1
-    LIFETIME = 2
-    """In seconds."""
-    MEMORY = 3
-    """In bytes that no other process shares."""
 
 
 class Log(IntEnum):

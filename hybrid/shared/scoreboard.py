@@ -29,7 +29,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 
 from hybrid.ground.errors import HybridError
-from hybrid.ground.states import Readiness
+from hybrid.ground.states import Cause, Readiness
 from hybrid.shared.robust_mutex import RobustMutex
 
 MAGIC = 0x31_44_52_42_59_48  # "HYBRD1"
@@ -69,6 +69,8 @@ class Header:
     """Monotonic clock when the parent made the scoreboard."""
     READINESS = 6
     """Whether the server is to be sent anything: :class:`~hybrid.ground.states.Readiness`."""
+    REPLACED = 8
+    """Workers ever replaced, a cell for each :class:`~hybrid.ground.states.Cause`; a line of its own."""
 
 
 class Cell:
@@ -241,6 +243,16 @@ class Scoreboard:
     @readiness.setter
     def readiness(self, value: Readiness) -> None:
         self._cells[Header.READINESS] = value
+
+    @property
+    def replaced(self) -> tuple[int, ...]:
+        """Workers ever replaced, by :class:`~hybrid.ground.states.Cause`. Set by: parent."""
+        return tuple(self._cells[Header.REPLACED : Header.REPLACED + len(Cause)])
+
+    @replaced.setter
+    def replaced(self, counts: Sequence[int]) -> None:
+        for cause in Cause:
+            self._cells[Header.REPLACED + cause] = counts[cause]
 
     @property
     def slots_used(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hybrid.ground.states import Life
+from hybrid.ground.states import Cause, Life
 from hybrid.shared.scoreboard import CELLS_PER_ROW, UNKNOWN, Cell, Scoreboard
 
 _LIVES = frozenset(Life)
@@ -102,6 +102,11 @@ def statuses(scoreboard: Scoreboard) -> tuple[WorkerStatus, ...]:
         requests = row[Cell.REQUESTS]
         found.append(WorkerStatus(slot, row[Cell.PID], state, row.active, row[Cell.ACCEPTED], load, requests))
     return tuple(found)
+
+
+def replacements(scoreboard: Scoreboard) -> dict[str, int]:
+    """Return how many workers were replaced, by the name of the cause in lower case."""
+    return {cause.name.lower(): count for cause, count in zip(Cause, scoreboard.replaced, strict=True)}
 
 
 def _name_of(life: int) -> str:

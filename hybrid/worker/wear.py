@@ -28,7 +28,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from hybrid.ground.clock import monotonic
-from hybrid.shared import messages
+from hybrid.ground.states import Cause
 from hybrid.shared.procfs import MemoryUse, memory_estimate, memory_use
 from hybrid.shared.recycling_settings import RecyclingSettings
 
@@ -50,7 +50,7 @@ COLLECT_MOST_BYTES = 128 << 20
 class Worn:
     """Which limit was reached: requests, whole seconds, or bytes."""
 
-    reason: messages.Wear
+    reason: Cause
     value: int
     limit: int
 
@@ -140,9 +140,9 @@ class Wear:
     def _look(self, uses: int, now: float) -> Worn | None:
         limits, age_s = self.limits, now - self._born
         if limits.uses and uses >= limits.uses:
-            return Worn(messages.Wear.REQUESTS, uses, limits.uses)
+            return Worn(Cause.REQUESTS, uses, limits.uses)
         if limits.lifetime_s and age_s >= limits.lifetime_s:
-            return Worn(messages.Wear.LIFETIME, int(age_s), int(limits.lifetime_s))
+            return Worn(Cause.LIFETIME, int(age_s), int(limits.lifetime_s))
         if limits.memory_bytes and now >= self._read_at:
             return self._look_at_memory(now)
         return None
@@ -160,7 +160,7 @@ class Wear:
             has = f"a worker that has served nothing has {private_bytes >> 20} MB of its own"
             self._forget_memory(f"{has}, more than its limit of {limit >> 20} MB. Raise it")
             return None
-        return Worn(messages.Wear.MEMORY, private_bytes, limit)
+        return Worn(Cause.MEMORY, private_bytes, limit)
 
     def _forget_memory(self, why: str) -> None:
         _log.warning("%s; until then --max-memory has no effect here", why)

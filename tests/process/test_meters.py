@@ -106,6 +106,7 @@ async def test_replacement_is_not_compared_with_the_dead() -> None:
         before = await measured(server)
         os.kill(before.pid, signal.SIGKILL)
         await eventually_async(lambda: server.workers[0].pid not in (0, before.pid))
+        assert server.replaced == {"requests": 0, "lifetime": 0, "memory": 0, "died": 1, "told": 0}
         after = await measured(server, before.load.measured_ns or 0)
         assert after.pid != before.pid
         assert after.since(before) is None

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from hybrid.shared.messages import Op, Record, Wear
+from hybrid.ground.states import Cause
+from hybrid.shared.messages import Op, Record
 from hybrid.shared.recycling_settings import RecyclingSettings
 from hybrid.shared.scoreboard import NOT_ACCEPTING, Cell
 from hybrid.shared.settings import AppSettings, Settings
@@ -44,7 +45,7 @@ def test_requests_wear_a_worker_out() -> None:
     """On one connection, kept alive. It says so once, serves on, and drains when it is told to."""
     with LoneWorker(settings(HELLO, max_requests=3)) as worker, worker.connect() as client:
         ask(client, 3)
-        assert worker.hear() == Record(Op.WORN_OUT, a=Wear.REQUESTS, b=3, c=3)
+        assert worker.hear() == Record(Op.WORN_OUT, a=Cause.REQUESTS, b=3, c=3)
         assert b"connection: close" not in ask(client, 4).lower()
         eventually(lambda: worker.requests == 7)
         with worker.connect() as late:
@@ -61,7 +62,7 @@ def test_connections_count_where_there_are_no_requests() -> None:
             with worker.connect() as client:
                 client.sendall(b"x" * 10)
                 assert exactly(client, 10) == b"x" * 10
-        assert worker.hear() == Record(Op.WORN_OUT, a=Wear.REQUESTS, b=3, c=3)
+        assert worker.hear() == Record(Op.WORN_OUT, a=Cause.REQUESTS, b=3, c=3)
         assert worker.requests == 0
 
 
@@ -69,7 +70,7 @@ def test_time_wears_a_worker_out() -> None:
     """Though it has served nobody."""
     with LoneWorker(settings(HELLO, max_lifetime_s=1.1)) as worker:
         said = worker.hear()
-        assert (said.op, said.a, said.c) == (Op.WORN_OUT, Wear.LIFETIME, 1)
+        assert (said.op, said.a, said.c) == (Op.WORN_OUT, Cause.LIFETIME, 1)
         assert said.b >= 1
 
 
@@ -81,7 +82,7 @@ def test_memory_of_its_own_wears_a_worker_out() -> None:
     ):
         ask(client, 8)
         said = worker.hear()
-        assert (said.op, said.a, said.c) == (Op.WORN_OUT, Wear.MEMORY, 64 << 20)
+        assert (said.op, said.a, said.c) == (Op.WORN_OUT, Cause.MEMORY, 64 << 20)
         assert said.b >= 64 << 20
         ask(client)
 

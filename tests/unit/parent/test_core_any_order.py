@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid.ground.errors import ExitCode
-from hybrid.ground.states import Life
+from hybrid.ground.states import Cause, Life
 from hybrid.parent import actions as act
 from hybrid.parent import core
 from hybrid.parent import events as ev
@@ -130,7 +130,7 @@ class Machine:
         if what == "ready":
             self.see(ev.WorkerReady(slot, self.alive[slot]))
         elif what == "worn":
-            self.see(ev.WornOut(slot, self.alive[slot], "it is old"))
+            self.see(ev.WornOut(slot, self.alive[slot], "it is old", Cause.LIFETIME))
         elif what == "worker drains":
             self.see(ev.WorkerDraining(slot, self.alive[slot], 30.0))
         else:
@@ -146,7 +146,7 @@ class Machine:
             ev.WorkerReady(slot.index, ticket),
             ev.WorkerDraining(slot.index, ticket, float(1 << 63)),
             ev.ForkFailed(slot.index, ticket, "a lie"),
-            ev.WornOut(slot.index, ticket, "a lie"),
+            ev.WornOut(slot.index, ticket, "a lie", Cause.MEMORY),
         )
         return said[pick // 5 % len(said)]
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from hybrid.ground.states import Life
+from hybrid.ground.states import Cause, Life
 from hybrid.parent import actions as act
 from hybrid.parent import events as ev
 from hybrid.parent import pace
@@ -28,9 +28,14 @@ def told(world: World, op: Op) -> list[int]:
     return [action.slot for action in world.actions if isinstance(action, act.Tell) and action.op is op]
 
 
-def wears(world: World, slot: int) -> None:
+def wears(world: World, slot: int, cause: Cause = Cause.LIFETIME) -> None:
     """Let the worker in ``slot`` say that it is worn."""
-    world.happens(ev.WornOut(slot, world.pool.slots[slot].ticket, "it is old"))
+    world.happens(ev.WornOut(slot, world.pool.slots[slot].ticket, "it is old", cause))
+
+
+def causes(world: World) -> dict[Cause, int]:
+    """Return how many workers were replaced, by why."""
+    return {cause: count for cause, count in zip(Cause, world.pool.replaced, strict=True) if count}
 
 
 def test_worn_worker_is_replaced_before_it_leaves(world: World) -> None:
@@ -43,6 +48,7 @@ def test_worn_worker_is_replaced_before_it_leaves(world: World) -> None:
     assert told(world, Op.DRAIN) == [1]
     world.dies(1, ev.Exit())
     assert not world.of(act.Spawn)
+    assert causes(world) == {Cause.LIFETIME: 1}
     assert [slot.life for slot in world.pool.slots] == [Life.READY, Life.VACANT, Life.READY, Life.READY]
 
 
@@ -93,7 +99,7 @@ def test_reload_comes_first(world: World) -> None:
 def test_words_that_do_not_fit_are_passed_over(world: World) -> None:
     """Of a worker that is gone, of one that drains, twice."""
     before = world.pool
-    world.happens(ev.WornOut(0, 99, "a lie"))
+    world.happens(ev.WornOut(0, 99, "a lie", Cause.MEMORY))
     assert world.pool == before
     wears(world, 0)
     first = world.pool
@@ -136,3 +142,19 @@ def test_reload_lets_parked_workers_accept(world: World) -> None:
     world.happens(ev.Asked(ev.Intent.PARK, "SIGWINCH"))
     world.asks()
     assert told(world, Op.UNPARK) == [0, 1, 2]
+
+
+def test_every_replacement_is_counted_by_its_cause(world: World) -> None:
+    """Those that wore out, that died, that somebody else told to leave; never one that is not wanted."""
+    wears(world, 0, Cause.MEMORY)
+    world.dies(0, ev.Exit(signal=9))  # before its successor was there: it has died
+    world.comes_up(3, 2000)
+    world.dies(1, ev.Exit(code=1))
+    world.comes_up(1, 2001)
+    world.happens(ev.WorkerDraining(2, world.pool.slots[2].ticket, 30.0))
+    world.dies(2, ev.Exit())
+    world.comes_up(2, 2002)
+    assert causes(world) == {Cause.DIED: 2, Cause.TOLD: 1}
+    world.happens(ev.Asked(ev.Intent.FEWER, "SIGTTOU"))
+    world.dies(2, ev.Exit())
+    assert causes(world) == {Cause.DIED: 2, Cause.TOLD: 1}

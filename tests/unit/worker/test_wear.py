@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid.shared import messages
+from hybrid.ground.states import Cause
 from hybrid.shared.procfs import MemoryUse, memory_private_bytes
 from hybrid.shared.recycling_settings import RecyclingSettings
 from hybrid.worker.wear import (
@@ -132,7 +132,7 @@ def test_requests(world: World) -> None:
     """At the limit, not before."""
     wear = world.wear(uses=10)
     assert wear.look(9) is None
-    assert wear.look(12) == Worn(messages.Wear.REQUESTS, 12, 10)
+    assert wear.look(12) == Worn(Cause.REQUESTS, 12, 10)
 
 
 def test_lifetime_counts_from_when_it_was_made(world: World) -> None:
@@ -141,7 +141,7 @@ def test_lifetime_counts_from_when_it_was_made(world: World) -> None:
     world.now += 59.9
     assert wear.look(10**9) is None
     world.now += 0.6
-    assert wear.look(0) == Worn(messages.Wear.LIFETIME, 60, 60)
+    assert wear.look(0) == Worn(Cause.LIFETIME, 60, 60)
 
 
 def test_memory(world: World) -> None:
@@ -153,7 +153,7 @@ def test_memory(world: World) -> None:
     assert wear.look(0) is None
     world.now += READ_EVERY_S
     world.private = LIMIT + 5
-    assert wear.look(0) == Worn(messages.Wear.MEMORY, LIMIT + 5, LIMIT)
+    assert wear.look(0) == Worn(Cause.MEMORY, LIMIT + 5, LIMIT)
 
 
 def test_limits_are_looked_at_in_the_order_of_their_cost(world: World) -> None:
@@ -161,10 +161,10 @@ def test_limits_are_looked_at_in_the_order_of_their_cost(world: World) -> None:
     wear = world.wear(uses=1, lifetime_s=1.0, memory_bytes=LIMIT)
     world.now += 5
     world.private = 2 * LIMIT
-    assert [found.reason for found in [wear.look(1)] if found] == [messages.Wear.REQUESTS]
+    assert [found.reason for found in [wear.look(1)] if found] == [Cause.REQUESTS]
     wear = world.wear(lifetime_s=1.0, memory_bytes=LIMIT)
     world.now += 5
-    assert [found.reason for found in [wear.look(1)] if found] == [messages.Wear.LIFETIME]
+    assert [found.reason for found in [wear.look(1)] if found] == [Cause.LIFETIME]
     assert world.walks == 0
 
 
@@ -229,7 +229,7 @@ def test_memory_that_cannot_be_read_is_no_reason(world: World) -> None:
         "cannot read the worker's private memory: [Errno 13] Permission denied. Mount /proc; "
         "until then --max-memory has no effect here"
     ]
-    assert wear.look(10) == Worn(messages.Wear.REQUESTS, 10, 10)
+    assert wear.look(10) == Worn(Cause.REQUESTS, 10, 10)
 
 
 def test_worker_that_is_born_above_the_limit_is_not_replaced_for_it(world: World) -> None:
@@ -271,7 +271,7 @@ def test_worker_that_cannot_is_worn(world: World) -> None:
     """By what is left."""
     world.relieved_to = LIMIT + 7
     wear = grown(world, 2 * LIMIT)
-    assert wear.look(0) == Worn(messages.Wear.MEMORY, LIMIT + 7, LIMIT)
+    assert wear.look(0) == Worn(Cause.MEMORY, LIMIT + 7, LIMIT)
 
 
 def test_giving_back_is_tried_once_a_minute(world: World) -> None:
@@ -284,7 +284,7 @@ def test_giving_back_is_tried_once_a_minute(world: World) -> None:
     assert wear.look(0) is None
     world.now += READ_EVERY_S
     world.private = LIMIT + 2
-    assert wear.look(0) == Worn(messages.Wear.MEMORY, LIMIT + 2, LIMIT)
+    assert wear.look(0) == Worn(Cause.MEMORY, LIMIT + 2, LIMIT)
     assert world.reliefs == [True, True]
 
 
