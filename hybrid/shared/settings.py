@@ -22,6 +22,7 @@ from hybrid.shared.proxy_settings import ProxySettings
 from hybrid.shared.recycling_settings import RecyclingSettings
 from hybrid.shared.reload_settings import ReloadSettings
 from hybrid.shared.tls_settings import TlsSettings
+from hybrid.shared.websocket_settings import WebSocketSettings
 
 MOST_WORKERS = 1024
 """Of one server."""
@@ -326,6 +327,7 @@ class Settings:
     health: HealthSettings = titled(HealthSettings, "Health")
     recycling: RecyclingSettings = titled(RecyclingSettings, "Recycling")
     http: HttpSettings = titled(HttpSettings, "HTTP")
+    websocket: WebSocketSettings = titled(WebSocketSettings, "WebSocket")
     proxy: ProxySettings = titled(ProxySettings, "Proxies")
     tls: TlsSettings = titled(TlsSettings, "TLS")
     log: LogSettings = titled(LogSettings, "Logging")
