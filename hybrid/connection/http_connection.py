@@ -15,13 +15,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from hybrid.connection.failures import log
 from hybrid.connection.http_ending import Ending
 from hybrid.connection.http_endpoint import Exchange, HttpEndpoint, Upgraded
 from hybrid.connection.http_phases import ANSWERING, CLOSED, IDLE, LINGERING, UPGRADED, PhaseEvent
 from hybrid.connection.http_wire import NEVER
 from hybrid.http.body import Body, body_of
 from hybrid.http.errors import HttpError
-from hybrid.http.head import HeadReader
+from hybrid.http.head import Head, HeadReader
+from hybrid.http.status import refusal
 from hybrid.http.websocket import wants_websocket
 
 _UNREAD_BYTES = 262144
@@ -226,6 +228,13 @@ class HttpConnection(Ending):
     def _flush_unless_answered(self, exchange: Exchange | None) -> None:
         if self._exchange is exchange or not self._buffer:
             self._flush()
+
+    def _refuse(self, error: HttpError, head: Head | None = None) -> None:
+        """Answer what is no request, and close: where the next one begins is not known."""
+        log.debug("connection refused with %s: %s", error.status, error)
+        self._corked.append(refusal(error, self._endpoint.standing()))
+        self._endpoint.log_refusal(self, head, error)
+        self._finish()
 
     def write(self, data: bytes) -> None:
         """Send a part of an answer; now, or with the next one if that is here already."""

@@ -7,15 +7,12 @@ Source: RFC 9112 §9.6 (tear-down).
 
 from __future__ import annotations
 
-from hybrid.connection.failures import log
 from hybrid.connection.farewell import Farewell
 from hybrid.connection.http_endpoint import Exchange, HttpEndpoint, Upgraded
 from hybrid.connection.http_phases import ANSWERING, CLOSED, HEAD, IDLE, LINGERING, UPGRADED, PhaseEvent
 from hybrid.connection.http_wire import NEVER, Wire
 from hybrid.http.body import Body
 from hybrid.http.errors import HttpError
-from hybrid.http.head import Head
-from hybrid.http.status import refusal
 
 _LINGER_S = 2.0
 """For the peer to close, after we said that nothing more comes: what is still on its way must not reset our answer."""
@@ -68,6 +65,10 @@ class Ending(Wire):
     def farewell(self) -> Farewell:
         """The end of the worker."""
         return self._endpoint.farewell
+
+    def _refuse(self, error: HttpError) -> None:
+        """Answer what is no request."""
+        raise NotImplementedError
 
     # ── applications ──
 
@@ -187,10 +188,3 @@ class Ending(Wire):
             self._shut()
         self._unsent = self.transport.get_write_buffer_size()
         self._wait((self._unsent and self._endpoint.times.write_s) or _LINGER_S)
-
-    def _refuse(self, error: HttpError, head: Head | None = None) -> None:
-        """Answer what is no request, and close: where the next one begins is not known."""
-        log.debug("connection refused with %s: %s", error.status, error)
-        self._corked.append(refusal(error, self._endpoint.standing()))
-        self._endpoint.log_refusal(self, head, error)
-        self._finish()

@@ -19,6 +19,7 @@ from hybrid.http.status import refusal_body
 
 if TYPE_CHECKING:
     from hybrid.connection.http_connection import HttpConnection
+    from hybrid.connection.http_ending import Ending
 
 READ_HIGH_BYTES = 65536
 """Of pipelined requests, or of a body that nobody asks for, above which the socket is left alone."""
@@ -172,7 +173,7 @@ class HttpEndpoint:
     """Of a request; 0: none."""
     times: HttpTimes = field(default_factory=HttpTimes)
     read_high_bytes: int = READ_HIGH_BYTES
-    open: set[HttpConnection] = field(default_factory=set)
+    open: set[Ending] = field(default_factory=set)
     horizon: float = 0.0
     """The loop's time at the next sweep. A deadline is counted from here, which is free: late by two sweeps at most,
     and never early."""
@@ -188,7 +189,7 @@ class HttpEndpoint:
             self.sweeping = self.loop.call_later(_SWEEP_S, self._sweep)
         self.door.opened(connection)
 
-    def closed(self, connection: HttpConnection) -> None:
+    def closed(self, connection: Ending) -> None:
         """Count a connection out: its transport is gone and its exchanges have ended."""
         self.open.discard(connection)
         self.door.closed(connection)

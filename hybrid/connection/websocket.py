@@ -148,7 +148,7 @@ class WebSocket:
             self._fail(error)
             return
         if messages:
-            if self._size > READ_HIGH_BYTES:
+            if self._size > READ_HIGH_BYTES or self._reader.has_more:
                 self._connection.pause_reading()
             self._heard()
 
@@ -156,13 +156,11 @@ class WebSocket:
         """Ping; or give up a peer that does not answer."""
         connection = self._connection
         if self.state is State.CLOSING:
-            self._end(b"")
-            connection.abort()
+            self._give_up()
         elif self.state is State.OPEN and self._times.every_s:
             if self._is_pinged and not self._messages:  # else its pong may be behind what nobody takes
                 self._say_close(INTERNAL_ERROR, "no pong came")
-                self._end(b"")
-                connection.abort()
+                self._give_up()
                 return
             self._is_pinged = self._times.answer_s > 0
             self._ping_number += 1
@@ -184,11 +182,13 @@ class WebSocket:
 
     def take(self) -> tuple[int, object] | None:
         """Return the next message, TEXT with a str or BINARY with bytes; None: none is here."""
-        if not self._messages:
-            return None
+        while not self._messages:
+            if not self._reader.has_more or self.state is not State.OPEN:
+                return None
+            self.feed(b"")
         kind, payload = self._messages.popleft()
         self._size -= len(payload) + _MESSAGE_BYTES  # type: ignore[arg-type]  # str or bytes
-        if self._size <= READ_HIGH_BYTES and self.state is State.OPEN:
+        if self._size <= READ_HIGH_BYTES and self.state is State.OPEN and not self._reader.has_more:
             self._connection.resume_reading()
         return kind, payload
 
@@ -232,6 +232,12 @@ class WebSocket:
         if self.state is State.OPEN:
             self._say_close(error.code, str(error))
         self._end(b"")
+        self._heard()
+
+    def _give_up(self) -> None:
+        """The peer says nothing: cut it."""
+        self._end(b"")
+        self._connection.abort()
         self._heard()
 
     def _is_known_to_end(self, data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -56,7 +57,8 @@ class Echo:
                 await send({"type": "websocket.accept", **self.accept})
             elif message["type"] == "websocket.receive":
                 kind = "text" if message.get("text") is not None else "bytes"
-                await send({"type": "websocket.send", kind: message[kind]})
+                with suppress(OSError):  # it may be over: then the next message says so
+                    await send({"type": "websocket.send", kind: message[kind]})
             else:
                 self.returned = True
                 return
@@ -230,7 +232,6 @@ async def test_peer_that_breaks_the_protocol() -> None:
         async with serving(app, shared=shared(limit_bytes=1000)) as room:
             client = await dial(room)
             client.send(masked(TEXT, b"before") + data)
-            assert await client.frame() == (TEXT, b"before")
             assert (await client.close())[0] == code and await client.end() == b""
             await room.empty()
             assert app.end[0] == code and app.heard[1]["text"] == "before" and room.door.lost == 0
@@ -449,8 +450,8 @@ async def _opened(room: Any) -> Any:
 # ── the drain ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@on_both_loops
 @pytest.mark.parametrize(("last", "code"), [(True, 1001), (False, 1012)])
+@on_both_loops
 async def test_drain_closes(last: bool, code: int) -> None:
     """1001 when the server stops, 1012 when others go on: clients connect again. It counts as no failure."""
     farewell, app = Farewell(), Echo()
