@@ -69,6 +69,7 @@ class FrameReader:
     """
 
     __slots__ = (
+        "_at_once",
         "_checked",
         "_compressed",
         "_control",
@@ -83,7 +84,6 @@ class FrameReader:
         "_message",
         "_opcode",
         "_room",
-        "_small",
         "_stage",
         "_type",
         "_wire",
@@ -102,7 +102,7 @@ class FrameReader:
         self.error: WebSocketError | None = None
         self._limit = limit_message_bytes
         self._limit_frame = limit_frame_bytes
-        self._small = min(CONTROL_BYTES, limit_message_bytes, limit_frame_bytes or CONTROL_BYTES)
+        self._at_once = min(limit_message_bytes, limit_frame_bytes or limit_message_bytes)
         self._inflater = inflater
         self._stage = _OPEN
         self._kept = b""
@@ -165,13 +165,19 @@ class FrameReader:
             if not self._left:
                 if end - at < 2:
                     break
-                # hot: WebSocket echo, a whole small frame; this way 0.8 µs, the other one 2.2 (CPython 3.11).
+                # hot: WebSocket echo, a whole message in one frame; 32 B: 0.9 µs, below 3.0 (CPython 3.11).
                 first = data[at]
                 if (first == 0x82 or first == 0x81) and not self._type:
                     size = data[at + 1] - _MASKED
                     body = at + 6
-                    if 0 <= size <= self._small and body + size <= end:
-                        payload = apply_mask(data[body : body + size], data[at + 2 : body])
+                    if size > CONTROL_BYTES:
+                        if size == _LENGTH_16 and body + 2 <= end:
+                            size = data[at + 2] << 8 | data[at + 3]
+                            body += 2
+                        if size <= _LENGTH_64:
+                            size = -1  # longer, or not the shortest form: below
+                    if 0 <= size <= self._at_once and body + size <= end:
+                        payload = apply_mask(data[body : body + size], data[body - 4 : body])
                         found.append((BINARY, payload) if first == 0x82 else (TEXT, _text(payload)))
                         at = body + size
                         continue
