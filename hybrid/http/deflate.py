@@ -66,16 +66,14 @@ class DeflateParameters:
 
     @property
     def response(self) -> bytes:
-        """The value of Sec-WebSocket-Extensions that accepts the offer.
-
-        ``server_max_window_bits`` is always said: whoever asked for it must be told (§7.1.2.1), others may be.
-        """
+        """The value of Sec-WebSocket-Extensions that accepts the offer."""
         text = EXTENSION
         if self.server_no_context_takeover:
             text += b"; server_no_context_takeover"
         if self.client_no_context_takeover:
             text += b"; client_no_context_takeover"
-        text += b"; server_max_window_bits=%d" % self.server_max_window_bits
+        if self.server_max_window_bits < _LARGEST_WINDOW:
+            text += b"; server_max_window_bits=%d" % self.server_max_window_bits
         if self.client_max_window_bits < _LARGEST_WINDOW:
             text += b"; client_max_window_bits=%d" % self.client_max_window_bits
         return text
@@ -144,8 +142,7 @@ def _accept(parameters: Parameters, ours: DeflateParameters) -> DeflateParameter
     if len(offer) != len(parameters):
         return None
     server_alone = client_alone = False
-    server_bits = ours.server_max_window_bits
-    client_bits = _LARGEST_WINDOW
+    server_bits = client_bits = _LARGEST_WINDOW
     for name, value in offer.items():
         bits = _BITS.get(value) if value is not None else None
         if name == b"server_no_context_takeover" and value is None:
@@ -153,7 +150,8 @@ def _accept(parameters: Parameters, ours: DeflateParameters) -> DeflateParameter
         elif name == b"client_no_context_takeover" and value is None:
             client_alone = True
         elif name == b"server_max_window_bits" and bits is not None:
-            server_bits = min(server_bits, bits)
+            # Who asks for it must be told (§7.1.2.1); others might not expect it, and need not know.
+            server_bits = min(ours.server_max_window_bits, bits)
         elif name == b"client_max_window_bits" and (value is None or bits is not None):
             # Only who offers it understands it in the response: §7.1.2.2.
             client_bits = min(ours.client_max_window_bits, bits or _LARGEST_WINDOW)
@@ -227,7 +225,7 @@ class Deflater:
     __slots__ = ("_bits", "_is_alone", "_zlib")
 
     def __init__(self, parameters: DeflateParameters) -> None:
-        self._bits = -max(parameters.server_max_window_bits, _SMALLEST_DEFLATE)
+        self._bits = -max(min(parameters.server_max_window_bits, OURS.server_max_window_bits), _SMALLEST_DEFLATE)
         self._is_alone = parameters.server_no_context_takeover
         self._zlib: zlib._Compress | None = None
 

@@ -306,12 +306,21 @@ class FrameReader:
             return
         message += piece
         if self._type == TEXT:
-            try:  # bytes that may become a character are left for the next time
-                self._checked += utf_8_decode(message[self._checked :], "strict", False)[1]
-            except UnicodeDecodeError as error:
-                raise _not_utf8() from error
+            self._check_text()
         if too_big is not None:
             raise too_big
+
+    def _check_text(self) -> None:
+        """Look at what was added to a text; a character that has begun is left for the next time. Raises: 1007."""
+        fresh = self._message[self._checked :]
+        try:
+            done = utf_8_decode(fresh, "strict", False)[1]
+        except UnicodeDecodeError as error:
+            raise _not_utf8() from error
+        self._checked += done
+        # Python waits for the third byte of a surrogate, for those to whom it is one; the second says it: RFC 3629 §4.
+        if len(fresh) - done == 2 and fresh[done] == 0xED and fresh[done + 1] >= 0xA0:
+            raise _not_utf8()
 
     def _stop(self, stage: _Stage) -> None:
         """Read nothing any more, and hold nothing."""
