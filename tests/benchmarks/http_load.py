@@ -296,5 +296,7 @@ class Load:
         if len(data) != size:
             raise WrongAnswer(f"{len(data)} bytes came instead of {size}, beginning with {data[:60]!r}")
         for start in range(0, size, self._size):
-            if not (data.startswith(self._workload.begins, start) and data.endswith(self._tail, start, start + self._size)):
+            if not (
+                data.startswith(self._workload.begins, start) and data.endswith(self._tail, start, start + self._size)
+            ):
                 raise WrongAnswer(f"an answer is not as the first one; it begins with {data[start : start + 60]!r}")

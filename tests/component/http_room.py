@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
-from hybrid.connection import http_endpoint, http_ending
+from hybrid.connection import http_ending, http_endpoint
 from hybrid.connection.registry import Served
 from hybrid.handlers.asgi import asgi_factory
 from hybrid.handlers.http_shared import HttpShared
