@@ -25,7 +25,7 @@ def started(draft: Draft, event: ev.Started) -> None:
 def begin_anew(draft: Draft, source: str) -> None:
     """Boot once more, with the code that is there now: nothing has served yet."""
     draft.write("info", f"{source}: booting anew")
-    draft.pool = replace(draft.pool, last_failure="")
+    draft.pool = replace(draft.pool, last_failure="", waits_after="")
     for slot in draft.pool.slots:
         if slot.wanted:
             retire(draft, slot)  # its seat is claimed anew
