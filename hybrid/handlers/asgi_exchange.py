@@ -302,7 +302,7 @@ class AsgiExchange:
         else:
             self._answer(HttpError(503 if isinstance(error, CancelledError) else 500, ""))
         if error is None:
-            log.error("app %s returned without %s", self._endpoint.name, missing)
+            log.error("app %s: %s: returned without %s", self._endpoint.name, self._title, missing)
         else:
             self._log(error)
 
@@ -337,7 +337,7 @@ class AsgiExchange:
     def _log(self, error: BaseException) -> None:
         connection = self._connection
         if isinstance(error, CancelledError):
-            log.warning("app %s: request cancelled at the end of the grace", self._endpoint.name)
+            log.warning("app %s: %s: cancelled at the end of the grace", self._endpoint.name, self._title)
             return
         connection.fail()
         log.error(

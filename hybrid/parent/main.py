@@ -144,6 +144,8 @@ class Parent:
             for action in actions:
                 self._actions[type(action)](action)
             self._news.follow(self._pool, monotonic())
+        if self._exit_code is not None:
+            self._events.clear()  # nobody decides any more: the loop is to wait for the watcher, not to turn for these
 
     def _publish(self, before: p.Pool) -> None:
         """Write what changed into the parent's line of each row."""
