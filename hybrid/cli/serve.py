@@ -94,7 +94,7 @@ def _check_reload(settings: Settings) -> None:
     if importlib.util.find_spec("watchfiles") is None:
         raise UsageError(
             "cannot use --reload: the library watchfiles is not installed. Install it with "
-            "pip install 'hybrid[reload]', or leave --reload out."
+            "pip install watchfiles, or leave --reload out."
         )
     if os.sep in watched_directories(settings, os.getcwd()):
         raise UsageError(

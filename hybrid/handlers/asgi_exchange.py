@@ -254,7 +254,7 @@ class AsgiExchange(AsgiTask):
         else:
             self._answer(HttpError(503 if isinstance(error, CancelledError) else 500, ""))
         if error is None:
-            log.error("app %s returned without %s", self._endpoint.name, missing)
+            log.error("app %s: %s: returned without %s", self._endpoint.name, self._title, missing)
         else:
             self._log(error)
 

@@ -124,7 +124,7 @@ class AsgiTask:
     def _log(self, error: BaseException) -> None:
         connection = self._connection
         if isinstance(error, CancelledError):
-            log.warning("app %s: request cancelled at the end of the grace", self._endpoint.name)
+            log.warning("app %s: %s: cancelled at the end of the grace", self._endpoint.name, self._title)
             return
         connection.fail()
         log.error(

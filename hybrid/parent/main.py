@@ -53,6 +53,9 @@ INTENTS = {
     signal.SIGUSR2: ev.Intent.UPGRADE,
 }
 
+LATE_S = 1.0
+"""A turn of the loop that comes later than this after its time shows that the parent, or the machine, was held up."""
+
 
 class Parent:
     """One running pool.
@@ -110,6 +113,7 @@ class Parent:
             self._watch.add(self._house.host.fileno(), self._on_host)
         self._watching.start()
         due: float | None = None
+        turned = monotonic()
         while True:
             if self._events:
                 self._decide()
@@ -127,6 +131,9 @@ class Parent:
             wake = sooner(sooner(due, other), self._nurse.deadline)
             self._watch.wait(patience_ms(wake, monotonic()))
             now = monotonic()
+            if wake is not None and (late_s := now - max(wake, turned)) > LATE_S:
+                self._events.appendleft(ev.HeldUp(late_s))  # first: what was said meanwhile is heard in time
+            turned = now
             self._news.time_passed(now)
             if due is not None and due <= now:
                 self._events.append(ev.TimePassed())
@@ -144,6 +151,8 @@ class Parent:
             for action in actions:
                 self._actions[type(action)](action)
             self._news.follow(self._pool, monotonic())
+        if self._exit_code is not None:
+            self._events.clear()  # nobody decides any more: the loop is to wait for the watcher, not to turn for these
 
     def _publish(self, before: p.Pool) -> None:
         """Write what changed into the parent's line of each row."""

@@ -242,11 +242,11 @@ class LogSettings:
     )
     file: str = option(
         "",
-        "File to append to instead of stderr; reopened on SIGUSR1.",
+        "File to append to instead of stderr; reopened on SIGUSR1; -: stderr.",
         flag="--log-file",
         restart=True,
-        parse="path",
-        metavar="PATH",
+        parse="log_file",
+        metavar="FILE|-",
     )
     format: str = option(
         "text",

@@ -36,6 +36,7 @@ from hybrid.worker.drain import Step, next_step
 from hybrid.worker.dump import Stacks
 from hybrid.worker.loops import close_loop, new_measured_loop
 from hybrid.worker.meter import Meter
+from hybrid.worker.offspring import keep_queues_from_children
 from hybrid.worker.service import Service, ServicePlan, Stage
 from hybrid.worker.wear import Wear
 
@@ -81,6 +82,7 @@ def live(birth: Birth) -> int:
         stacks = Stacks(birth.dump_fd, birth.wake_fd)
         watchdog.start(birth.life_fd, birth.settings.timeout.grace_s, log, stacks)
         forking.in_child[:] = [partial(_let_go, birth, log, stacks)]
+        keep_queues_from_children(birth.listeners)
         app = birth.app or load(birth.settings.app.target, factory=birth.settings.app.factory)
     except HybridError as error:
         return _boot_failed(birth, "load", error)
