@@ -79,6 +79,8 @@ _WHY_NOT = {
     "--ssl-version": "TLS 1.2 and 1.3 are spoken. Leave it out.",
     "--strip-header-spaces": _STRICT,
     "--suppress-ragged-eofs": "Leave it out.",
+    "--ws": "There is one implementation of WebSocket. Leave it out.",
+    "--ws-max-queue": "64 KiB of messages wait for the application, then the socket is not read. Leave it out.",
     "--worker-class": "There is one kind of worker, and it finds out what TARGET is. Leave it out.",
     "--worker-tmp-dir": "Heartbeats are in shared memory, not in files. Leave it out.",
 }
@@ -88,8 +90,7 @@ _FAMILIES = {
     "--http2": "HTTP/1.1 is served. Leave it out.",
     "--log-syslog": "Log to stderr, and let the service manager take it, or use --log-config.",
     "--statsd-": "No metrics are sent yet. Leave it out.",
-    "--websocket-": "WebSocket is not served yet. Leave it out.",
-    "--ws": "WebSocket is not served yet. Leave it out.",
+    "--websocket-": "See --ws-max-size, --ws-ping-interval and --ws-ping-timeout, or leave it out.",
 }
 """Options that begin alike, and have one answer."""
 
