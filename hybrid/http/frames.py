@@ -153,7 +153,8 @@ class FrameReader:
         try:
             self._read(data, found)
         except WebSocketError as error:
-            self.error = error
+            # Another one: this one's traceback and causes hold what was read.
+            self.error = WebSocketError(error.code, error.reason)
             self._stop(_FAILED)
         return found
 
@@ -288,12 +289,12 @@ class FrameReader:
         """Take payload of a message. Raises: WebSocketError 1007, 1008, 1009."""
         message = self._message
         is_last = self._fin and not self._left
-        too_big: MessageTooBig | None = None
+        too_big = ""
         if self._compressed and self._inflater is not None:
             try:
                 piece = self._inflater.inflate(piece, self._limit - len(message), is_last)
             except MessageTooBig as error:
-                piece, too_big, is_last = error.begin, error, False
+                piece, too_big, is_last = error.begin, error.reason, False
             self._room -= len(piece)
         if is_last:
             whole: bytes | bytearray = piece
@@ -307,8 +308,8 @@ class FrameReader:
         message += piece
         if self._type == TEXT:
             self._check_text()
-        if too_big is not None:
-            raise too_big
+        if too_big:
+            raise MessageTooBig(too_big)
 
     def _check_text(self) -> None:
         """Look at what was added to a text; a character that has begun is left for the next time. Raises: 1007."""
