@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybrid.http.deflate import OURS, Deflater, DeflateParameters, Inflater, negotiate, parse_extensions
+from hybrid.http.deflate import OURS, DeflateParameters, Deflater, Inflater, negotiate, parse_extensions
 from hybrid.http.errors import HttpError, WebSocketError
 from tests.unit.http.ws_deflate_corpus import AGAIN, HELLO
 from tests.unit.http.ws_frames import Compressor
