@@ -153,7 +153,8 @@ class FrameReader:
         try:
             self._read(data, found)
         except WebSocketError as error:
-            self.error = error
+            # Another one: this one's traceback and causes hold what was read.
+            self.error = WebSocketError(error.code, error.reason)
             self._stop(_FAILED)
         return found
 
@@ -214,21 +215,28 @@ class FrameReader:
             raise WebSocketError(CloseCode.PROTOCOL_ERROR, "a control frame above 125 bytes")
         body = at + 6
         if size > CONTROL_BYTES:
-            body += 2 if size == _LENGTH_16 else 8
-            if len(data) < body:
-                return 0
             least = _LENGTH_16 if size == _LENGTH_16 else 65536
+            body += 2 if size == _LENGTH_16 else 8
+            if len(data) < body - 4:
+                return 0
             size = int.from_bytes(data[at + 2 : body - 4], "big")
             if size >> 63:
                 raise WebSocketError(CloseCode.PROTOCOL_ERROR, "a length with its highest bit set")
             if size < least:
                 raise WebSocketError(CloseCode.PROTOCOL_ERROR, "a length that is not in its shortest form")
-        elif len(data) < body:
+        if opcode < CLOSE:
+            self._check_size(first, size)
+        if len(data) < body:
             return 0
         self._opcode = opcode
         self._fin = first >= FIN
         if opcode < CLOSE:
-            self._begin_data(opcode, first & RSV1 != 0, size)
+            if opcode:
+                self._type = opcode
+                self._compressed = first & RSV1 != 0
+                self._wire = self._fragments = 0
+            self._wire += size
+            self._fragments += 1
         self._left = size
         self._mask = data[body - 4 : body]
         return body
@@ -243,20 +251,19 @@ class FrameReader:
             return "RSV1 without an extension that uses it"
         return ""
 
-    def _begin_data(self, opcode: int, compressed: bool, size: int) -> None:
-        """Take the header of a data frame: what it adds to its message. Raises: WebSocketError 1008, 1009."""
-        if opcode:
-            self._type = opcode
-            self._compressed = compressed
-            self._wire = self._fragments = 0
-        self._fragments += 1
-        if self._fragments > FRAGMENTS_MOST:
-            raise WebSocketError(CloseCode.POLICY_VIOLATION, "too many fragments in a message")
-        self._wire += size
+    def _check_size(self, first: int, size: int) -> None:
+        """Look at what a data frame adds to its message, or begins one with. Raises: WebSocketError 1008, 1009."""
+        wire = size
+        compressed = first & RSV1 != 0
+        if not first & 0x0F:
+            wire += self._wire
+            compressed = self._compressed
+            if self._fragments >= FRAGMENTS_MOST:
+                raise WebSocketError(CloseCode.POLICY_VIOLATION, "too many fragments in a message")
         limit = self._limit
-        if self._compressed:  # what does not compress grows: fixed codes have up to 9 bits
+        if compressed:  # what does not compress grows: fixed codes have up to 9 bits
             limit += (limit >> 3) + 64
-        if self._wire > limit or (self._limit_frame and size > self._limit_frame):
+        if wire > limit or (self._limit_frame and size > self._limit_frame):
             raise MessageTooBig("a message or a frame above its limit")
 
     def _unmask(self, piece: bytes) -> bytes:
@@ -288,12 +295,12 @@ class FrameReader:
         """Take payload of a message. Raises: WebSocketError 1007, 1008, 1009."""
         message = self._message
         is_last = self._fin and not self._left
-        too_big: MessageTooBig | None = None
+        too_big = ""
         if self._compressed and self._inflater is not None:
             try:
                 piece = self._inflater.inflate(piece, self._limit - len(message), is_last)
             except MessageTooBig as error:
-                piece, too_big, is_last = error.begin, error, False
+                piece, too_big, is_last = error.begin, error.reason, False
             self._room -= len(piece)
         if is_last:
             whole: bytes | bytearray = piece
@@ -307,8 +314,8 @@ class FrameReader:
         message += piece
         if self._type == TEXT:
             self._check_text()
-        if too_big is not None:
-            raise too_big
+        if too_big:
+            raise MessageTooBig(too_big)
 
     def _check_text(self) -> None:
         """Look at what was added to a text; a character that has begun is left for the next time. Raises: 1007."""

@@ -187,7 +187,14 @@ LIMITS = [
     Case("10.4 as large as allowed", sent(2, b"*" * 100), [(2, b"*" * 100)], limit=100),
     Case("10.4 one byte more", GOOD + sent(2, b"*" * 101), [READ], 1009, limit=100),
     Case("10.4 the header alone is enough", head(0x82, 101), [], 1009, limit=100),
-    Case("10.4 16 bits of a length are enough", head(0x82, 20001), [], 1009, limit=20000),
+    Case("10.4 16 bits of a length are enough", head(0x82, 20001)[:4], [], 1009, limit=20000),
+    Case("10.4 64 bits of a length are enough", head(0x82, 70000)[:10], [], 1009, limit=20000),
+    Case("10.4 two bytes are enough", head(0x82, 101)[:2], [], 1009, limit=100),
+    Case(
+        "10.4 two bytes of a fragment are enough", sent(2, b"*", fin=False) + head(0x80, 100)[:2], [], 1009, limit=100
+    ),
+    Case("5.2 four bytes show a length that is too long", head(0x82, 5, form=16)[:4], [], 1002),
+    Case("5.2 ten bytes show a highest bit", head(0x82, 2**63, form=64)[:10], [], 1002),
     Case("10.4 a last fragment that fits", in_frames(2, b"*" * 100, [50, 49]), [(2, b"*" * 100)], limit=100),
     Case("10.4 a last fragment that does not", in_frames(2, b"*" * 101, [50, 50]), [], 1009, limit=100),
     Case("10.4 its header is enough", in_frames(2, b"*" * 101, [50, 50])[:-1], [], 1009, limit=100),

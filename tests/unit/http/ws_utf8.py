@@ -22,8 +22,10 @@ _FORMS = (
     ("\xf4", "[\x80-\x8f]", _TAIL, _TAIL),
 )
 """``UTF8-char``, a row for each of its forms, a column for each byte."""
-_WHOLE = re.compile("(?:%s)*" % "|".join("".join(form) for form in _FORMS), re.DOTALL)
-_BEGUN = re.compile("(?:%s)?" % "|".join("".join(form[:n]) for form in _FORMS for n in range(1, len(form))), re.DOTALL)
+_ANY = "|".join("".join(form) for form in _FORMS)
+_PART = "|".join("".join(form[:count]) for form in _FORMS for count in range(1, len(form)))
+_WHOLE = re.compile(f"(?:{_ANY})*", re.DOTALL)
+_BEGUN = re.compile(f"(?:{_PART})?", re.DOTALL)
 
 
 def fault_at(data: bytes) -> int:
