@@ -81,6 +81,50 @@ def test_new_version_takes_over_and_reloads(serve: Serve, copy: Path) -> None:
     assert server.stop() == 0
 
 
+NOVEL = """\
+@dataclass(frozen=True, slots=True)
+class Novel:
+    what: int = option(7, "New.", flag="--what-is-new")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:"""
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        (
+            "shared/health_settings.py",
+            "    kill_s: ",
+            "    novel: int = option(7, 'New.', flag='--novel')\n    kill_s: ",
+        ),
+        (
+            "shared/settings.py",
+            "    launch: Launch = ",
+            "    novel: Novel = titled(Novel, 'New')\n    launch: Launch = ",
+        ),
+    ],
+    ids=["option", "group"],
+)
+def test_version_with_other_options(serve: Serve, copy: Path, file: str, old: str, new: str) -> None:
+    """The parent cannot reload into it and says what to do first; done that, it can."""
+    server = serve(KNOBS, "--workers", "1", cwd=copy)
+    change(copy / "hybrid" / "shared" / "settings.py", "@dataclass(frozen=True, slots=True)\nclass Settings:", NOVEL)
+    change(copy / "hybrid" / file, old, new)
+    reload(server)
+    assert "reload failed: the settings are wrong: the hybrid that runs and the one that is installed" in server.log
+    assert "Upgrade the running server first (SIGUSR2)" in server.log
+    upgrade(server)
+    os.kill(server.mold_pid(), signal.SIGKILL)  # the next one is the new version's, with the settings that there are
+    eventually(lambda: "the mold was killed by SIGKILL" in server.log)
+    server.signal(signal.SIGTTIN)
+    server.wait_workers(2)
+    reload(server)
+    wait_alone(server, 3, 1)
+    assert server.stop() == 0
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
@@ -165,6 +209,7 @@ def test_upgrade_after_reloads(serve: Serve, tmp_path: Path) -> None:
     """Generations go on where they were."""
     site = Site(tmp_path)
     server = serve(site.target, "--workers", "2")
+    before = len(open_descriptors(server.pid))
     site.write(2)
     reload(server)
     upgrade(server)
@@ -172,4 +217,6 @@ def test_upgrade_after_reloads(serve: Serve, tmp_path: Path) -> None:
     reload(server)
     assert serves_load(server, 3)
     wait_alone(server, 3, 2)
+    upgrade(server, 2)
+    eventually(lambda: len(open_descriptors(server.pid)) == before)
     assert server.stop() == 0
