@@ -23,6 +23,7 @@ from hybrid.parent import handover  # noqa: E402
 from hybrid.parent import main as shell  # noqa: E402
 from hybrid.parent.house import House  # noqa: E402
 from hybrid.shared import boot_report, prctl  # noqa: E402
+from hybrid.shared.privileges import resolve_user  # noqa: E402
 from hybrid.shared.settings import Settings, from_json  # noqa: E402
 from hybrid.shared.start import open_standard_descriptors, settings_memfd  # noqa: E402
 
@@ -36,7 +37,9 @@ of a boot report.
 def _check(handover_fd: int, report_fd: int) -> int:
     """Say in the report whether this program could take over."""
     try:
-        handover.check(handover_fd)
+        process = handover.check(handover_fd).settings.process
+        if process.user or process.group:
+            resolve_user(process.user, process.group)
     except HybridError as error:
         boot_report.write(report_fd, boot_report.Report("upgrade", str(error), error.detail, error.exit_code))
         return error.exit_code

@@ -124,7 +124,7 @@ class Parent:
                 continue
             # A connection that is passed on is none of the core's business, so it costs no step of it.
             other = sooner(sooner(self._porter.deadline, self._watching.deadline), self._news.deadline)
-            wake = sooner(sooner(due, other), self._nurse.deadline)
+            wake = sooner(sooner(due, other), sooner(self._nurse.deadline, self._upgrade.deadline))
             self._watch.wait(patience_ms(wake, monotonic()))
             now = monotonic()
             self._news.time_passed(now)
@@ -133,6 +133,7 @@ class Parent:
             if self._porter.deadline is not None and self._porter.deadline <= now:
                 self._porter.time_passed()
             self._watching.time_passed()
+            self._upgrade.time_passed()
             if self._nurse.deadline <= now:
                 self._nurse.time_passed()
 

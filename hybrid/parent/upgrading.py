@@ -27,8 +27,10 @@ def checked(draft: Draft, event: ev.UpgradeChecked) -> None:
     if event.report.error:
         draft.pool = replace(draft.pool, upgrade=p.UpgradeStage.NONE)
         draft.write("error", f"upgrade failed: {event.report.error}; serving on as before", event.report.detail)
-    else:
+    elif is_quiet(draft.pool):
         draft.pool = replace(draft.pool, upgrade=p.UpgradeStage.CHECKED)
+    else:  # once more after what is under way: by then something else may be installed
+        draft.pool = replace(draft.pool, upgrade=p.UpgradeStage.ASKED)
 
 
 def go_on(draft: Draft) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -113,8 +114,8 @@ def test_version_with_other_options(serve: Serve, copy: Path, file: str, old: st
     change(copy / "hybrid" / "shared" / "settings.py", "@dataclass(frozen=True, slots=True)\nclass Settings:", NOVEL)
     change(copy / "hybrid" / file, old, new)
     reload(server)
-    assert "reload failed: the settings are wrong: the hybrid that runs and the one that is installed" in server.log
-    assert "Upgrade the running server first (SIGUSR2)" in server.log
+    assert "reload failed: the settings " in server.log
+    assert "have different options. Upgrade the running server first (SIGUSR2)" in server.log
     upgrade(server)
     os.kill(server.mold_pid(), signal.SIGKILL)  # the next one is the new version's, with the settings that there are
     eventually(lambda: "the mold was killed by SIGKILL" in server.log)
@@ -131,13 +132,14 @@ def test_version_with_other_options(serve: Serve, copy: Path, file: str, old: st
         ("parent/main.py", "class Parent:", "class Parent(", "the new program exited with code 1"),
         ("parent/handover.py", "FORMAT = 1", "FORMAT = 2", "its format is 1, and this version takes 2"),
         ("shared/scoreboard.py", "VERSION = ", "VERSION = 100 + ", "is no scoreboard of this version"),
+        ("shared/privileges.py", "return pwd.getpwnam(user)", "raise KeyError", "no such user"),
     ],
 )
 def test_program_that_cannot_take_over_changes_nothing(
     serve: Serve, copy: Path, file: str, old: str, new: str, message: str
 ) -> None:
     """It is tried in a child, on the real state, before anything happens."""
-    server = serve(KNOBS, "--workers", "1", cwd=copy)
+    server = serve(KNOBS, "--workers", "1", "--user", pwd.getpwuid(os.geteuid()).pw_name, cwd=copy)
     pids = server.everyone()
     change(copy / "hybrid" / file, old, new)
     server.signal(signal.SIGUSR2)
@@ -146,6 +148,25 @@ def test_program_that_cannot_take_over_changes_nothing(
     assert server.everyone() == pids
     with server.connect() as client:
         assert ask(client, "echo alive") == "alive"
+    assert server.stop() == 0
+
+
+def test_program_that_hangs_when_it_is_tried(serve: Serve, copy: Path, tmp_path: Path) -> None:
+    """It is waited for as long as for a boot; then another one can be tried."""
+    server = serve(KNOBS, "--workers", "1", "--boot-timeout", "4", cwd=copy)
+    pids = server.everyone()
+    os.mkfifo(tmp_path / "gate")
+    change(
+        copy / "hybrid" / "parent" / "handover.py",
+        "FORMAT = 1",
+        f"FORMAT = len(open({str(tmp_path / 'gate')!r}).read())",
+    )
+    server.signal(signal.SIGUSR2)
+    eventually(lambda: "upgrade failed: the new program was killed by SIGKILL" in server.log, 20)
+    assert "the new program did not get ready within 4 s (--boot-timeout): SIGKILL" in server.log
+    assert server.everyone() == pids
+    change(copy / "hybrid" / "parent" / "handover.py", "FORMAT = ", "FORMAT = 1 or ")
+    upgrade(server)
     assert server.stop() == 0
 
 
