@@ -104,7 +104,8 @@ def mold_exited(draft: Draft, event: ev.MoldExited) -> None:
         draft.mold(event.generation, p.MoldLife.ABSENT, draft.now + wait_s)
     elif event.generation != draft.pool.generation:
         draft.drop_mold(event.generation)
-        reloading.failed(draft, f"its mold {event.exit}", Report())
+        when = " while it imported the app" if before.life is p.MoldLife.IMPORTING else ""
+        reloading.failed(draft, f"its mold {event.exit}{when}", Report())
     else:
         _died(draft, before, event.exit)
 

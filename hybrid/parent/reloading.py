@@ -36,7 +36,7 @@ def asked(draft: Draft, source: str) -> None:
     if pool.stop_step is not p.StopStep.NONE or pool.phase >= p.Phase.STOPPING:
         draft.write("info", f"{source}: not reloading, the server is stopping")
         return
-    if not _can_begin(pool):
+    if not _can_begin(pool) and not pool.reload.again:
         when = "is ready" if pool.phase is p.Phase.BOOTING else "has reloaded"
         draft.write("info", f"{source}: reloading as soon as the server {when}")
     draft.pool = replace(pool, reload=replace(pool.reload, again=source))
@@ -87,7 +87,8 @@ def resolve_failed(draft: Draft, event: ev.ResolveFailed) -> None:
     """Go on as before."""
     reload = draft.pool.reload
     if event.generation == reload.generation and reload.stage is Stage.RESOLVE:
-        failed(draft, "the settings are wrong", event.report)
+        what = "the settings are wrong" if event.report.step else "the settings cannot be read"
+        failed(draft, what, event.report)
 
 
 def imported(draft: Draft, count: int, reason: str) -> None:

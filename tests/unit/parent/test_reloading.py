@@ -207,6 +207,14 @@ def test_generations_that_drain_are_bounded(world: World) -> None:
     assert world.of(act.Resolve) == [act.Resolve(4)]
 
 
+def test_wishes_that_wait_are_said_once(world: World) -> None:
+    """A storm of signals is no storm of lines."""
+    world.asks()
+    world.asks()
+    assert "as soon as the server has reloaded" in world.log()
+    assert not world.asks()
+
+
 def test_wish_during_the_boot_is_kept(world: World) -> None:
     """There is nothing to reload yet."""
     young = World(PLAN)
