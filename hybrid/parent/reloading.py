@@ -37,9 +37,15 @@ def asked(draft: Draft, source: str) -> None:
         draft.write("info", f"{source}: not reloading, the server is stopping")
         return
     if not _can_begin(pool) and not pool.reload.again:
-        when = "is ready" if pool.phase is p.Phase.BOOTING else "has reloaded"
-        draft.write("info", f"{source}: reloading as soon as the server {when}")
+        draft.write("info", f"{source}: reloading as soon as {_what_holds(pool)}")
     draft.pool = replace(pool, reload=replace(pool.reload, again=source))
+
+
+def _what_holds(pool: p.Pool) -> str:
+    if pool.phase is p.Phase.BOOTING:
+        return "the server is ready"
+    is_idle = pool.reload.stage is Stage.IDLE
+    return "an earlier generation has drained" if is_idle else "the server has reloaded"
 
 
 def _can_begin(pool: p.Pool) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tests.process.conftest import Serve
 from tests.support.eventually import eventually
 from tests.support.http_clients import ByHand, Crowd
 from tests.support.reloads import PATIENCE_S, Site, reload, serves_load, wait_alone, wait_ended
-from tests.support.server import Server
+from tests.support.server import ROOT, Server
 
 CLIENTS = 6
 
@@ -237,6 +238,22 @@ def test_settings_that_are_wrong_change_nothing(serve: Serve, site: Site, tmp_pa
     assert server.log.count("reload failed: the settings are wrong") == 2
     wait_alone(server, 1, 1)
     assert serves_load(server, 1)
+
+
+def test_directory_of_the_start_that_is_gone(serve: Serve, site: Site, tmp_path: Path) -> None:
+    """Relative names begin there, and perhaps a pyproject.toml is; the log says what to do."""
+    start = tmp_path / "release"
+    start.mkdir()
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    server = serve(site.target, "--workers", "1", cwd=start, env=env)
+    start.rmdir()
+    reload(server)
+    assert f"cannot go to {start}, where the server was started: No such file or directory. Put it back" in server.log
+    start.mkdir()
+    site.write(2)
+    reload(server)
+    assert serves_load(server, 2)
+    wait_alone(server, 3, 1)
 
 
 def test_resolver_that_is_killed_costs_a_reload(serve: Serve, site: Site, tmp_path: Path) -> None:

@@ -201,6 +201,7 @@ def test_generations_that_drain_are_bounded(world: World) -> None:
         finish(world)
     world.asks()
     assert world.pool.reload.again and not world.of(act.Resolve)
+    assert "reloading as soon as an earlier generation has drained" in world.log()
     for slot in world.pool.slots:
         if slot.generation == 1:
             world.dies(slot.index, ev.Exit())
