@@ -15,6 +15,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import zip_longest
 
 from hybrid import __version__
@@ -287,16 +288,16 @@ class Parent:
         self._upgrade.is_due = True
 
     def _carry_out_upgrade_now(self) -> None:
-        """Become the new program, unless what was decided meanwhile comes first: then it is asked for again."""
+        """Become the new program, unless it was decided meanwhile to stop."""
         if upgrading.is_quiet(self._pool):
             self._upgrade.carry_out()
         else:
             self._upgrade.is_due = False
-            self._events.append(ev.Asked(ev.Intent.UPGRADE, "upgrade"))
 
     def _state(self) -> Handover:
         """Return what a new program in this process needs to go on."""
-        return self._house.held(self._pool, self._porter.held(), self._children.held())
+        pool = replace(self._pool, upgrade=p.UpgradeStage.NONE)
+        return self._house.held(pool, self._porter.held(), self._children.held())
 
     def _unready(self, action: act.Unready) -> None:
         self._house.scoreboard.readiness = Readiness.LEAVING

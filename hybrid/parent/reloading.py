@@ -44,13 +44,17 @@ def asked(draft: Draft, source: str) -> None:
 def _what_holds(pool: p.Pool) -> str:
     if pool.phase is p.Phase.BOOTING:
         return "the server is ready"
-    is_idle = pool.reload.stage is Stage.IDLE
-    return "an earlier generation has drained" if is_idle else "the server has reloaded"
+    if pool.reload.stage is not Stage.IDLE:
+        return "the server has reloaded"
+    is_upgrading = pool.upgrade is not p.UpgradeStage.NONE
+    return "the upgrade is through" if is_upgrading else "an earlier generation has drained"
 
 
 def _can_begin(pool: p.Pool) -> bool:
     if pool.phase is not p.Phase.RUNNING or pool.reload.stage is not Stage.IDLE:
         return False
+    if pool.upgrade is not p.UpgradeStage.NONE:
+        return False  # it comes first: the code that is loaded then may be of another version than this program
     leaving = {slot.generation for slot in pool.slots if slot.life in p.LIVING and slot.generation != pool.generation}
     return len(leaving) < MOST_LEAVING
 

@@ -124,4 +124,4 @@ class Upgrade:
             for fd in made:
                 os.close(fd)
             reason = getattr(error, "strerror", None) or str(error)
-            self._house.log.error(f"upgrade failed: cannot become the new program: {reason}; serving on as before")
+            self._children.events.append(ev.UpgradeChecked(Report(error=f"cannot become the new program: {reason}")))

@@ -82,6 +82,18 @@ def test_new_version_takes_over_and_reloads(serve: Serve, copy: Path) -> None:
     assert server.stop() == 0
 
 
+def test_signals_at_once_are_an_upgrade_and_then_a_reload(serve: Serve, copy: Path) -> None:
+    """As two commands in a row send them: the new version's workers get the new version's parent."""
+    server = serve(KNOBS, "--workers", "1", cwd=copy)
+    change(copy / "hybrid" / "__init__.py", "__version__ = ", '__version__ = "9.9" or ')
+    server.signal(signal.SIGUSR2)
+    server.signal(signal.SIGHUP)
+    eventually(lambda: "] info    reloaded: " in server.log, 20)
+    assert server.log.index("upgraded: hybrid 9.9") < server.log.index("SIGHUP: reloading, as generation 2")
+    wait_alone(server, 2, 1)
+    assert server.stop() == 0
+
+
 NOVEL = """\
 @dataclass(frozen=True, slots=True)
 class Novel:
@@ -230,7 +242,6 @@ def test_upgrade_after_reloads(serve: Serve, tmp_path: Path) -> None:
     """Generations go on where they were."""
     site = Site(tmp_path)
     server = serve(site.target, "--workers", "2")
-    before = len(open_descriptors(server.pid))
     site.write(2)
     reload(server)
     upgrade(server)
@@ -239,5 +250,5 @@ def test_upgrade_after_reloads(serve: Serve, tmp_path: Path) -> None:
     assert serves_load(server, 3)
     wait_alone(server, 3, 2)
     upgrade(server, 2)
-    eventually(lambda: len(open_descriptors(server.pid)) == before)
+    assert ["hybrid-settings" in path for _fd, path in open_descriptors(server.pid)].count(True) == 1
     assert server.stop() == 0
