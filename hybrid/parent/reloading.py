@@ -97,7 +97,7 @@ def resolve_failed(draft: Draft, event: ev.ResolveFailed) -> None:
     """Go on as before."""
     reload = draft.pool.reload
     if event.generation == reload.generation and reload.stage is Stage.RESOLVE:
-        what = "the settings are wrong" if event.report.step else "the settings cannot be read"
+        what = "the settings are wrong" if event.report.step == "resolve" else "the settings cannot be read"
         failed(draft, what, event.report)
 
 
