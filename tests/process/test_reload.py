@@ -14,12 +14,24 @@ from hybrid.ground.states import Life
 from hybrid.shared.procfs import open_descriptors
 from tests.apps.http_knobs import PIECE, PIECES
 from tests.process.conftest import Serve
+from tests.support.clients import hear
 from tests.support.eventually import eventually
 from tests.support.http_clients import ByHand, Crowd
 from tests.support.reloads import PATIENCE_S, Site, reload, serves_load, wait_alone, wait_ended
 from tests.support.server import ROOT, Server
 
 CLIENTS = 6
+RELEASE = """
+from pathlib import Path
+
+import hybrid
+
+IMPORTED = (Path(__file__).parent / "name").read_text()
+
+
+async def handle(conn: hybrid.Connection) -> None:
+    await conn.send(f"{IMPORTED} {Path('name').read_text()}\\n".encode())
+"""
 
 
 @pytest.fixture
@@ -254,6 +266,29 @@ def test_directory_of_the_start_that_is_gone(serve: Serve, site: Site, tmp_path:
     reload(server)
     assert serves_load(server, 2)
     wait_alone(server, 3, 1)
+
+
+@pytest.mark.parametrize("how", ["start", "chdir"])
+def test_releases_behind_a_link(serve: Serve, tmp_path: Path, how: str) -> None:
+    """The link leads to the next release: what is imported and what is opened by a relative name are both of it."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "service.py").write_text(RELEASE)
+        (tmp_path / name / "name").write_text(name)
+    link = tmp_path / "current"
+    link.symlink_to("one")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "PWD": str(link)}
+    options = ("--workers", "1", "--app-dir", ".")
+    where = {"cwd": link} if how == "start" else {}
+    server = serve("service:handle", *options, *(("--chdir", str(link)) if how == "chdir" else ()), **where, env=env)
+    with server.connect() as client:
+        assert hear(client) == "one one"
+    (tmp_path / "next").symlink_to("two")
+    (tmp_path / "next").rename(link)
+    reload(server)
+    wait_alone(server, 2, 1)
+    with server.connect() as client:
+        assert hear(client) == "two two"
 
 
 def test_resolver_that_is_killed_costs_a_reload(serve: Serve, site: Site, tmp_path: Path) -> None:
