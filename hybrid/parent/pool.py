@@ -58,6 +58,8 @@ class UpgradeStage(IntEnum):
     """A child tries whether the new program can take over."""
     CHECKED = 3
     """It can."""
+    DUE = 4
+    """The exec comes next. Never handed over: a program that takes over begins with NONE."""
 
 
 class MoldLife(IntEnum):

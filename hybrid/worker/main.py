@@ -202,8 +202,9 @@ class WorkerProcess:
         """Tell the parent, once, that the worker has served enough; it goes on until it is drained."""
         worn = wear.look(self._service.uses)
         if worn is not None:
-            self._wear = None
-            self._tell(Record(Op.WORN_OUT, self._birth.slot, a=worn.reason, b=worn.value, c=worn.limit))
+            record = Record(Op.WORN_OUT, self._birth.slot, a=worn.reason, b=worn.value, c=worn.limit)
+            if self._tell(record):
+                self._wear = None
 
     # ── what moves it ──
 
@@ -259,8 +260,10 @@ class WorkerProcess:
         self._loop.remove_reader(self._birth.channel.fileno())
         self._service.leave(self._birth.settings.timeout.grace_s, last=True)
 
-    def _tell(self, record: Record) -> None:
+    def _tell(self, record: Record) -> bool:
+        """Return whether it was sent: the parent may be gone, which the life pipe says, or stopped, and its ear full."""
         try:
             messages.send(self._birth.channel, record)
         except OSError:
-            pass  # the parent is gone; the life pipe says so
+            return False
+        return True

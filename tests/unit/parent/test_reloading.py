@@ -203,10 +203,19 @@ def test_generations_that_drain_are_bounded(world: World) -> None:
         finish(world)
     world.asks()
     assert world.pool.reload.again and not world.of(act.Resolve)
+    assert "reloading as soon as an earlier generation has drained" in world.log()
     for slot in world.pool.slots:
         if slot.generation == 1:
             world.dies(slot.index, ev.Exit())
     assert world.of(act.Resolve) == [act.Resolve(4)]
+
+
+def test_wishes_that_wait_are_said_once(world: World) -> None:
+    """A storm of signals is no storm of lines."""
+    world.asks()
+    world.asks()
+    assert "as soon as the server has reloaded" in world.log()
+    assert not world.asks()
 
 
 def test_wish_during_the_boot_is_kept(world: World) -> None:
