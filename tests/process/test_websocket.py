@@ -87,11 +87,13 @@ async def test_reload_and_stop_with_open_sockets(serve: Serve, loop: str) -> Non
         assert len(people.pids) == 2 * PEOPLE and set(people.pids[PEOPLE:]) <= new and not new & old
         assert is_clean(server), server.log
         server.signal(signal.SIGTERM)
-        await eventually_async(lambda: people.codes.total() == 2 * PEOPLE, 20)
-        assert dict(people.codes) == {1012: PEOPLE, 1001: PEOPLE} and people.wrong == []
         assert await asyncio.to_thread(server.wait) == 0, server.log
+        await eventually_async(lambda: people.refused >= PEOPLE)
+        # Who comes again at once may still find a worker that has not heard of the stop, and is sent away once more.
+        assert set(people.codes) == {1012, 1001} and people.codes[1012] == PEOPLE, people.codes
+        assert people.codes[1001] == server.log.count("ended: 1001") >= PEOPLE and people.wrong == []
     assert not re.search(r"\] (error|critical)|Traceback|[1-9]\d* (were cancelled|cut)", server.log), server.log
-    assert server.log.count("ended: 1012") == server.log.count("ended: 1001") == PEOPLE
+    assert server.log.count("ended: 1012") == PEOPLE
 
 
 async def test_recycling(serve: Serve) -> None:
