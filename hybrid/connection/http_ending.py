@@ -108,7 +108,7 @@ class Ending(Wire):
         for exchange in (*self._earlier, self._latest):
             if exchange is not None:
                 exchange.cancel()
-        if self._exchange is None:
+        if self._exchange is None or self._exchange is not self._latest:  # what ends it is no application's any more
             self.abort()
 
     @property

@@ -18,6 +18,7 @@ Source: RFC 6455 §5.5 (control frames), §7 (closing); RFC 7692 §6, §7 (messa
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -128,14 +129,14 @@ class WebSocket:
         if self.state is State.CLOSED:
             return
         messages, is_open = self._messages, self.state is State.OPEN
+        pongs: list[bytes] = []
         for kind, payload in self._reader.feed(data):
             if kind in DATA:
                 if is_open:
                     messages.append((kind, payload))
                     self._size += len(payload) + _MESSAGE_BYTES  # type: ignore[arg-type]  # str or bytes
             elif kind == PING:
-                if not self._connection.is_full:  # or a peer that only asks would fill the memory
-                    self._connection.write(frame(PONG, payload))  # type: ignore[arg-type]  # bytes
+                pongs.append(frame(PONG, payload))  # type: ignore[arg-type]  # bytes
             elif kind == PONG:
                 if self._is_pinged:
                     self._is_pinged = False
@@ -143,6 +144,8 @@ class WebSocket:
             elif kind == CLOSE:
                 self._hear_close(*payload)  # type: ignore[misc]  # code and reason
                 return
+        if pongs and not self._connection.is_full:  # or a peer that only asks would fill the memory
+            self._connection.write(b"".join(pongs))  # in one write: thousands fit into a segment
         error = self._reader.error
         if error is not None:
             self._fail(error)
@@ -151,6 +154,8 @@ class WebSocket:
             if self._size > READ_HIGH_BYTES or self._reader.has_more:
                 self._connection.pause_reading()
             self._heard()
+        elif not is_open:
+            self._skip()
 
     def expire(self) -> None:
         """Ping; or give up a peer that does not answer."""
@@ -158,7 +163,7 @@ class WebSocket:
         if self.state is State.CLOSING:
             self._give_up()
         elif self.state is State.OPEN and self._times.every_s:
-            if self._is_pinged and not self._messages:  # else its pong may be behind what nobody takes
+            if self._is_pinged and not self._may_be_behind:
                 self._say_close(INTERNAL_ERROR, "no pong came")
                 self._give_up()
                 return
@@ -166,6 +171,11 @@ class WebSocket:
             self._ping_number += 1
             connection.write(frame(PING, b"%d" % self._ping_number))
             connection.look_in(self._times.answer_s or self._times.every_s)
+
+    @property
+    def _may_be_behind(self) -> bool:
+        """Whether a pong may have come: behind what nobody takes, or while the loop was held up."""
+        return bool(self._messages) or self._reader.has_more or self._connection.has_unread
 
     def disconnect(self) -> None:
         """The peer sends no more, or is gone."""
@@ -208,11 +218,20 @@ class WebSocket:
             self.state = State.CLOSING
             self._messages.clear()
             self._size = 0
-            self._connection.resume_reading()
+            self._skip()
             self._connection.look_in(CLOSE_S)
             self._heard()
 
     # ── the end ──
+
+    def _skip(self) -> None:
+        """Throw away what comes while the peer's Close is to come; what inflates to much, a piece in each turn."""
+        if self.state is State.CLOSING:
+            if self._reader.has_more:
+                self._connection.pause_reading()
+                asyncio.get_running_loop().call_soon(self.feed, b"")
+            else:
+                self._connection.resume_reading()
 
     def _say_close(self, code: int, reason: str) -> None:
         self.close_code, self.close_reason = code, reason

@@ -134,9 +134,11 @@ class AsgiWebSocket(AsgiTask):
         self._wake()
 
     def disconnect(self) -> None:
-        """Tell the application, when it asks."""
+        """Tell the application, when it asks. Who sends no more before it is accepted never had a WebSocket."""
         if self._socket is None:
             self._lost = True
+            if self._stage is not Stage.DENYING:
+                self._connection.abort()  # no answer follows that would end it
             self._wake()
         else:
             self._socket.disconnect()

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import zlib
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.component.http_room import Client, HttpRoom
+from tests.support.eventually import eventually_async
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 """The key of RFC 6455 §1.3."""
 ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 MASK = b"\x01\x02\x03\x04"
+DEFLATE = b"Sec-WebSocket-Extensions: permessage-deflate"
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
 
@@ -87,3 +91,36 @@ async def dial(room: HttpRoom, path: bytes = b"/", *lines: bytes, behind: bytes 
     client.send(handshake(path, *lines) + behind)
     status, head, _ = await client.response()
     return Frames(client, status, head)
+
+
+def deflated(payload: bytes) -> bytes:
+    """Return a client's compressed message."""
+    stream = zlib.compressobj(9, zlib.DEFLATED, -15)
+    data = stream.compress(payload) + stream.flush(zlib.Z_SYNC_FLUSH)
+    return masked(BINARY, data[:-4], rsv=4)
+
+
+async def asked(room: HttpRoom) -> Any:
+    """Return the connection of the one client, as soon as its application runs."""
+    await eventually_async(lambda: room.door.open and next(iter(room.door.open))._exchange)  # type: ignore[attr-defined]
+    return next(iter(room.door.open))
+
+
+async def accept(send: Any) -> None:
+    """Accept."""
+    await send({"type": "websocket.accept"})
+
+
+async def close(send: Any) -> None:
+    """Deny with a 403."""
+    await send({"type": "websocket.close"})
+
+
+async def deny(send: Any) -> None:
+    """Deny with a response."""
+    await send({"type": "websocket.http.response.start", "status": 401, "headers": []})
+    await send({"type": "websocket.http.response.body", "body": b"no"})
+
+
+async def nothing(send: Any) -> None:
+    """Just return."""
