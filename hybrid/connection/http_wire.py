@@ -76,6 +76,13 @@ class Wire:
             self._waiters.append(waiter)
             await waiter
 
+    def call_when_room(self, what: Callable[[], object]) -> None:
+        """Call ``what`` in a turn of the loop when the transport takes more, or is gone. Now it is full."""
+        assert self._waiters is not None
+        waiter = self._loop.create_future()
+        waiter.add_done_callback(lambda _: what(), context=self._context)
+        self._waiters.append(waiter)
+
     def pause_reading(self) -> None:
         """Leave what comes in the kernel."""
         if self._is_reading and self._phase is not CLOSED:
