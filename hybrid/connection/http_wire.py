@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import select
 import socket
 from collections.abc import Callable
@@ -82,6 +83,22 @@ class Wire:
         waiter = self._loop.create_future()
         waiter.add_done_callback(lambda _: what(), context=self._context)
         self._waiters.append(waiter)
+
+    def lend(self) -> socket.socket | None:
+        """Return the socket with a descriptor of its own, to be written to in our place. Whoever asks closes it.
+
+        None: it cannot be lent: it speaks TLS, something is still to be sent, or there are no descriptors.
+        """
+        sock = self.transport.get_extra_info("socket")
+        if self._phase is CLOSED or self.is_lost or sock is None or self._corked:
+            return None
+        if self.transport.get_write_buffer_size() or self.transport.get_extra_info("ssl_object") is not None:
+            return None
+        try:
+            second = fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, 0)
+        except OSError:
+            return None
+        return socket.socket(sock.family, sock.type, sock.proto, second)
 
     def pause_reading(self) -> None:
         """Leave what comes in the kernel."""

@@ -79,6 +79,8 @@ class WsgiEndpoint:
     """Where all connections were accepted; None: each is asked."""
     trust: Trust | None = None
     """Whose forwarded headers are believed; None: nobody's."""
+    write_s: float = 0.0
+    """For a peer that takes nothing of a file; 0: for ever."""
 
     def begin(self, connection: HttpConnection, head: Head) -> WsgiExchange:
         """Return the exchange of a request. Runs in: the loop."""
@@ -180,6 +182,7 @@ def wsgi_factory(
         access_log=shared.access_log,
         trust=shared.trust,
         server=shared.server,
+        write_s=settings.write_s,
     )
     endpoint = HttpEndpoint(
         begin=wsgi.begin,

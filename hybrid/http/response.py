@@ -150,6 +150,13 @@ class Response:
         self._held = b"%bcontent-length: %d\r\n%b" % (before, size, after)
         self._framing, self._left = _LENGTH, size
 
+    def head_alone(self) -> bytes:
+        """Return the head; the whole body, whose length was said, leaves by another way (sendfile)."""
+        if self._step is not HELD or self._framing is not _LENGTH:
+            raise RuntimeError("only a body whose length was said can leave by another way, and only whole")
+        held, self._held, self._left, self._step = self._held, b"", 0, COMPLETE
+        return held
+
     def start(
         self, status: int, headers: Pairs, standing: bytes, *, close: bool = False, trailers: bool = False
     ) -> None:
