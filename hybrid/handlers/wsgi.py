@@ -43,7 +43,7 @@ class Place:
     ``variables``: of every request on it; ``client``: the peer as the access log has it.
     """
 
-    __slots__ = ("base", "client", "fields", "peer", "scheme", "variables")
+    __slots__ = ("client", "fields", "kept", "peer", "scheme", "variables")
 
     def __init__(self, variables: Environ, peer: Address, scheme: str) -> None:
         self.variables = variables
@@ -56,7 +56,7 @@ class Place:
         self.scheme = scheme
         self.fields: Fields | None = None
         """Of the last request."""
-        self.base: Environ | None = None
+        self.kept: Environ | None = None
         """Its variables but for the request line's, if the one before came with the same fields."""
 
 
@@ -90,15 +90,15 @@ class WsgiEndpoint:
         """Return what the application is told of the request, but for its input. Runs in: the request's thread."""
         fields = head.fields
         if fields is not place.fields:
-            place.fields, place.base = fields, None
+            place.fields, place.kept = fields, None
             environ = place.variables.copy()
             add_fields(environ, fields)
-        elif place.base is None:
+        elif place.kept is None:
             environ = place.variables.copy()
             add_fields(environ, fields)
-            place.base = environ.copy()
+            place.kept = environ.copy()
         else:  # hot: WSGI hello; a client that repeats itself costs one copy
-            environ = place.base.copy()
+            environ = place.kept.copy()
         add_line(environ, head)
         if fields.forwarded:
             origin = self._origin(place, head)
