@@ -176,8 +176,9 @@ class WorkerSettings:
     threads: int | str = option(
         "auto",
         "Threads per worker that run blocking code; auto: 16, and 8 for WSGI.",
-        more="Each serves one connection at a time, or one request of a WSGI application. For --accept thread and fork, which start one for each "
-        "connection, --limit-connections is the bound. 1000 at most: use more workers instead.",
+        more="Each serves one connection at a time, or one request of a WSGI application. For --accept thread and "
+        "fork, which start one for each connection, --limit-connections is the bound. 1000 at most: use more workers "
+        "instead.",
         flag="--threads",
         parse="threads",
         metavar="N|auto",

@@ -377,7 +377,8 @@ class Service:
         """Loop and way of accepting, for the boot line."""
         acceptors = self._intake.acceptors if self._intake is not None else []
         ways = dict.fromkeys(f"{acceptor.name} ({acceptor.mode})" for acceptor in acceptors)
-        return f"loop {describe(self._loop)}, accept {', '.join(ways)}"
+        threads = f", {self._pool.count} threads" if self._pool is not None else ""
+        return f"loop {describe(self._loop)}, accept {', '.join(ways)}{threads}"
 
     def _advance(self, event: StageEvent) -> None:
         self.stage = advance(STAGES, self.stage, event)

@@ -8,7 +8,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from wsgiref.validate import validator
 
 import pytest
@@ -137,7 +137,7 @@ async def test_validator_has_no_complaint() -> None:
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [path.encode()] if path != "/streams" else iter([b"/str", b"", b"eams"])
 
-    async with serving(validator(app)) as room:
+    async with serving(validator(cast(Any, app))) as room:
         client = await room.connect()
         for path in (b"/whole", b"/streams", b"/iterates", b"/reads"):
             status, _, body = await client.ask(

@@ -8,7 +8,7 @@ import socketserver
 import wsgiref.validate
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -143,6 +143,7 @@ class Server:
 class Plain: ...
 
 
+VALIDATED: Any = wsgiref.validate.validator(cast(Any, wsgi))
 STREAMS = [handle, with_option, anything, AsyncCallable(), partial(two, None), AsyncCallable().__call__]
 BLOCKING = [blocking, Blocking(), Blocking().__call__, Request, http.server.SimpleHTTPRequestHandler]
 PROTOCOLS = [Proto, Buffered, Duck, Server(), partial(NeedsArgument, 3), partial(NeedsArgument, limit=3)]
@@ -275,7 +276,7 @@ def test_wsgi_application_is_found(app: object, interface: str) -> None:
     assert handler.kind is Kind.WSGI and handler.kind.title == "WSGI application" and handler.kind.speaks_http
 
 
-@pytest.mark.parametrize("app", [any_plain, sync_streams, TwoArguments, wsgiref.validate.validator(wsgi)])
+@pytest.mark.parametrize("app", [any_plain, sync_streams, TwoArguments, VALIDATED])
 def test_what_could_be_something_else_is_a_wsgi_application_if_told(app: object) -> None:
     """A middleware that takes any arguments says nothing of itself."""
     assert detect(app, "wsgi", "h").kind is Kind.WSGI
