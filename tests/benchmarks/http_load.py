@@ -48,6 +48,8 @@ class Workload:
     """Requests that are sent together."""
     keeps_alive: bool = True
     """Whether a connection is used again. If not, the request must say so, and the server closes."""
+    interface: str = "asgi"
+    """What the application is; not every server serves every kind."""
 
 
 def read_answer(data: bytes) -> bytes | None:
