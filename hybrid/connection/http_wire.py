@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import select
 import socket
 from collections.abc import Callable
@@ -75,6 +76,29 @@ class Wire:
             waiter = self._loop.create_future()
             self._waiters.append(waiter)
             await waiter
+
+    def call_when_room(self, what: Callable[[], object]) -> None:
+        """Call ``what`` in a turn of the loop when the transport takes more, or is gone. Now it is full."""
+        assert self._waiters is not None
+        waiter = self._loop.create_future()
+        waiter.add_done_callback(lambda _: what(), context=self._context)
+        self._waiters.append(waiter)
+
+    def lend(self) -> socket.socket | None:
+        """Return the socket with a descriptor of its own, to be written to in our place. Whoever asks closes it.
+
+        None: it cannot be lent: it speaks TLS, something is still to be sent, or there are no descriptors.
+        """
+        sock = self.transport.get_extra_info("socket")
+        if self._phase is CLOSED or self.is_lost or sock is None or self._corked:
+            return None
+        if self.transport.get_write_buffer_size() or self.transport.get_extra_info("ssl_object") is not None:
+            return None
+        try:
+            second = fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, 0)
+        except OSError:
+            return None
+        return socket.socket(sock.family, sock.type, sock.proto, second)
 
     def pause_reading(self) -> None:
         """Leave what comes in the kernel."""

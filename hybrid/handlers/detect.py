@@ -26,6 +26,8 @@ class Kind(Enum):
     """``async def handle(conn)``."""
     ASGI = "asgi"
     """``async def app(scope, receive, send)``."""
+    WSGI = "wsgi"
+    """``def app(environ, start_response)``, blocking."""
     PROTOCOL = "protocol"
     """A callable without arguments that returns an asyncio protocol."""
     THREADED = "threaded"
@@ -34,7 +36,12 @@ class Kind(Enum):
     @property
     def title(self) -> str:
         """What the boot line says."""
-        return "ASGI application" if self is Kind.ASGI else f"{self.value} handler"
+        return f"{self.name} application" if self.speaks_http else f"{self.value} handler"
+
+    @property
+    def speaks_http(self) -> bool:
+        """Whether it is given requests, not connections."""
+        return self in (Kind.ASGI, Kind.WSGI)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +84,8 @@ def _misfit(kind: Kind, obj: object, told: bool) -> str:
         return _stream_misfit(obj)
     if kind is Kind.ASGI:
         return _asgi_misfit(obj, told)
+    if kind is Kind.WSGI:
+        return _wsgi_misfit(obj, told)
     return _protocol_misfit(obj, told) if kind is Kind.PROTOCOL else _threaded_misfit(obj, told)
 
 
@@ -123,6 +132,25 @@ def _asgi_misfit(obj: object, told: bool) -> str:
     return "it is not async; --interface asgi says that what it returns can be awaited"
 
 
+def _wsgi_misfit(obj: object, told: bool) -> str:
+    """Say why ``obj`` is no WSGI application; empty when it is one. ``told``: the user says that it is."""
+    if not callable(obj):
+        return f"it is {_what(obj)}; a WSGI application is called with environ and start_response"
+    if is_async(obj):
+        return "it is async; a WSGI application is a plain callable"
+    if not _takes(obj, 2):
+        return f"its signature is {_signature(obj)}; a WSGI application takes environ and start_response"
+    if told or _is_named_wsgi(obj):
+        return ""
+    if isinstance(obj, type) and not hasattr(obj, "__iter__"):
+        return f"objects of class {obj.__name__} have no __iter__; what a WSGI application returns is iterated over"
+    if _takes(obj, 0) or _takes(obj, 1) or _takes(obj, 3):
+        return "it can also be called with more or fewer arguments; --interface wsgi says that it is one"
+    if _parameter_names(obj) == ["reader", "writer"]:
+        return "a reader and a writer are no environ and start_response; --interface wsgi says that they are"
+    return ""
+
+
 def _protocol_misfit(obj: object, told: bool) -> str:
     """Say why ``obj`` is no factory of protocols; empty when it is one. ``told``: the user says that it is."""
     if isinstance(obj, ProtocolHandler):
@@ -158,11 +186,13 @@ def _is_instance_to_call(obj: object) -> bool:
 
 def _verdict(obj: object, interface: str) -> tuple[str, str]:
     """Say what the object is, as far as that explains it, and what to do."""
-    if _is_wsgi(obj):
+    if interface not in ("auto", Kind.WSGI.value) and not _wsgi_misfit(obj, told=False):
         return (
-            "it looks like a WSGI application, and this version does not serve those yet",
-            "Serve an ASGI application; asgiref.wsgi.WsgiToAsgi makes one of it.",
+            f"it looks like a WSGI application, and --interface {interface} was asked for",
+            f"Leave out --interface {interface}.",
         )
+    if interface == Kind.WSGI.value:
+        return _wsgi_misfit(obj, told=True), "Name an object that is called with environ and start_response."
     if inspect.iscoroutine(obj) or inspect.isasyncgen(obj):
         return f"it is {_what(obj)}", "Name the function; do not call it."
     if isinstance(obj, asyncio.BaseProtocol):
@@ -225,12 +255,10 @@ def _verdict_on_function(obj: Callable[..., object], interface: str) -> tuple[st
     )
 
 
-def _is_wsgi(obj: object) -> bool:
-    """Tell whether an object's signature looks like a WSGI application's."""
-    if not callable(obj) or isinstance(obj, type):
-        return False
+def _is_named_wsgi(obj: Callable[..., object]) -> bool:
+    """Tell whether the parameters have the names that PEP 3333 gives them, or nearly."""
     names = _parameter_names(obj)
-    return len(names) == 2 and _takes(obj, 2) and (names[1] == "start_response" or names[0].startswith("env"))
+    return len(names) >= 2 and names[1] == "start_response" and names[0].startswith("env")
 
 
 def _parameter_names(obj: Callable[..., object]) -> list[str]:

@@ -9,6 +9,7 @@ from hybrid.connection.access_log import AccessLog
 from hybrid.connection.addresses import Address
 from hybrid.connection.farewell import Farewell
 from hybrid.connection.http_endpoint import Load
+from hybrid.handlers.wsgi_threads import Threads
 from hybrid.http.date import StandingLines
 from hybrid.http.forwarded import Trust
 from hybrid.shared.http_settings import HttpSettings
@@ -31,6 +32,10 @@ class HttpShared:
     """The address of the one listener, where that is every connection's own; None: each is asked."""
     farewell: Farewell = field(default_factory=Farewell)
     """The worker's."""
+    threads: Threads | None = None
+    """For WSGI: in which applications run; started and ended by who made them."""
+    multiprocess: bool = False
+    """For WSGI: whether other processes serve the same application."""
 
     @classmethod
     def of(

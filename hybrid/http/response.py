@@ -33,6 +33,7 @@ from hybrid.http.status import status_line
 
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 _NO_BYTES: Final = b"content-length: 0\r\n"
+_CHUNKED_LINE: Final = b"transfer-encoding: chunked\r\n"
 
 
 class _Field(IntEnum):
@@ -136,6 +137,26 @@ class Response:
         """Whether bytes of a body are sent; once it has started."""
         return self._framing is not _NONE
 
+    @property
+    def left(self) -> int:
+        """Bytes still to come of a body whose length was said; -1: it was not, or there is none."""
+        return self._left if self._framing is _LENGTH else -1
+
+    def say_length(self, size: int) -> None:
+        """Say how long the body is, if that was not said. Between its start and its first piece."""
+        if self._step is not HELD or self._framing is not _CHUNKED:
+            return
+        before, _, after = self._held.rpartition(_CHUNKED_LINE)  # the last one: it is ours
+        self._held = b"%bcontent-length: %d\r\n%b" % (before, size, after)
+        self._framing, self._left = _LENGTH, size
+
+    def head_alone(self) -> bytes:
+        """Return the head; the whole body, whose length was said, leaves by another way (sendfile)."""
+        if self._step is not HELD or self._framing is not _LENGTH:
+            raise RuntimeError("only a body whose length was said can leave by another way, and only whole")
+        held, self._held, self._left, self._step = self._held, b"", 0, COMPLETE
+        return held
+
     def start(
         self, status: int, headers: Pairs, standing: bytes, *, close: bool = False, trailers: bool = False
     ) -> None:
@@ -191,7 +212,7 @@ class Response:
         elif length >= 0:
             self._framing, self._left = _LENGTH, length
         elif head.version == "1.1":
-            self._framing, coding = _CHUNKED, b"transfer-encoding: chunked\r\n"
+            self._framing, coding = _CHUNKED, _CHUNKED_LINE
         else:
             self._framing, self.must_close = _CLOSE, True
         if self.must_close:

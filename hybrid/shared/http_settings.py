@@ -1,4 +1,4 @@
-"""The options of HTTP, for handlers that are applications (ASGI)."""
+"""The options of HTTP, for handlers that are applications (ASGI, WSGI)."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ class HttpSettings:
     request_s: float = option(
         0.0,
         "Time for a whole request, from its head to the end of its answer.",
-        more="The application is cancelled, and the answer is 504; cut, if it has begun. A stream that never ends is "
-        "cut, too: leave it off for those. 0: no limit.",
+        more="The application is cancelled (WSGI: runs on), and the answer is 504; cut, if it has begun. A "
+        "stream that never ends is cut, too: leave it off for those. 0: no limit.",
         flag="--request-timeout",
         parse="seconds",
         metavar="SECONDS",
@@ -92,7 +92,7 @@ class HttpSettings:
     )
     root_path: str = option(
         "",
-        "Path under which a proxy serves the application: ASGI's root_path.",
+        "Path under which a proxy serves the app: root_path, WSGI's SCRIPT_NAME.",
         flag="--root-path",
         parse="url_path",
         metavar="PATH",

@@ -62,10 +62,11 @@ class AppSettings:
     interface: str = option(
         "auto",
         "Kind of handler; auto looks at the object. threaded: blocking.",
-        more="stream: async def handle(conn); asgi: async def app(scope, receive, send); protocol: an asyncio.Protocol "
-        "factory; threaded: a blocking def handle(sock), or a socketserver request handler class.",
+        more="stream: async def handle(conn); asgi: async def app(scope, receive, send); wsgi: def app(environ, "
+        "start_response); protocol: an asyncio.Protocol factory; threaded: a blocking def handle(sock), or a "
+        "socketserver request handler class.",
         flag="--interface",
-        choices=("auto", "stream", "asgi", "protocol", "threaded"),
+        choices=("auto", "stream", "asgi", "wsgi", "protocol", "threaded"),
     )
     lifespan: str = option(
         "",
@@ -176,9 +177,10 @@ class WorkerSettings:
     )
     threads: int | str = option(
         "auto",
-        "Threads per worker that serve blocking handlers; auto: 16.",
-        more="Each serves one connection at a time. For --accept thread and fork, which start one for each "
-        "connection, --limit-connections is the bound. 1000 at most: use more workers instead.",
+        "Threads per worker that run blocking code; auto: 16, and 8 for WSGI.",
+        more="Each serves one connection at a time, or one request of a WSGI application. For --accept thread and "
+        "fork, which start one for each connection, --limit-connections is the bound. 1000 at most: use more workers "
+        "instead.",
         flag="--threads",
         parse="threads",
         metavar="N|auto",

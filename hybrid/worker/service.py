@@ -26,6 +26,7 @@ from hybrid.handlers.asgi_lifespan import AsgiLifespan
 from hybrid.handlers.http_shared import HttpShared
 from hybrid.handlers.lifespan import Lifespan, Worker
 from hybrid.handlers.threaded import BlockingEndpoint
+from hybrid.handlers.wsgi_threads import Threads
 from hybrid.layers.tls import secured
 from hybrid.shared import models
 from hybrid.shared.access_settings import AccessSettings
@@ -43,8 +44,9 @@ from hybrid.worker.acceptors.intake import Intake
 from hybrid.worker.drain import Drain, DrainReport
 from hybrid.worker.loops import describe
 
-AUTO_THREADS = 16
-"""What ``--threads auto`` means. An idle one costs some 30 kB; each serves one connection at a time."""
+AUTO_THREADS = {Kind.THREADED: 16, Kind.WSGI: 8}
+"""What ``--threads auto`` means. An idle one costs some 30 kB; each serves one connection at a time, or one request: a
+thread that has a request computes more than one that has a connection, and often holds one to a database."""
 AUTO_LIMITS = {"thread": 512, "fork": 128}
 """What ``--limit-connections auto`` means where each connection takes a thread, or a process, of its own."""
 
@@ -76,6 +78,8 @@ class ServicePlan:
     """Closed by whoever made it, after the service has ended."""
     tls: ServerTls | None = None
     """None: no TLS."""
+    is_pooled: bool = False
+    """Whether other workers may serve the same at the same time."""
 
     @classmethod
     def of(
@@ -102,6 +106,7 @@ class ServicePlan:
             websocket=settings.websocket,
             proxy=settings.proxy,
             access_log=access_log,
+            is_pooled=settings.worker.workers != 0,
         )
 
 
@@ -167,6 +172,8 @@ class Service:
         self._intake: Intake | None = None
         """None until the kind of the handler is known."""
         self._handler: Handler | None = None
+        self._pool: Threads | None = None
+        """Of a WSGI application; None: it is another kind, or not known yet."""
         self._task: asyncio.Task[Any] | None = None
         self._leave: asyncio.Future[Drain] = self._loop.create_future()
         self._drain: Drain | None = None
@@ -197,6 +204,9 @@ class Service:
                     return None
                 note_step("listen")
                 try:
+                    if handler.kind is Kind.WSGI:
+                        self._pool = Threads(self._threads)
+                        self._pool.start()
                     make_acceptors(accept, self._site(listeners, accept, handler, state), self._intake)
                     self._check_descriptors()  # threads take some
                     await self._intake.start()
@@ -205,6 +215,8 @@ class Service:
                     return await self._until_left(self._intake)
                 finally:
                     await self._intake.leave()
+                    if self._pool is not None:
+                        self._pool.end()
         except asyncio.CancelledError:
             if self.stage is not Stage.LEAVING or self._drain is not None:
                 raise  # somebody else's wish
@@ -221,7 +233,7 @@ class Service:
         if lifespan in LIFESPAN_WORDS:
             raise LoadError(
                 f"cannot use --lifespan {lifespan}: it is for ASGI applications, and {handler.name!r} is a "
-                f"{handler.kind.value} handler. Give a context manager, module:attr, or leave it out."
+                f"{handler.kind.title}. Give a context manager, module:attr, or leave it out."
             )
         if isinstance(lifespan, LoadedTarget):
             return Lifespan(lifespan.obj, self._plan.worker, lifespan.name)
@@ -238,7 +250,7 @@ class Service:
         if handler.kind is Kind.THREADED and accept in ("passing", "threads=main", "reuseport"):
             # What waits for a thread waits where another worker can take it.
             return Intake(registry, self._scoreboard, min(int(limit), self._threads), THREADS_TAKEN)
-        if handler.kind is not Kind.THREADED and self._plan.threads != "auto" and self._plan.worker.seat == 0:
+        if handler.kind not in AUTO_THREADS and self._plan.threads != "auto" and self._plan.worker.seat == 0:
             _log.warning(
                 "--threads %s has no effect: %s handlers run in the event loop", self._plan.threads, handler.kind.value
             )
@@ -246,9 +258,10 @@ class Service:
 
     @property
     def _threads(self) -> int:
-        """How many threads serve blocking handlers: more than the limit of connections would never be used."""
+        """How many threads run blocking code: more than the limit of connections would never be used."""
         threads, limit = self._plan.threads, self._plan.limit_connections
-        count = AUTO_THREADS if threads == "auto" else int(threads)
+        kind = self._handler.kind if self._handler is not None else Kind.THREADED
+        count = AUTO_THREADS.get(kind, 1) if threads == "auto" else int(threads)
         return count if limit == "auto" else min(count, int(limit))
 
     def _site(self, listeners: Sequence[socket.socket], accept: str, handler: Handler, state: Any) -> Site:
@@ -256,10 +269,11 @@ class Service:
 
         shared = HttpShared.of(self._plan.http, self._plan.proxy, self._plan.access_log, self._plan.websocket)
         shared.server, shared.farewell = common_address(listeners), self._farewell
+        shared.threads, shared.multiprocess = self._pool, self._plan.is_pooled
         self._load = shared.load
 
         tls = self._plan.tls
-        if tls is not None and handler.kind is Kind.ASGI:
+        if tls is not None and handler.kind.speaks_http:
             tls.context.set_alpn_protocols(["http/1.1"])
 
         def plain_factory_for(door: Door) -> Factory:
@@ -352,7 +366,7 @@ class Service:
     @property
     def uses(self) -> int:
         """How often the handler was used: requests where it speaks HTTP, else connections that were accepted."""
-        if self._handler is not None and self._handler.kind is Kind.ASGI:
+        if self._handler is not None and self._handler.kind.speaks_http:
             return self.requests
         return self._intake.registry.accepted if self._intake is not None else 0
 
@@ -366,7 +380,8 @@ class Service:
         """Loop and way of accepting, for the boot line."""
         acceptors = self._intake.acceptors if self._intake is not None else []
         ways = dict.fromkeys(f"{acceptor.name} ({acceptor.mode})" for acceptor in acceptors)
-        return f"loop {describe(self._loop)}, accept {', '.join(ways)}"
+        threads = f", {self._pool.count} threads" if self._pool is not None else ""
+        return f"loop {describe(self._loop)}, accept {', '.join(ways)}{threads}"
 
     def _advance(self, event: StageEvent) -> None:
         self.stage = advance(STAGES, self.stage, event)

@@ -54,6 +54,8 @@ class Workload:
     """What each answer begins with."""
     read: Callable[[bytes], bytes | None] | None = None
     """As :func:`read_answer`, which is taken if there is none."""
+    interface: str = "asgi"
+    """What the application is; not every server serves every kind."""
 
 
 def read_frame(data: bytes) -> bytes | None:

@@ -88,6 +88,16 @@ _ALL = (
         begins=b"\x81\x40",
         read=read_frame,
     ),
+    Workload("wsgi", "WSGI: 12 bytes, keep-alive", "apps_wsgi:hello", _get(b"/"), HELLO, interface="wsgi"),
+    Workload(
+        "wsgi-alone",
+        "WSGI: one client, one request at a time",
+        "apps_wsgi:hello",
+        _get(b"/"),
+        HELLO,
+        connections=1,
+        interface="wsgi",
+    ),
 )
 WORKLOADS = {each.name: each for each in _ALL}
 """By name, in the order in which they are measured."""
@@ -98,5 +108,6 @@ BARS = {
     "connections": Bar("hybrid", "uvicorn", 0.55),
     "upload": Bar("hybrid", "uvicorn", 0.85),
     "websocket": Bar("hybrid", "uvicorn", 0.80),
+    "wsgi": Bar("hybrid", "gunicorn", 0.50),
 }
 """By workload."""

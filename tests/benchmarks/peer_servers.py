@@ -50,6 +50,8 @@ class Candidate:
     """Its modules are found here, before all others."""
     only_app: str = ""
     """If it can serve one application only: that one."""
+    interface: str = ""
+    """If it is measured with one kind of application only: which."""
 
 
 def module(*arguments: str) -> Sequence[str]:
@@ -85,6 +87,16 @@ def _hypercorn(app: str, port: int, _: Path) -> Sequence[str]:
     return module("hypercorn", app, "--bind", f"{HOST}:{port}", "--worker-class", "uvloop", "--log-level", "warning")
 
 
+def _granian_wsgi(app: str, port: int, _: Path) -> Sequence[str]:
+    options = ("--interface", "wsgi", "--workers", "1", "--no-access-log", "--log-level", "warning")
+    return module("granian", app, "--host", HOST, "--port", str(port), *options)
+
+
+def _gunicorn(app: str, port: int, _: Path) -> Sequence[str]:
+    options = ("--worker-class", "gthread", "--threads", "8", "--workers", "1", "--keep-alive", "75")
+    return module("gunicorn", app, "--bind", f"{HOST}:{port}", *options, "--log-level", "warning")
+
+
 _NGINX = """
 daemon off; pid nginx.pid; worker_processes 1; error_log stderr warn;
 events { worker_connections 1024; }
@@ -107,12 +119,16 @@ def _bare(_: str, port: int, __: Path) -> Sequence[str]:
     return module("tests.benchmarks.bare_http", HOST, str(port))
 
 
-def installed(name: str, command: Command) -> Candidate:
-    """Return a server that is a distribution of its own, with its version; or why it cannot be started."""
+def installed(name: str, command: Command, interface: str = "asgi") -> Candidate:
+    """Return a server that is a distribution of its own, with its version; or why it cannot be started.
+
+    ``name``: the distribution's, or that and how it is used here: ``granian-wsgi``.
+    """
     try:
-        return Candidate(name, importlib.metadata.version(name), command)
+        version, problem = importlib.metadata.version(name.partition("-")[0]), ""
     except importlib.metadata.PackageNotFoundError:
-        return Candidate(name, "", command, f"not installed in {sys.prefix}: make bench-peers has one that fits")
+        version, problem = "", f"not installed in {sys.prefix}: make bench-peers has one that fits"
+    return Candidate(name, version, command, problem, interface=interface)
 
 
 def _found_nginx() -> Candidate:
@@ -128,6 +144,8 @@ PEERS = {
         installed("uvicorn", _uvicorn),
         installed("granian", _granian),
         installed("hypercorn", _hypercorn),
+        installed("gunicorn", _gunicorn, "wsgi"),
+        installed("granian-wsgi", _granian_wsgi, "wsgi"),
         hybrid("logged", ROOT, logged=True),
         Candidate("bare", "a uvloop protocol with one answer", _bare, cwd=ROOT, only_app="apps_http:hello"),
         _found_nginx(),

@@ -48,6 +48,8 @@ def measure(workload: Workload, candidates: Sequence[Candidate], plan: Plan) -> 
     for row, candidate in zip(rows, candidates, strict=True):
         if candidate.only_app and candidate.only_app != workload.app:
             row.problem = f"serves no application but {candidate.only_app}"
+        elif candidate.interface not in ("", workload.interface):
+            row.problem = f"is measured with {candidate.interface.upper()} only"
         row.problem = candidate.problem or row.problem
     for _ in range(plan.starts):
         with ExitStack() as stack:

@@ -178,6 +178,13 @@ class HttpRoom:
         """Wait until no connection is open."""
         await eventually_async(lambda: not self.door.open)
 
+    def leave(self) -> None:
+        """Close all clients."""
+        for client in self._clients:
+            client.close()
+        for peer in self._peers:
+            peer.sock.close()
+
     async def connect(self) -> Client:
         """Return a new connection; it is closed with the room."""
         client = Client(*await asyncio.open_connection("127.0.0.1", self.port))
@@ -208,10 +215,7 @@ async def serving(
             yield room
         finally:
             server.close()
-            for client in room._clients:
-                client.close()
-            for peer in room._peers:
-                peer.sock.close()
+            room.leave()
             for connection in tuple(door.open):
                 connection.cancel()
                 connection.abort()

@@ -91,6 +91,13 @@ def talk_to_fastapi(server: Server) -> None:
         assert next(response.iter_lines()).startswith("data: ")
 
 
+def talk_to_wsgi(server: Server) -> None:
+    with httpx.Client(base_url=f"http://{server.address}", trust_env=False) as http:
+        assert http.get("/Ädä").text.startswith("hello, Ädä: thread hybrid-")
+        assert http.post("/", content=b"x" * 100_000).text == "100000 bytes\n"
+        assert http.get("/countdown").text == "3\n2\n1\nlift-off\n"
+
+
 CONVERSATIONS: dict[str, Conversation] = {
     "echo.py": talk_to_echo,
     "fetch.py": talk_to_fetch,
@@ -100,6 +107,7 @@ CONVERSATIONS: dict[str, Conversation] = {
     "aiohttp_server.py": talk_to_aiohttp,
     "asgi.py": talk_to_asgi,
     "fastapi_app.py": talk_to_fastapi,
+    "wsgi_app.py": talk_to_wsgi,
 }
 
 

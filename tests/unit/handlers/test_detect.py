@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import http.server
 import socketserver
+import wsgiref.validate
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -39,6 +40,25 @@ async def generator(conn: object) -> AsyncIterator[bytes]:
 
 
 def wsgi(environ: object, start_response: object) -> None: ...
+
+
+def wsgi_yields(env: object, start_response: object) -> Iterator[bytes]:
+    yield b""
+
+
+def wsgi_with_more(environ: object, start_response: object = None, debug: bool = False) -> None: ...
+
+
+def any3(first: object, one: object, other: object) -> None: ...
+
+
+def two_plain(one: object, other: object) -> None: ...
+
+
+def sync_streams(reader: object, writer: object) -> None: ...
+
+
+def any_plain(*arguments: object) -> None: ...
 
 
 def blocking(sock: object) -> None: ...
@@ -81,6 +101,16 @@ class WsgiApp:
     def __call__(self, environ: object, start_response: object) -> None: ...
 
 
+class WsgiClass:
+    def __init__(self, environ: object, start_response: object) -> None: ...
+    def __iter__(self) -> Iterator[bytes]:
+        yield b""
+
+
+class TwoArguments:
+    def __init__(self, one: object, other: object) -> None: ...
+
+
 class AsgiTwo:
     def __init__(self, scope: object, receive: object, send: object) -> None: ...
 
@@ -113,6 +143,7 @@ class Server:
 class Plain: ...
 
 
+VALIDATED: Any = wsgiref.validate.validator(cast(Any, wsgi))
 STREAMS = [handle, with_option, anything, AsyncCallable(), partial(two, None), AsyncCallable().__call__]
 BLOCKING = [blocking, Blocking(), Blocking().__call__, Request, http.server.SimpleHTTPRequestHandler]
 PROTOCOLS = [Proto, Buffered, Duck, Server(), partial(NeedsArgument, 3), partial(NeedsArgument, limit=3)]
@@ -170,8 +201,12 @@ REFUSED: list[tuple[object, str, str]] = [
     (AsgiTwo, "auto", "an ASGI application is an object or a function, not its class"),
     (handle, "asgi", "an ASGI application takes scope, receive and send"),
     (7, "asgi", "an ASGI application is called with scope, receive and send"),
-    (wsgi, "auto", "looks like a WSGI application, and this version does not serve those yet"),
-    (WsgiApp(), "auto", "looks like a WSGI application"),
+    (sync_streams, "auto", "a reader and a writer are no environ and start_response; --interface wsgi"),
+    (any_plain, "auto", "with more or fewer arguments; --interface wsgi says that it is one"),
+    (TwoArguments, "auto", "objects of class TwoArguments have no __iter__"),
+    (asgi, "wsgi", "it is async; a WSGI application is a plain callable"),
+    (blocking, "wsgi", "a WSGI application takes environ and start_response. Name an object"),
+    (7, "wsgi", "it is an int; a WSGI application is called with environ and start_response"),
     (perhaps_a_factory, "auto", "--interface threaded says that it is none"),
     (lambda sock: None, "auto", "a lambda may return anything"),
     (yields, "auto", "generator function"),
@@ -180,7 +215,8 @@ REFUSED: list[tuple[object, str, str]] = [
     (Plain, "threaded", "def handle(sock)"),
     (handle, "threaded", "Leave out --interface threaded"),
     (two, "threaded", "Leave out --interface threaded"),
-    (wsgi, "threaded", "looks like a WSGI application"),
+    (wsgi, "threaded", "looks like a WSGI application, and --interface threaded was asked for. Leave out"),
+    (WsgiApp(), "asgi", "looks like a WSGI application, and --interface asgi was asked for"),
     (blocking, "stream", "Leave out --interface stream"),
     (generator, "auto", "async generator function"),
     (make, "auto", "add --interface protocol"),
@@ -206,7 +242,9 @@ def test_what_fits_no_kind_is_refused_with_every_kind_tried(obj: object, interfa
     assert str(caught.value).startswith("cannot serve 'h': ")
     tried = [line.partition(":")[0] for line in caught.value.detail.splitlines()]
     assert tried == (
-        ["not stream", "not asgi", "not protocol", "not threaded"] if interface == "auto" else [f"not {interface}"]
+        ["not stream", "not asgi", "not wsgi", "not protocol", "not threaded"]
+        if interface == "auto"
+        else [f"not {interface}"]
     )
 
 
@@ -215,6 +253,33 @@ def test_what_fits_no_kind_is_refused_with_every_kind_tried(obj: object, interfa
 def test_asgi_application_is_found(app: object, interface: str) -> None:
     """A coroutine function with its three parameters, or an object whose call is one."""
     assert detect(app, interface, "h").kind is Kind.ASGI
+
+
+@pytest.mark.parametrize(
+    "app",
+    [
+        wsgi,
+        wsgi_yields,
+        wsgi_with_more,
+        two_plain,
+        WsgiApp(),
+        WsgiApp().__call__,
+        WsgiClass,
+        lambda e, s: [],
+        partial(any3, 0),
+    ],
+)
+@pytest.mark.parametrize("interface", ["auto", "wsgi"])
+def test_wsgi_application_is_found(app: object, interface: str) -> None:
+    """What is called with two arguments and is not async; a class, if its objects are iterated over."""
+    handler = detect(app, interface, "h")
+    assert handler.kind is Kind.WSGI and handler.kind.title == "WSGI application" and handler.kind.speaks_http
+
+
+@pytest.mark.parametrize("app", [any_plain, sync_streams, TwoArguments, VALIDATED])
+def test_what_could_be_something_else_is_a_wsgi_application_if_told(app: object) -> None:
+    """A middleware that takes any arguments says nothing of itself."""
+    assert detect(app, "wsgi", "h").kind is Kind.WSGI
 
 
 def test_called_coroutine_is_refused() -> None:
