@@ -261,7 +261,7 @@ class WorkerProcess:
         self._service.leave(self._birth.settings.timeout.grace_s, last=True)
 
     def _tell(self, record: Record) -> bool:
-        """Return whether it was sent: the parent may be gone, which the life pipe says, or stopped, and its ear full."""
+        """Return whether it was sent: the parent may be gone, which the life pipe says, or stopped, its ear full."""
         try:
             messages.send(self._birth.channel, record)
         except OSError:
