@@ -48,6 +48,7 @@ def open_socket(stack: ExitStack, server: Server, path: bytes = b"/echo", *lines
     return client
 
 
+@pytest.mark.long
 def test_thousands_of_idle_sockets(serve: Serve) -> None:
     """They cost little, all of them are closed at a reload with 1012, and nothing of them stays."""
     server = serve(APP, "--workers", "2")
