@@ -86,6 +86,15 @@ async def deaf(scope: Scope, receive: Receive, send: Send) -> None:
     await asyncio.Event().wait()
 
 
+async def drip(scope: Scope, receive: Receive, send: Send) -> None:
+    """Take no message; say something now and then, until that is an error."""
+    await send({"type": "websocket.accept"})
+    with suppress(OSError):
+        while True:
+            await asyncio.sleep(0.05)
+            await send({"type": "websocket.send", "text": "."})
+
+
 async def hang_up(scope: Scope, receive: Receive, send: Send) -> None:
     """Close."""
     await send({"type": "websocket.accept"})
@@ -105,6 +114,7 @@ ROUTES: dict[str, Callable[[Scope, Receive, Send], Awaitable[None]]] = {
     "/never": never,
     "/flood": flood,
     "/deaf": deaf,
+    "/drip": drip,
     "/hang-up": hang_up,
     "/fail": fail,
 }
