@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -92,6 +93,37 @@ async def test_jobs_that_wait_get_all_threads() -> None:
         for _ in range(6):
             pool.give(Job(wait))
         await eventually_async(lambda: len(passed) == 6)
+
+
+@on_both_loops
+async def test_job_given_while_a_thread_lies_down_is_done() -> None:
+    """Whoever gave it saw nobody asleep, and woke nobody: the thread looks once more."""
+    done: list[str] = []
+    pool = Threads(1)
+
+    class Bed(list[Any]):
+        def append(self, lock: object) -> None:
+            if not done and not pool._jobs:
+                pool._jobs.append(Job(lambda: done.append("done")))
+            super().append(lock)
+
+    pool._idle = Bed()
+    before = set(threading.enumerate())
+    pool.start()
+    try:
+        await eventually_async(lambda: done == ["done"])
+    finally:
+        pool.end()
+        await eventually_async(lambda: set(threading.enumerate()) <= before)
+
+
+def test_bell_that_rings_while_a_thread_lies_down_is_heard() -> None:
+    """What is waited for came true behind the first look, when nobody slept who could be woken."""
+    bell, looks = Bell(), iter([False, True, True])
+    thread = threading.Thread(target=bell.wait, args=(lambda: next(looks),), daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
 
 
 @on_both_loops
