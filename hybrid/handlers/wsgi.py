@@ -68,7 +68,8 @@ class WsgiEndpoint:
     loop: asyncio.AbstractEventLoop
     name: str
     standing: Callable[[], bytes]
-    """Header lines of every response: date and server, ready to be sent."""
+    """Header lines of every response: date and server, ready to be sent. Threads ask, too: they may be told the lines
+    of a second ago."""
     threads: Threads
     common: Environ
     """What every environ has."""
@@ -142,10 +143,15 @@ def _believe(environ: Environ, origin: Origin) -> None:
     """Set what a proxy says: the client, the scheme, the port of the server."""
     if origin.client is not None:
         host, port = origin.client
-        environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = host, str(port)
+        environ["REMOTE_ADDR"] = host
+        environ.pop("REMOTE_PORT", None)
+        if port:
+            environ["REMOTE_PORT"] = str(port)
     if origin.scheme is not None:
         environ["wsgi.url_scheme"] = origin.scheme
-        environ["HTTPS"] = "on" if origin.scheme == "https" else "off"
+        environ.pop("HTTPS", None)
+        if origin.scheme == "https":
+            environ["HTTPS"] = "on"
     if origin.port is not None:
         environ["SERVER_PORT"] = str(origin.port)
 

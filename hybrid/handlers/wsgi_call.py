@@ -148,7 +148,7 @@ class Call:
         response = Response(exchange.head, self.seat.memo)
         # After an expectation it is not known whether a body follows.
         close = (connection.draining and not connection.has_next) or exchange.wants_continue
-        response.start(code, pairs, exchange.standing, close=close)
+        response.start(code, pairs, exchange.endpoint.standing(), close=close)
         self._response = response
         entry = exchange.entry
         if entry is not None:

@@ -79,7 +79,6 @@ class WsgiExchange:
         "must_close",
         "place",
         "read",
-        "standing",
         "taken",
         "wants_continue",
     )
@@ -89,7 +88,6 @@ class WsgiExchange:
         self.connection = connection
         self.head = head
         self.place = place
-        self.standing = endpoint.standing()
         self.entry = None if endpoint.access_log is None else endpoint.entry(connection, head)
         """For the access log, until it is written."""
         fields = head.fields
@@ -272,7 +270,7 @@ class WsgiExchange:
     def _answer(self, error: HttpError) -> None:
         """Answer in the application's place."""
         to_head = self.head.method == "HEAD"
-        self.connection.write_last(refusal(error, self.standing, to_head=to_head), self, close=True)
+        self.connection.write_last(refusal(error, self.endpoint.standing(), to_head=to_head), self, close=True)
         if self.entry is not None:
             self.entry.status, self.entry.response_headers = error.status, None
             self.entry.body_bytes = 0 if to_head else len(refusal_body(error))

@@ -125,11 +125,6 @@ class Threads:
         """Whether the loop was woken, and has not begun to listen."""
         self._forks = _forks
 
-    @property
-    def waiting(self) -> int:
-        """Jobs that no thread has taken yet."""
-        return len(self._jobs)
-
     def start(self) -> None:
         """Start them all. Raises: BootError: the system does not have so many for us."""
         for number in range(self.count):

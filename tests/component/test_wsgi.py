@@ -113,6 +113,7 @@ async def test_trusted_proxy_is_believed() -> None:
     for proxy in (ProxySettings(), ProxySettings(headers=False)):
         async with serving(app, shared=HttpShared.of(HttpSettings(), proxy)) as room:
             await (await room.connect()).ask(b"GET / HTTP/1.1\r\nHost: a\r\n" + lines + b"\r\n")
+    assert "REMOTE_PORT" not in seen[0]
     keys = ("REMOTE_ADDR", "wsgi.url_scheme", "SERVER_PORT", "HTTPS")
     assert [seen[0].get(key) for key in keys] == ["9.8.7.6", "https", "8443", "on"]
     assert [seen[1].get(key) for key in keys] == ["127.0.0.1", "http", str(room.port), None]

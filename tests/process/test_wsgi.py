@@ -5,15 +5,20 @@ from __future__ import annotations
 import re
 import signal
 import socket
+import threading
 from pathlib import Path
 
+import httpx
 import pytest
 
+import hybrid
 from hybrid.ground.states import Life
 from hybrid.shared.procfs import open_descriptors
 from tests.apps.http_knobs import PIECE, PIECES
+from tests.apps.wsgi_knobs import Environ, StartResponse
 from tests.process.conftest import Serve
-from tests.support.eventually import eventually
+from tests.support.certificates import make_certificates
+from tests.support.eventually import eventually, eventually_async
 from tests.support.http_clients import ByHand, Crowd, crowd
 from tests.support.reloads import reload
 from tests.support.server import Server
@@ -210,3 +215,51 @@ def test_failed_boot_says_what_is_wrong(serve: Serve) -> None:
     assert server.wait() != 0 and "it is async; a WSGI application is a plain callable" in server.log
     server = serve(KNOBS, "--lifespan", "on", ready=False)
     assert server.wait() != 0 and "it is for ASGI applications, and 'app' is a WSGI application" in server.log
+
+
+def test_tls(serve: Serve, tmp_path: Path) -> None:
+    """The environ says so, and what of the client's certificate was verified; bodies and files pass."""
+    certificates = make_certificates(tmp_path)
+    (tmp_path / "large").write_bytes(PIECE * 20)
+    (tmp_path / "tells.py").write_text(
+        "def app(environ, start_response):\n"
+        "    start_response('200 OK', [])\n"
+        "    if environ['PATH_INFO'] == '/file':\n"
+        f"        return environ['wsgi.file_wrapper'](open({str(tmp_path / 'large')!r}, 'rb'))\n"
+        "    keys = ('wsgi.url_scheme', 'HTTPS', 'SSL_PROTOCOL', 'SSL_CLIENT_VERIFY')\n"
+        "    said = [environ[key] for key in keys] + [str('SSL_CLIENT_S_DN' in environ)]\n"
+        "    return ['|'.join(said + [environ.get('SSL_CLIENT_CERT', '')[:27]]).encode()]\n"
+    )
+    options = (
+        "--ssl-certfile",
+        certificates.server,
+        "--ssl-ca-certs",
+        certificates.authority,
+        "--ssl-verify",
+        "optional",
+    )
+    server = serve(f"{tmp_path / 'tells.py'}:app", "--workers", "1", *options)
+    url = f"https://localhost:{server.address.rpartition(':')[2]}"
+    said = []
+    for certificate in ("", certificates.client):
+        with httpx.Client(verify=certificates.client_context(certificate), trust_env=False) as http:
+            said.append(http.get(f"{url}/").text)
+            assert http.get(f"{url}/file").content == PIECE * 20
+    assert said[0] == "https|on|TLSv1.3|NONE|False|"
+    assert said[1] == "https|on|TLSv1.3|SUCCESS|True|-----BEGIN CERTIFICATE-----"
+    assert server.stop() == 0
+
+
+async def test_function_of_the_caller_without_a_pool() -> None:
+    """hybrid.serve(app, workers=0) runs it in threads beside the caller's loop; they end with it."""
+    before = set(threading.enumerate())
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        start_response("200 OK", [])
+        return [str(threading.current_thread() not in before).encode()]
+
+    async with hybrid.serve(app, bind="127.0.0.1:0", workers=0, threads=3) as server:
+        async with httpx.AsyncClient(trust_env=False) as http:
+            assert (await http.get(f"http://{server.addresses[0]}/")).text == "True"
+        assert len(set(threading.enumerate()) - before) >= 3
+    await eventually_async(lambda: not any(each.name.startswith("hybrid-") for each in threading.enumerate()))
