@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
-from hybrid.connection import http_endpoint, http_ending
+from hybrid.connection import http_ending, http_endpoint
 from hybrid.handlers.http_shared import HttpShared
 from hybrid.handlers.wsgi import wsgi_factory
 from hybrid.handlers.wsgi_threads import Threads
