@@ -24,6 +24,7 @@ from cyclopts.exceptions import (
 )
 
 from hybrid import __version__
+from hybrid.cli.foreign import instead
 from hybrid.ground.errors import UsageError
 from hybrid.shared.option_values import read, refuse, show
 from hybrid.shared.options import Level, Option, Origin, Value, nearest, options_for
@@ -203,7 +204,8 @@ def _in_our_words(error: CycloptsError) -> UsageError:
     if isinstance(error, UnknownOptionError):
         name = (error.token.keyword or error.token.value).partition("=")[0]
         flags = [flag for option in _options() for flag in (option.flag, *option.aliases)]
-        return UsageError(f"unknown option {name!r}, from the command line.{nearest(name, flags)} {see}")
+        remedy = instead(name) or nearest(name, flags)
+        return UsageError(f"unknown option {name!r}, from the command line.{remedy} {see}")
     if isinstance(error, UnusedCliTokensError):
         unused = (error.unused_tokens or ["?"])[0]
         return UsageError(f"unexpected argument {unused!r}: there is one TARGET, and an option takes one value. {see}")
@@ -214,5 +216,7 @@ def _in_our_words(error: CycloptsError) -> UsageError:
                 return refuse(option, error.token.value, origin, "neither true nor false. Give true, false or nothing.")
     if isinstance(error, MissingArgumentError) and error.argument is not None:
         name = error.keyword or error.argument.name
-        return UsageError(f"cannot use {name} without a value, from the command line. Give it one. {see}")
+        choices = next((option.choices for option in _options() if name in (option.flag, *option.aliases)), ())
+        give = f"Give one of {', '.join(choices)}." if choices else "Give it one."
+        return UsageError(f"cannot use {name} without a value, from the command line. {give} {see}")
     return UsageError(f"cannot read the command line: {' '.join(str(error).split())} {see}")

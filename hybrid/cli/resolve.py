@@ -20,6 +20,7 @@ from hybrid.shared.launch import (
     inherited_listeners,
     inherited_names,
     interpreter_flags,
+    own_directory,
     without_script_directory,
 )
 from hybrid.shared.options import Level, Origin, Value
@@ -46,7 +47,7 @@ def facts_of_this_process(environ: Mapping[str, str]) -> Launch:
 
     Raises: UsageError: LISTEN_FDS or LISTEN_FDNAMES is wrong.
     """
-    cwd = os.getcwd()
+    cwd = own_directory(environ)
     inherited = inherited_listeners(environ, os.getpid())
     return Launch(
         sys_path=import_path("", without_script_directory(sys.path, sys.argv[0]), cwd),

@@ -40,7 +40,13 @@ def main(argv: Sequence[str]) -> int:
 
 def _resolve(now: Settings) -> Settings:
     launch = now.launch
-    os.chdir(launch.cwd)
+    try:
+        os.chdir(launch.cwd)
+    except OSError as error:
+        raise UsageError(
+            f"cannot go to {launch.cwd}, where the server was started: {error.strerror}. Put it back, or start the "
+            "server anew in a directory that stays."
+        ) from error
     try:
         fresh = resolve(launch.command, os.environ, launch.cwd, launch).settings
     except Asked as asked:  # the arguments are those that a server was started with

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hybrid.ground.errors import ExitCode, HybridError, UsageError
+from hybrid.shared.launch import own_directory
 from hybrid.shared.settings import Settings
 from hybrid.shared.start import open_standard_descriptors
 from hybrid.watcher.filters import watched_directories
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        resolved = resolve(arguments, os.environ, os.getcwd(), facts_of_this_process(os.environ))
+        resolved = resolve(arguments, os.environ, own_directory(os.environ), facts_of_this_process(os.environ))
         for warning in resolved.warnings:
             _say("warning", warning)
         if resolved.print_config:
@@ -94,7 +95,7 @@ def _check_reload(settings: Settings) -> None:
     if importlib.util.find_spec("watchfiles") is None:
         raise UsageError(
             "cannot use --reload: the library watchfiles is not installed. Install it with "
-            "pip install 'hybrid[reload]', or leave --reload out."
+            "pip install watchfiles, or leave --reload out."
         )
     if os.sep in watched_directories(settings, os.getcwd()):
         raise UsageError(

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from hybrid.cli.foreign import instead_in_file, instead_of_variable
 from hybrid.ground.errors import UsageError
 from hybrid.shared.assemble import absolute
 from hybrid.shared.option_values import refuse
@@ -41,7 +42,7 @@ class Environment:
         return found
 
     def misspelt(self) -> list[str]:
-        """Return a warning for each variable that is no option but looks like one.
+        """Return a warning for each variable that is no option but looks like one, or is one of another server.
 
         Only like one: other programs may use the prefix too, so a stranger is none of our business.
         """
@@ -49,8 +50,13 @@ class Environment:
         strangers = (
             name for name in sorted(self._environ) if name.startswith(ENVIRONMENT_PREFIX) and name not in known
         )
-        guesses = ((name, nearest(name, known, _SLIP)) for name in strangers)
-        return [f"{name} in the environment is no option.{guess}" for name, guess in guesses if guess]
+        guesses = [(name, nearest(name, known, _SLIP)) for name in strangers]
+        guesses += [(name, instead_of_variable(name, known)) for name in sorted(self._environ) if name not in known]
+        return [
+            f"{name} in the environment is no option.{guess}"
+            for name, guess in guesses
+            if guess and not any(guess == f" Use {ours}." for ours in self._environ)  # both are set: for either server
+        ]
 
 
 class ConfigurationFile:
@@ -107,7 +113,10 @@ def _load(path: str) -> dict[str, Any]:
         # "Expected '=' after a key in a key/value pair (at line 3, column 5)"
         cause, _, place = str(error).removesuffix(")").rpartition(" (at ")
         where = f", {place}" if cause else ""
-        raise UsageError(f"cannot read {path}{where}: {cause or error}. Correct the file: it is to be TOML.") from error
+        remedy = "Correct the file: it is to be TOML."
+        if path.endswith(".py"):
+            remedy = "Write a TOML file instead: it holds options (workers = 4), and no code runs."
+        raise UsageError(f"cannot read {path}{where}: {cause or error}. {remedy}") from error
 
 
 def _found(table: Any, path: str) -> Found:
@@ -133,7 +142,7 @@ def _unknown(key: str, value: object, path: str, known: Mapping[str, Option]) ->
     elif isinstance(value, dict):
         remedy = " There are no tables here: the options stand at the top."
     else:
-        remedy = nearest(key.replace("_", "-"), known) + " Correct or remove it."
+        remedy = instead_in_file(key, known) or nearest(key.replace("_", "-"), known) + " Correct or remove it."
     return UsageError(f"unknown option {key!r} in {path}.{remedy}")
 
 

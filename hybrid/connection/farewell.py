@@ -28,6 +28,8 @@ KEPT_CALL_S = 2.0
 """The same while others accept: nothing is in a hurry, and a client that asks this often never meets a closed end."""
 SPREAD_S = 10.0
 """The moments are spread over so long at most."""
+STOP_JITTER_S = 1.0
+"""At a stop nothing is spread but the ends of WebSockets, whose clients connect again at once: over so long at most."""
 EACH_S = 0.005
 """And over so long for each connection: 200 a second come again from one worker; a few are told at once."""
 _TICK_S = 0.01
@@ -40,11 +42,25 @@ class Farewell:
     Runs in: worker, in its loop. Made before it knows of a loop. Closes: nothing.
     """
 
-    __slots__ = ("_begun_at", "_number", "_timer", "_turns", "_waiters", "last_call_s", "spread_s")
+    __slots__ = (
+        "_begun_at",
+        "_number",
+        "_timer",
+        "_turns",
+        "_waiters",
+        "is_last",
+        "jitter_s",
+        "last_call_s",
+        "spread_s",
+    )
 
     def __init__(self) -> None:
         self.last_call_s = LAST_CALL_S
         """How long a kept connection that was told waits for one more request."""
+        self.is_last = False
+        """Whether the server stops, so that nobody else accepts."""
+        self.jitter_s = 0.0
+        """Within which those that would all connect again at once are to end, each at random."""
         self._begun_at: float | None = None
         self.spread_s = 0.0
         """From the beginning to the last moment."""
@@ -75,6 +91,8 @@ class Farewell:
         now = asyncio.get_running_loop().time()
         spread_s = 0.0 if last else min(SPREAD_S, grace_s / 2, EACH_S * connections)
         last_call_s = LAST_CALL_S if last else min(KEPT_CALL_S, grace_s / 4)
+        self.is_last = self.is_last or last
+        self.jitter_s = min(STOP_JITTER_S, grace_s / 10, EACH_S * connections) if self.is_last else 0.0
         if self._begun_at is None:
             self._begun_at, self.spread_s, self.last_call_s = now, spread_s, last_call_s
             for waiter in tuple(self._waiters):

@@ -19,6 +19,7 @@ from hybrid.http.status import refusal_body
 
 if TYPE_CHECKING:
     from hybrid.connection.http_connection import HttpConnection
+    from hybrid.connection.http_ending import Ending
 
 READ_HIGH_BYTES = 65536
 """Of pipelined requests, or of a body that nobody asks for, above which the socket is left alone."""
@@ -50,6 +51,18 @@ class Exchange(Protocol):
 
     def cancel(self) -> None:
         """The grace is over, or the time for the request."""
+        ...
+
+
+class Upgraded(Protocol):
+    """The protocol that has taken a connection over from HTTP. Every call in the worker's loop; none raises."""
+
+    def feed(self, data: bytes) -> None:
+        """Take what came."""
+        ...
+
+    def expire(self) -> None:
+        """The time that it has asked for has passed."""
         ...
 
 
@@ -87,24 +100,33 @@ class Load:
         self.ceiling -= 1
 
 
-class Overload:
-    """The exchange of a request for which there is no room: 503, and the connection stays. Source: RFC 9110 §15.6.4."""
+class Refusal:
+    """The exchange of a request that no application sees: an error, in words, and the connection stays."""
 
-    __slots__ = ("_connection", "_endpoint", "_head")
+    __slots__ = ("_connection", "_endpoint", "_error", "_head", "_headers")
 
-    def __init__(self, endpoint: HttpEndpoint, connection: HttpConnection, head: Head) -> None:
+    def __init__(
+        self,
+        endpoint: HttpEndpoint,
+        connection: HttpConnection,
+        head: Head,
+        error: HttpError,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> None:
         self._endpoint = endpoint
         self._connection = connection
         self._head = head
+        self._error = error
+        self._headers = headers
 
     def start(self) -> None:
         """Answer at once."""
-        connection, response = self._connection, Response(self._head)
-        error = HttpError(503, "as many requests as are allowed are being answered")
+        connection, error, response = self._connection, self._error, Response(self._head)
         body = refusal_body(error)
         headers = ((b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body)))
-        close = (connection.draining and not connection.has_next) or self._head.expect_continue
-        response.start(503, (*headers, (b"retry-after", b"1")), self._endpoint.standing(), close=close)
+        # Who asks for another protocol may speak it already: that is no request.
+        close = (connection.draining and not connection.has_next) or self._head.expect_continue or self._head.upgrade
+        response.start(error.status, (*headers, *self._headers), self._endpoint.standing(), close=bool(close))
         connection.write_last(response.body(body, False), self, close=response.must_close)
         self._endpoint.log_refusal(connection, self._head, error)
         connection.ended(self)
@@ -143,13 +165,15 @@ class HttpEndpoint:
     """The worker's: its listeners share it."""
     farewell: Farewell = field(default_factory=Farewell)
     """The worker's, too."""
+    upgrade: Callable[[HttpConnection, Head], Exchange] | None = None
+    """Makes the exchange of a request that asks for a WebSocket; None: it is answered as any other. Never raises."""
     access_log: AccessLog | None = None
     limits: HeadLimits = field(default_factory=HeadLimits)
     limit_body_bytes: int = 0
     """Of a request; 0: none."""
     times: HttpTimes = field(default_factory=HttpTimes)
     read_high_bytes: int = READ_HIGH_BYTES
-    open: set[HttpConnection] = field(default_factory=set)
+    open: set[Ending] = field(default_factory=set)
     horizon: float = 0.0
     """The loop's time at the next sweep. A deadline is counted from here, which is free: late by two sweeps at most,
     and never early."""
@@ -165,15 +189,26 @@ class HttpEndpoint:
             self.sweeping = self.loop.call_later(_SWEEP_S, self._sweep)
         self.door.opened(connection)
 
-    def closed(self, connection: HttpConnection) -> None:
+    def closed(self, connection: Ending) -> None:
         """Count a connection out: its transport is gone and its exchanges have ended."""
         self.open.discard(connection)
         self.door.closed(connection)
 
     def overload(self, connection: HttpConnection, head: Head) -> Exchange:
-        """Return the exchange of a request that is one too many."""
+        """Return the exchange of a request that is one too many. Source: RFC 9110 §15.6.4."""
+        error = HttpError(503, "as many requests as are allowed are being answered")
+        return self.refuse(connection, head, error, ((b"retry-after", b"1"),))
+
+    def refuse(
+        self,
+        connection: HttpConnection,
+        head: Head,
+        error: HttpError,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> Exchange:
+        """Return the exchange of a request that is answered with ``error``, and not given to the application."""
         self.load.turned_away()
-        return Overload(self, connection, head)
+        return Refusal(self, connection, head, error, headers)
 
     def log_refusal(self, connection: HttpConnection, head: Head | None, error: HttpError) -> None:
         """Write what was answered without an application to the access log, if there is one."""

@@ -18,6 +18,8 @@ class Phase(IntEnum):
     """The peer's close: everything was said. What it still sends is thrown away."""
     CLOSED = 4
     """Nothing: the transport is gone."""
+    UPGRADED = 5
+    """What the other protocol says, which has taken the connection over (RFC 9110 §7.8)."""
 
 
 class PhaseEvent(IntEnum):
@@ -33,6 +35,8 @@ class PhaseEvent(IntEnum):
     """We say no more on it."""
     LOST = 4
     """The transport is gone."""
+    UPGRADE = 5
+    """The answer was 101."""
 
 
 PHASES: dict[tuple[Phase, PhaseEvent], Phase] = {
@@ -45,9 +49,11 @@ PHASES: dict[tuple[Phase, PhaseEvent], Phase] = {
     (Phase.HEAD, PhaseEvent.FINISH): Phase.LINGERING,
     (Phase.ANSWERING, PhaseEvent.FINISH): Phase.LINGERING,
     (Phase.LINGERING, PhaseEvent.FINISH): Phase.LINGERING,
+    (Phase.ANSWERING, PhaseEvent.UPGRADE): Phase.UPGRADED,
+    (Phase.UPGRADED, PhaseEvent.FINISH): Phase.LINGERING,
     **{(phase, PhaseEvent.LOST): Phase.CLOSED for phase in Phase},
 }
 
-IDLE, HEAD, ANSWERING, LINGERING, CLOSED = Phase
+IDLE, HEAD, ANSWERING, LINGERING, CLOSED, UPGRADED = Phase
 # A pair that is not listed stays where it is: an exception in a loop's callback would harm more than this connection.
 AFTER = tuple(tuple(PHASES.get((phase, event), phase) for event in PhaseEvent) for phase in Phase)

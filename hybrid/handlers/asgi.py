@@ -14,15 +14,17 @@ from typing import Any, cast
 
 from hybrid.connection.access_log import AccessLog, Entry
 from hybrid.connection.addresses import UNKNOWN, Address, address
-from hybrid.connection.failures import log
 from hybrid.connection.farewell import Farewell, Notice
 from hybrid.connection.http_connection import HttpConnection
 from hybrid.connection.http_endpoint import READ_HIGH_BYTES, HttpEndpoint, HttpTimes
 from hybrid.connection.registry import Door
+from hybrid.connection.websocket import PingTimes
 from hybrid.ground.clock import monotonic
 from hybrid.ground.errors import BootError
-from hybrid.handlers.asgi_exchange import Application, AsgiExchange, Scope
+from hybrid.handlers.asgi_exchange import AsgiExchange
+from hybrid.handlers.asgi_task import Application, Scope
 from hybrid.handlers.asgi_tls import tls_extension
+from hybrid.handlers.asgi_websocket import WebSocketOptions, begin_websocket
 from hybrid.handlers.http_shared import HttpShared
 from hybrid.http.forwarded import Trust, forwarded
 from hybrid.http.framing import StartMemo
@@ -43,7 +45,6 @@ class AsgiEndpoint:
     root_path: str = ""
     context: Context = field(default_factory=copy_context)
     """Of every request at its beginning; each has a copy."""
-    upgrade_noted: bool = False
     access_log: AccessLog | None = None
     server: Address | None = None
     """Where all connections were accepted; None: each is asked."""
@@ -64,8 +65,6 @@ class AsgiEndpoint:
         scope["raw_path"] = head.raw_path
         scope["query_string"] = head.query_string
         scope["headers"] = head.fields.pairs.copy()
-        if head.upgrade:
-            self._note_upgrade(head)
         # New for each request, all the way down: the next one on the connection may be another user's.
         scope["asgi"] = {"version": "3.0", "spec_version": "2.5"}
         tls = scope["extensions"]
@@ -89,12 +88,6 @@ class AsgiEndpoint:
             scope = scope.copy()
             self._believe(scope, connection, head)
         return Entry(head, scope["client"], scope["scheme"], 0, started=monotonic())
-
-    def _note_upgrade(self, head: Head) -> None:
-        """Say once that a WebSocket was asked for: the application answers what looks to it like a plain request."""
-        if b"websocket" in head.upgrade and not self.upgrade_noted:
-            self.upgrade_noted = True
-            log.warning("app %s: a client asked for a WebSocket; this version serves none", self.name)
 
     def _believe(self, scope: Scope, connection: HttpConnection, head: Head) -> None:
         """Set what a trusted proxy says of the request: client, scheme, port of the server."""
@@ -177,6 +170,10 @@ def asgi_factory(
         limit_body_bytes=settings.limit_body_bytes,
         times=HttpTimes(settings.head_s, settings.body_s, settings.keep_alive_s, settings.write_s, settings.request_s),
     )
+    websocket = shared.websocket
+    times = PingTimes(websocket.ping_s, websocket.pong_s)
+    options = WebSocketOptions(websocket.limit_bytes, websocket.deflate, times)
+    endpoint.upgrade = partial(begin_websocket, asgi, options, endpoint)
     # Both loops take any object with a protocol's methods; HttpConnection does not inherit, so that it can be compiled.
     return cast(Callable[[], asyncio.BaseProtocol], lambda: HttpConnection(endpoint))
 

@@ -9,51 +9,27 @@ Source: ASGI specification 3.0, HTTP and WebSocket message format 2.5.
 from __future__ import annotations
 
 import asyncio
-import sys
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from contextvars import Context
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hybrid.connection.addresses import address, show
 from hybrid.connection.failures import log
 from hybrid.connection.http_connection import HttpConnection
+from hybrid.handlers.asgi_task import AsgiTask, Disconnected, Message, is_from_disconnect
 from hybrid.http.errors import HttpError
 from hybrid.http.head import Head
 from hybrid.http.response import Response
-from hybrid.http.status import refusal, refusal_body
 
 if TYPE_CHECKING:
     from hybrid.handlers.asgi import AsgiEndpoint
 
-Scope = dict[str, Any]
-Message = dict[str, Any]
-Application = Callable[[Scope, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[Any]]
 _TURNS = 64
 """Pieces of a response sent without waiting, before others get a turn."""
-_CAUSES = 16
-"""Of an exception, looked at."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-if sys.version_info >= (3, 12):
-    # hot: ASGI hello; eager: 0.6 µs less for each request (hotpath measurements, CPython 3.13).
-    _start: Callable[..., asyncio.Task[None]] = partial(asyncio.Task, eager_start=True)
-elif sys.version_info >= (3, 11):
-    _start = asyncio.Task
-else:
 
-    def _start(coroutine: Any, *, loop: asyncio.AbstractEventLoop, context: Context) -> asyncio.Task[None]:
-        """Start a task in a context: it copies the one it is made in."""
-        return context.run(partial(asyncio.Task, coroutine, loop=loop))
-
-
-class Disconnected(OSError):
-    """The client is gone: what ``send()`` raises then, as the ASGI specification asks since 2.4."""
-
-
-class AsgiExchange:
+class AsgiExchange(AsgiTask):
     """One request and its response. See :class:`hybrid.connection.http_connection.Exchange`.
 
     Runs in: worker, in its loop. Closes: nothing.
@@ -61,26 +37,19 @@ class AsgiExchange:
 
     __slots__ = (
         "_chunks",
-        "_connection",
-        "_endpoint",
-        "_entry",
-        "_error",
         "_has_heard",
-        "_head",
         "_is_drained",
         "_is_whole",
         "_lost",
         "_pieces",
         "_response",
         "_size",
-        "_task",
         "_told",
-        "_waiters",
         "_wants_continue",
     )
 
     def __init__(self, endpoint: AsgiEndpoint, connection: HttpConnection, head: Head) -> None:
-        self._endpoint = endpoint
+        self._endpoint = endpoint  # hot: without super().__init__
         self._connection = connection
         self._head = head
         self._response = Response(head, endpoint.memo)
@@ -91,8 +60,7 @@ class AsgiExchange:
         self._told = False
         """Whether the application has been given the last of the body."""
         self._wants_continue = head.expect_continue and not self._is_whole
-        self._waiters: list[asyncio.Future[None]] = []
-        """Who waits in :meth:`receive`; an application may have several tasks there."""
+        self._waiters = []
         self._lost = False
         self._is_drained = False
         """Whether an endless response is to end because the worker drains."""
@@ -101,16 +69,10 @@ class AsgiExchange:
         self._pieces = 0
         """Of the response, sent before its last one."""
         self._entry = None if endpoint.access_log is None else endpoint.entry(connection, head)
-        """For the access log, until it is written."""
-        self._error: HttpError | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._error = None
+        self._task = None
 
     # ── what the connection calls ──
-
-    def start(self) -> None:
-        """Run the application in a task of its own."""
-        # A context of its own: what calls us may run in that of another request, which made the connection read again.
-        self._task = _start(self._run(), loop=self._endpoint.loop, context=self._endpoint.context.copy())
 
     def feed(self, data: bytes, complete: bool) -> None:
         """Keep a piece of the body until the application asks for it; read no more when it is much."""
@@ -153,22 +115,12 @@ class AsgiExchange:
             self._is_drained = self._lost = True
             self._wake()
 
-    def cancel(self) -> None:
-        """Cancel the application's task: the grace is over, or the time for the request."""
-        if self._task is not None:
-            self._task.cancel()
-
     def _complete(self, data: bytes) -> None:
         """Write the last bytes of the response; whoever waits in :meth:`receive` learns that it is complete."""
         self._connection.write_last(data, self, close=self._response.must_close)
         self._wake()
         if self._entry is not None:
             self._log_access()
-
-    def _wake(self) -> None:
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
 
     # ── what the application calls ──
 
@@ -302,7 +254,7 @@ class AsgiExchange:
         else:
             self._answer(HttpError(503 if isinstance(error, CancelledError) else 500, ""))
         if error is None:
-            log.error("app %s returned without %s", self._endpoint.name, missing)
+            log.error("app %s: %s: returned without %s", self._endpoint.name, self._title, missing)
         else:
             self._log(error)
 
@@ -312,53 +264,6 @@ class AsgiExchange:
             self._connection.write_last(self._response.body(b"", False), self, close=True)
         return self._response.is_complete
 
-    def _answer(self, error: HttpError) -> None:
-        """Answer in the application's place."""
-        to_head = self._head.method == "HEAD"
-        self._connection.write_last(refusal(error, self._endpoint.standing(), to_head=to_head), self, close=True)
-        if self._entry is not None:
-            self._entry.status, self._entry.response_headers = error.status, None
-            self._entry.body_bytes = 0 if to_head else len(refusal_body(error))
-            self._log_access()
-
-    def _log_access(self) -> None:
-        """Write the request into the access log, once."""
-        entry, self._entry = self._entry, None
-        access_log = self._endpoint.access_log
-        if entry is not None and access_log is not None:
-            access_log.wrote(entry)
-
-    @property
-    def _title(self) -> str:
-        """The request, for a line in the log; nothing in it ends the line."""
-        peer = show(address(self._connection.transport, "peername"))
-        return f"{self._head.method} {ascii(self._head.path)[1:-1]} from {peer}"
-
-    def _log(self, error: BaseException) -> None:
-        connection = self._connection
-        if isinstance(error, CancelledError):
-            log.warning("app %s: request cancelled at the end of the grace", self._endpoint.name)
-            return
-        connection.fail()
-        log.error(
-            "app %s failed, %s: %s: %s",
-            self._endpoint.name,
-            self._title,
-            type(error).__name__,
-            error,
-            exc_info=(type(error), error, error.__traceback__),
-        )
-
 
 def _links(links: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
     return [(b"link", link) for link in links]
-
-
-def is_from_disconnect(error: BaseException | None) -> bool:
-    """Whether an application failed because a ``send()`` did: frameworks raise something of their own then."""
-    for _ in range(_CAUSES):
-        if error is None or isinstance(error, Disconnected):
-            break
-        inner = getattr(error, "exceptions", None)  # of a group
-        error = error.__cause__ or error.__context__ or (inner[0] if inner else None)
-    return isinstance(error, Disconnected)

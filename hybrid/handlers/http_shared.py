@@ -14,6 +14,7 @@ from hybrid.http.date import StandingLines
 from hybrid.http.forwarded import Trust
 from hybrid.shared.http_settings import HttpSettings
 from hybrid.shared.proxy_settings import ProxySettings
+from hybrid.shared.websocket_settings import WebSocketSettings
 
 
 @dataclass(slots=True)
@@ -26,6 +27,7 @@ class HttpShared:
     trust: Trust | None
     """None: nobody is believed."""
     access_log: AccessLog | None
+    websocket: WebSocketSettings = field(default_factory=WebSocketSettings)
     server: Address | None = None
     """The address of the one listener, where that is every connection's own; None: each is asked."""
     farewell: Farewell = field(default_factory=Farewell)
@@ -37,7 +39,11 @@ class HttpShared:
 
     @classmethod
     def of(
-        cls, settings: HttpSettings, proxy: ProxySettings | None = None, access_log: AccessLog | None = None
+        cls,
+        settings: HttpSettings,
+        proxy: ProxySettings | None = None,
+        access_log: AccessLog | None = None,
+        websocket: WebSocketSettings | None = None,
     ) -> HttpShared:
         """Make it from the settings."""
         return cls(
@@ -46,4 +52,5 @@ class HttpShared:
             Load(settings.limit_concurrency or inf),
             Trust(proxy.allow_ips, proxy.header) if proxy is not None and proxy.headers else None,
             access_log,
+            websocket or WebSocketSettings(),
         )

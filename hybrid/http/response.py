@@ -247,7 +247,7 @@ class Response:
                 else:
                     own.append(name.lower())
             lines += (name, b": ", value, b"\r\n")
-        return length, _without(standing, own) if own else standing
+        return length, standing_without(standing, own) if own else standing
 
     def _options(self, value: bytes) -> bytes:
         """Return what Connection lists, without whether it closes: that is said once, below, and by us."""
@@ -308,7 +308,7 @@ class Response:
             raise RuntimeError(
                 "http.response.trailers was sent where no trailers were announced, or before the body's end"
             )
-        lines = _lines(headers, _NOT_IN_TRAILERS)
+        lines = header_lines(headers, _NOT_IN_TRAILERS)
         self._step = after
         if self._framing is not _CHUNKED:
             return b""
@@ -324,21 +324,32 @@ class Response:
             raise RuntimeError(f"a {status} was sent after http.response.start")
         if not 100 <= status <= 199 or status == 101:
             raise ValueError(f"cannot send status {status!r} before a response: 100 and 102 to 199 may come before")
-        lines = _lines(headers, _NOT_IN_1XX)
+        lines = header_lines(headers, _NOT_IN_1XX)
         if self._head.version == "1.0":
             return b""
         return status_line(status) + lines + b"\r\n"
 
 
-def _lines(headers: Pairs, refused: frozenset[bytes]) -> bytes:
-    """Return header lines. Raises: ValueError: one is none, would be more than one, or is in ``refused``."""
+_TOO_LATE: Final = "in a trailer or a 1xx: it belongs to the head of the response"
+
+
+def header_lines(headers: Pairs, refused: frozenset[bytes], why: str = _TOO_LATE) -> bytes:
+    """Return header lines.
+
+    Args: refused: lower-cased names that are not the application's to say here; why: the end of the message about it.
+    Raises: ValueError: one is none, would be more than one, or is refused; TypeError: one is no pair of bytes.
+    """
     lines = []
-    for name, value in headers:
-        if not name or name.translate(None, TOKEN) or has_control(value):
-            raise _unfit(name, value)
-        if name.lower() in refused:
-            raise ValueError(f"cannot send {name!r} in a trailer or a 1xx: it belongs to the head of the response")
-        lines.append(b"%b: %b\r\n" % (name, value))
+    try:
+        for name, value in headers:
+            if not name or name.translate(None, TOKEN) or has_control(value):
+                raise _unfit(name, value)
+            if name.lower() in refused:
+                raise ValueError(f"cannot send {name!r} {why}")
+            lines.append(b"%b: %b\r\n" % (name, value))
+    except (TypeError, ValueError, AttributeError):
+        _check_types(headers)
+        raise
     return b"".join(lines)
 
 
@@ -379,7 +390,7 @@ def _length(value: bytes, before: int) -> int:
     return length
 
 
-def _without(standing: bytes, own: list[bytes]) -> bytes:
-    """Return the standing lines without those that the application says itself."""
+def standing_without(standing: bytes, own: list[bytes]) -> bytes:
+    """Return the standing lines without those in ``own``, lower-cased: the application says them itself."""
     lines = standing.splitlines(keepends=True)
     return b"".join(line for line in lines if line.partition(b":")[0].lower() not in own)

@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 
 from hybrid.ground.errors import ExitCode, HybridError, LoadError
@@ -68,6 +69,7 @@ def main(argv: list[str]) -> int:
         listeners=[],
         addresses=orders["addresses"],
     )
+    _enter_directory(mold.settings)
     _set_title(f"hybrid: mold [{mold.settings.app.target.rpartition(':')[2]}]")
     try:
         ready = _set_up_tls(mold, orders["report"], orders["tls"])
@@ -80,6 +82,13 @@ def main(argv: list[str]) -> int:
 
 def _ignore(number: int, frame: object) -> None:
     """Do nothing. Not SIG_IGN: the app's subprocesses would inherit that."""
+
+
+def _enter_directory(asked: settings.Settings) -> None:
+    """Go to where the command was started, by its name: a link in it may lead to another release than it did then."""
+    if asked.launch.command:
+        with suppress(OSError):  # gone, or not ours to enter: we stay where the parent is
+            os.chdir(asked.process.chdir or asked.launch.cwd)
 
 
 def _set_title(title: str) -> None:

@@ -23,8 +23,9 @@ from hybrid.parent import handover  # noqa: E402
 from hybrid.parent import main as shell  # noqa: E402
 from hybrid.parent.house import House  # noqa: E402
 from hybrid.shared import boot_report, prctl  # noqa: E402
-from hybrid.shared.settings import from_json  # noqa: E402
-from hybrid.shared.start import open_standard_descriptors  # noqa: E402
+from hybrid.shared.privileges import resolve_user  # noqa: E402
+from hybrid.shared.settings import Settings, from_json  # noqa: E402
+from hybrid.shared.start import open_standard_descriptors, settings_memfd  # noqa: E402
 
 USAGE = """\
 usage: python -m hybrid.parent SETTINGS [HANDOVER] | check HANDOVER REPORT
@@ -36,7 +37,9 @@ of a boot report.
 def _check(handover_fd: int, report_fd: int) -> int:
     """Say in the report whether this program could take over."""
     try:
-        handover.check(handover_fd)
+        process = handover.check(handover_fd).settings.process
+        if process.user or process.group:
+            resolve_user(process.user, process.group)
     except HybridError as error:
         boot_report.write(report_fd, boot_report.Report("upgrade", str(error), error.detail, error.exit_code))
         return error.exit_code
@@ -51,6 +54,7 @@ def _take_over(settings_fd: int, handover_fd: int) -> int:
         sys.stderr.write(f"hybrid: error: {error}\n")
         return error.exit_code
     os.close(handover_fd)
+    settings_fd = _written_anew(settings_fd, held.settings)
     prctl.set_name("hybrid: parent")
     prctl.become_subreaper()
     house = House(held.settings, settings_fd, held.log)
@@ -62,6 +66,16 @@ def _take_over(settings_fd: int, handover_fd: int) -> int:
     finally:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         house.close()
+
+
+def _written_anew(settings_fd: int, settings: Settings) -> int:
+    """Return the settings as this program writes them: for molds and resolvers, which read no other version's."""
+    try:
+        fresh = settings_memfd(settings)
+    except OSError:
+        return settings_fd  # those are as good, if no option came or went
+    os.close(settings_fd)
+    return fresh
 
 
 def main(argv: list[str]) -> int:

@@ -25,7 +25,7 @@ def started(draft: Draft, event: ev.Started) -> None:
 def begin_anew(draft: Draft, source: str) -> None:
     """Boot once more, with the code that is there now: nothing has served yet."""
     draft.write("info", f"{source}: booting anew")
-    draft.pool = replace(draft.pool, last_failure="")
+    draft.pool = replace(draft.pool, last_failure="", waits_after="")
     for slot in draft.pool.slots:
         if slot.wanted:
             retire(draft, slot)  # its seat is claimed anew
@@ -104,7 +104,7 @@ def mold_exited(draft: Draft, event: ev.MoldExited) -> None:
         draft.mold(event.generation, p.MoldLife.ABSENT, draft.now + wait_s)
     elif event.generation != draft.pool.generation:
         draft.drop_mold(event.generation)
-        reloading.failed(draft, f"its mold {event.exit}", Report())
+        reloading.failed(draft, f"its mold {event.exit}{_doing(before)}", Report())
     else:
         _died(draft, before, event.exit)
 
@@ -120,7 +120,12 @@ def _died(draft: Draft, before: p.Mold, exit: ev.Exit) -> None:
         boot_failed(draft, f"the mold {exit}{times} before a worker was ready", Report(step="import"))
         return
     after = f"; another starts in {wait_s:.1f} s" if wait_s else "; another starts"
-    draft.write("error" if failures else "warning", f"the mold {exit}{after}")
+    draft.write("error" if failures else "warning", f"the mold {exit}{_doing(before)}{after}")
+
+
+def _doing(mold: p.Mold) -> str:
+    """Return what a mold that has died was about, where that says where to look."""
+    return " while it imported the app" if mold.life is p.MoldLife.IMPORTING else ""
 
 
 def _give_up_on_forks(draft: Draft, generation: int) -> None:

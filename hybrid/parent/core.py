@@ -16,6 +16,7 @@ Rules, and where they come from:
 * A new generation replaces the old one seat by seat, and can be taken back until all of it serves.
   :mod:`hybrid.parent.reloading`
 * A worn worker is replaced before it leaves. (uWSGI) :mod:`hybrid.parent.renewal`
+* When the parent itself comes late (stopped, or the whole machine was), every deadline moves by as much. (pitchfork)
 * Stopping is a ladder: drain, cancel, abort, kill. Time climbs it, and so does each further signal.
   :mod:`hybrid.parent.stopping`
 """
@@ -154,6 +155,23 @@ def _time_passed(draft: Draft, event: ev.TimePassed) -> None:
     reloading.time_passed(draft)
 
 
+def _held_up(draft: Draft, event: ev.HeldUp) -> None:
+    """Give whoever boots, imports or leaves the time in which nobody heard him: he may have said that he is done."""
+    before = draft.pool
+    for slot in before.slots:
+        if slot.life in p.LIVING and slot.deadline is not None:
+            draft.put(replace(slot, deadline=slot.deadline + event.seconds))
+    for mold in before.molds:
+        if mold.life is not p.MoldLife.ABSENT and mold.deadline is not None:
+            draft.mold(mold.generation, mold.life, mold.deadline + event.seconds)
+    reload = draft.pool.reload
+    if reload.deadline is not None:
+        draft.pool = replace(draft.pool, reload=replace(reload, deadline=reload.deadline + event.seconds))
+    if draft.pool is not before:
+        what = f"the parent was held up for {event.seconds:.1f} s (stopped, or the machine was)"
+        draft.write("warning", f"{what}; whoever boots or leaves has so much more time")
+
+
 _HANDLERS: dict[type, Callable[[Draft, Any], None]] = {
     ev.Started: booting.started,
     ev.MoldImported: booting.mold_imported,
@@ -171,4 +189,5 @@ _HANDLERS: dict[type, Callable[[Draft, Any], None]] = {
     ev.UpgradeChecked: upgrading.checked,
     ev.Asked: _asked,
     ev.TimePassed: _time_passed,
+    ev.HeldUp: _held_up,
 }

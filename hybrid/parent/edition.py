@@ -132,7 +132,12 @@ class Editions:
             report = report if report.error else Report(error=f"the resolver {left}")
             self._events.append(ev.ResolveFailed(resolver.generation, report))
             return
-        fresh, kept = merge(self._editions[self._now].settings, from_json(data.decode()))
+        try:
+            said = from_json(data.decode())
+        except HybridError as error:  # a program that was installed meanwhile
+            self._events.append(ev.ResolveFailed(resolver.generation, Report(error=str(error))))
+            return
+        fresh, kept = merge(self._editions[self._now].settings, said)
         if kept:
             self._log.warning(f"changed, but taken over by a restart only: {', '.join(kept)}")
         self._take(resolver.generation, fresh)

@@ -179,6 +179,13 @@ class TimePassed:
     """A deadline may have come."""
 
 
+@dataclass(frozen=True, slots=True)
+class HeldUp:
+    """The parent comes so many seconds too late: somebody had stopped it, or the machine. Comes before the rest."""
+
+    seconds: float
+
+
 Event = (
     Started
     | MoldImported
@@ -196,4 +203,5 @@ Event = (
     | UpgradeChecked
     | Asked
     | TimePassed
+    | HeldUp
 )

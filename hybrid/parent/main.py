@@ -15,6 +15,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import zip_longest
 
 from hybrid import __version__
@@ -52,6 +53,9 @@ INTENTS = {
     signal.SIGWINCH: ev.Intent.PARK,
     signal.SIGUSR2: ev.Intent.UPGRADE,
 }
+
+LATE_S = 1.0
+"""A turn of the loop that comes later than this after its time shows that the parent, or the machine, was held up."""
 
 
 class Parent:
@@ -110,6 +114,7 @@ class Parent:
             self._watch.add(self._house.host.fileno(), self._on_host)
         self._watching.start()
         due: float | None = None
+        turned = monotonic()
         while True:
             if self._events:
                 self._decide()
@@ -124,15 +129,19 @@ class Parent:
                 continue
             # A connection that is passed on is none of the core's business, so it costs no step of it.
             other = sooner(sooner(self._porter.deadline, self._watching.deadline), self._news.deadline)
-            wake = sooner(sooner(due, other), self._nurse.deadline)
+            wake = sooner(sooner(due, other), sooner(self._nurse.deadline, self._upgrade.deadline))
             self._watch.wait(patience_ms(wake, monotonic()))
             now = monotonic()
+            if wake is not None and (late_s := now - max(wake, turned)) > LATE_S:
+                self._events.appendleft(ev.HeldUp(late_s))  # first: what was said meanwhile is heard in time
+            turned = now
             self._news.time_passed(now)
             if due is not None and due <= now:
                 self._events.append(ev.TimePassed())
             if self._porter.deadline is not None and self._porter.deadline <= now:
                 self._porter.time_passed()
             self._watching.time_passed()
+            self._upgrade.time_passed()
             if self._nurse.deadline <= now:
                 self._nurse.time_passed()
 
@@ -144,6 +153,8 @@ class Parent:
             for action in actions:
                 self._actions[type(action)](action)
             self._news.follow(self._pool, monotonic())
+        if self._exit_code is not None:
+            self._events.clear()  # nobody decides any more: the loop is to wait for the watcher, not to turn for these
 
     def _publish(self, before: p.Pool) -> None:
         """Write what changed into the parent's line of each row."""
@@ -288,16 +299,16 @@ class Parent:
         self._upgrade.is_due = True
 
     def _carry_out_upgrade_now(self) -> None:
-        """Become the new program, unless what was decided meanwhile comes first: then it is asked for again."""
+        """Become the new program, unless it was decided meanwhile to stop."""
         if upgrading.is_quiet(self._pool):
             self._upgrade.carry_out()
         else:
             self._upgrade.is_due = False
-            self._events.append(ev.Asked(ev.Intent.UPGRADE, "upgrade"))
 
     def _state(self) -> Handover:
         """Return what a new program in this process needs to go on."""
-        return self._house.held(self._pool, self._porter.held(), self._children.held())
+        pool = replace(self._pool, upgrade=p.UpgradeStage.NONE)
+        return self._house.held(pool, self._porter.held(), self._children.held())
 
     def _unready(self, action: act.Unready) -> None:
         self._house.scoreboard.readiness = Readiness.LEAVING

@@ -58,6 +58,8 @@ class UpgradeStage(IntEnum):
     """A child tries whether the new program can take over."""
     CHECKED = 3
     """It can."""
+    DUE = 4
+    """The exec comes next. Never handed over: a program that takes over begins with NONE."""
 
 
 class MoldLife(IntEnum):
@@ -190,6 +192,8 @@ class Pool:
     started_at: float = 0.0
     last_failure: str = ""
     """Fingerprint of the boot failure that was shown last: the same one again is one line."""
+    waits_after: str = ""
+    """Fingerprint of the failure behind which it was said that a change is waited for; empty: it was not."""
     tickets: int = 0
     replaced: tuple[int, ...] = (0,) * len(Cause)
     """Workers ever replaced, by why."""

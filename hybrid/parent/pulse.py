@@ -55,6 +55,8 @@ class Step(Enum):
     """A thread of the worker was asked."""
     SIGNAL = "signal"
     """It did not answer; the signal was sent."""
+    ALONE = "alone"
+    """So many threads are there that the main one was not among those told; the signal for that one was sent."""
 
 
 @dataclass(slots=True)
@@ -153,8 +155,7 @@ class Nurse:
         elif dump.step is Step.REPORT:
             self._look_for_report(slot, dump, now_ns)
         else:
-            places, stacks = read_stacks(stack_dump.read_stacks(dump.child.dump_fd))
-            self._write(slot, str(to_blame(places) or ""), f"{stacks or NO_STACKS}\n{NO_TASKS}")
+            self._take_stacks(slot, dump, now_ns)
 
     def _look_for_report(self, slot: int, dump: _Dump, now_ns: int) -> None:
         report = stack_dump.read_report(dump.child.dump_fd)
@@ -163,11 +164,23 @@ class Nurse:
             self._write(slot, place, detail)
         elif now_ns < dump.until_ns:
             dump.due_ns = min(now_ns + PEEK_NS, dump.until_ns)
-        elif procfs.catches(dump.child.pid, stack_dump.SIGNAL):
-            dump.child.kill(stack_dump.SIGNAL)
-            dump.step, dump.due_ns = Step.SIGNAL, now_ns + SIGNAL_NS
-        else:  # the signal would end it
+        elif not self._signal(dump, Step.SIGNAL, stack_dump.SIGNAL, now_ns):
             self._write(slot, "", f"{NO_STACKS}\n{NO_TASKS}")
+
+    def _take_stacks(self, slot: int, dump: _Dump, now_ns: int) -> None:
+        places, stacks = read_stacks(stack_dump.read_stacks(dump.child.dump_fd))
+        wanted = bool(stacks) and not places and dump.step is Step.SIGNAL
+        if not (wanted and self._signal(dump, Step.ALONE, stack_dump.SIGNAL_ALONE, now_ns)):
+            detail = stack_dump.cut(stacks) or NO_STACKS
+            self._write(slot, str(to_blame(places) or ""), f"{detail}\n{NO_TASKS}")
+
+    def _signal(self, dump: _Dump, step: Step, number: int, now_ns: int) -> bool:
+        """Ask by a signal; False: it is not caught, and would end the worker."""
+        if not procfs.catches(dump.child.pid, number):
+            return False
+        dump.child.kill(number)
+        dump.step, dump.due_ns = step, now_ns + SIGNAL_NS
+        return True
 
     def _write(self, slot: int, place: str, detail: str) -> None:
         dump = self._dumps.pop(slot)

@@ -36,15 +36,25 @@ def asked(draft: Draft, source: str) -> None:
     if pool.stop_step is not p.StopStep.NONE or pool.phase >= p.Phase.STOPPING:
         draft.write("info", f"{source}: not reloading, the server is stopping")
         return
-    if not _can_begin(pool):
-        when = "is ready" if pool.phase is p.Phase.BOOTING else "has reloaded"
-        draft.write("info", f"{source}: reloading as soon as the server {when}")
+    if not _can_begin(pool) and not pool.reload.again:
+        draft.write("info", f"{source}: reloading as soon as {_what_holds(pool)}")
     draft.pool = replace(pool, reload=replace(pool.reload, again=source))
+
+
+def _what_holds(pool: p.Pool) -> str:
+    if pool.phase is p.Phase.BOOTING:
+        return "the server is ready"
+    if pool.reload.stage is not Stage.IDLE:
+        return "the server has reloaded"
+    is_upgrading = pool.upgrade is not p.UpgradeStage.NONE
+    return "the upgrade is through" if is_upgrading else "an earlier generation has drained"
 
 
 def _can_begin(pool: p.Pool) -> bool:
     if pool.phase is not p.Phase.RUNNING or pool.reload.stage is not Stage.IDLE:
         return False
+    if pool.upgrade is not p.UpgradeStage.NONE:
+        return False  # it comes first: the code that is loaded then may be of another version than this program
     leaving = {slot.generation for slot in pool.slots if slot.life in p.LIVING and slot.generation != pool.generation}
     return len(leaving) < MOST_LEAVING
 
@@ -87,7 +97,8 @@ def resolve_failed(draft: Draft, event: ev.ResolveFailed) -> None:
     """Go on as before."""
     reload = draft.pool.reload
     if event.generation == reload.generation and reload.stage is Stage.RESOLVE:
-        failed(draft, "the settings are wrong", event.report)
+        what = "the settings are wrong" if event.report.step == "resolve" else "the settings cannot be read"
+        failed(draft, what, event.report)
 
 
 def imported(draft: Draft, count: int, reason: str) -> None:

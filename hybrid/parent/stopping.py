@@ -30,6 +30,8 @@ ABORT_S = 1.0
 MOLD_LEAVE_S = 2.0
 REPEAT_S = 0.2
 """Signals closer together than this are one wish: terminals and wrappers send the same one twice."""
+WAITING = "waiting for a change of the files that are watched (--reload); without one it is tried again now and then"
+"""A library that is installed meanwhile is no file that is watched, and a database that comes up is none either."""
 
 
 # ── one worker, one mold ─────────────────────────────────────────────────────────────────────────────────────
@@ -167,14 +169,18 @@ def _stop_worker(draft: Draft, slot: p.Slot, wanted: p.StopStep, grace_s: float)
 def boot_failed(draft: Draft, what: str, report: Report) -> None:
     """Show a failure once; before the first success it ends the server, after it nothing stops."""
     again = report.fingerprint == draft.pool.last_failure
+    waits = draft.pool.phase is p.Phase.BOOTING and draft.pool.plan.waits_for_change
+    was_said = waits and report.fingerprint == draft.pool.waits_after
     draft.pool = replace(draft.pool, last_failure=report.fingerprint)
     message = f"{what}: {report.error}" if report.error else f"{what} (step: {report.step or 'fork'})"
-    draft.write("error", message + (" (as before)" if again else ""), "" if again else report.detail)
+    level = "debug" if was_said else "error"
+    draft.write(level, message + (" (as before)" if again else ""), "" if again else report.detail)
     if draft.pool.phase is not p.Phase.BOOTING:
         return
-    if draft.pool.plan.waits_for_change:
-        if not again:
-            draft.write("info", "waiting for a change of the files that are watched (--reload)")
+    if waits:
+        if not was_said:
+            draft.pool = replace(draft.pool, waits_after=report.fingerprint)
+            draft.write("info", WAITING)
         return
     code = ExitCode(report.exit_code) if report.exit_code in set(ExitCode) else ExitCode.BOOT_FAILED
     draft.pool = replace(draft.pool, exit_code=code)

@@ -75,6 +75,10 @@ class Notifier:
             watchdog_s = _number(environ, "WATCHDOG_USEC", log) / 1e6
         return cls(address, log, watchdog_s, _number(environ, "FDSTORE", log))
 
+    @property
+    def _name(self) -> str:
+        return os.fsdecode(self._address).replace("\0", "@", 1)
+
     # ── what we are doing ──
 
     def ready(self, status: str) -> None:
@@ -185,7 +189,15 @@ class Notifier:
     def _send(self, *fields: str) -> None:
         message = "\n".join(fields).encode(errors="replace")
         if self._unsent or not self._try(message):  # in order
+            if len(fields) == 1:  # the last status is the status, and the last extension counts
+                self._forget_unsent(message)
             self._unsent.append(message)
+
+    def _forget_unsent(self, message: bytes) -> None:
+        """Forget what waits and says the same as ``message``, but older: what must be heard is not pushed out by it."""
+        word = message.partition(b"=")[0] + b"="
+        for each in [each for each in self._unsent if each.startswith(word) and b"\n" not in each]:
+            self._unsent.remove(each)
 
     def _try(self, message: bytes, fd: int = -1) -> bool:
         """Send; return False when it is to be tried again. What cannot be sent at all is lost."""
@@ -198,7 +210,8 @@ class Notifier:
             if error.errno in _FULL:
                 self._warn_once("the service manager does not read what it is told; trying again")
                 return False
-            self._warn_once(f"the service manager cannot be told anything: {error.strerror or error}")
+            what = f"the service manager cannot be told anything at NOTIFY_SOCKET={self._name}"
+            self._warn_once(f"{what}: {error.strerror or error}. Where there is none, unset it.")
             return fd < 0
         return True
 

@@ -13,7 +13,9 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 
+from hybrid.ground.clock import monotonic
 from hybrid.ground.errors import HybridError
 from hybrid.parent import events as ev
 from hybrid.parent import handover
@@ -40,6 +42,10 @@ class Upgrade:
         self._state = state
         self.is_due = False
         """Whether the exec comes next, when nothing is left to be decided."""
+        self.deadline: float | None = None
+        """When :meth:`time_passed` is due; None: nobody tries. Monotonic seconds."""
+        self._trial = -1
+        """The pidfd of the child that tries."""
 
     # ── trying it ──
 
@@ -60,6 +66,16 @@ class Upgrade:
             return
         self._children.others.add(pid)
         self._watch.add(pidfd, lambda: self._on_checked(pid, pidfd, opened))
+        self._trial, self.deadline = pidfd, monotonic() + self._house.settings.timeout.boot_s
+
+    def time_passed(self) -> None:
+        """Lose patience with the child that tries, if that is due; its end is what comes of it."""
+        if self.deadline is not None and self.deadline <= monotonic():
+            self.deadline = None
+            boot_s = self._house.settings.timeout.boot_s
+            self._house.log.error(f"the new program did not get ready within {boot_s:g} s (--boot-timeout): SIGKILL")
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._trial, signal.SIGKILL)
 
     def _on_checked(self, pid: int, pidfd: int, opened: list[int]) -> None:
         left = wait_for(os.P_PIDFD, pidfd)
@@ -68,6 +84,7 @@ class Upgrade:
         report = boot_report.read(opened[1])
         if not report.error and (left.code or left.signal):
             report = Report(error=f"the new program {left} when it was tried")
+        self.deadline = None
         self._children.others.discard(pid)
         self._watch.drop(pidfd)
         for fd in (pidfd, *opened):
@@ -107,4 +124,4 @@ class Upgrade:
             for fd in made:
                 os.close(fd)
             reason = getattr(error, "strerror", None) or str(error)
-            self._house.log.error(f"upgrade failed: cannot become the new program: {reason}; serving on as before")
+            self._children.events.append(ev.UpgradeChecked(Report(error=f"cannot become the new program: {reason}")))

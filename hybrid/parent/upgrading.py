@@ -21,13 +21,13 @@ def asked(draft: Draft, source: str) -> None:
 
 
 def checked(draft: Draft, event: ev.UpgradeChecked) -> None:
-    """The new program was tried: it can take over, or it cannot."""
-    if draft.pool.upgrade is not p.UpgradeStage.CHECKING:
+    """The new program was tried: it can take over, or it cannot; or it was to, and the exec failed."""
+    if draft.pool.upgrade not in (p.UpgradeStage.CHECKING, p.UpgradeStage.DUE):
         return
     if event.report.error:
         draft.pool = replace(draft.pool, upgrade=p.UpgradeStage.NONE)
         draft.write("error", f"upgrade failed: {event.report.error}; serving on as before", event.report.detail)
-    else:
+    elif draft.pool.upgrade is p.UpgradeStage.CHECKING:
         draft.pool = replace(draft.pool, upgrade=p.UpgradeStage.CHECKED)
 
 
@@ -39,7 +39,7 @@ def go_on(draft: Draft) -> None:
         draft.pool = replace(draft.pool, upgrade=p.UpgradeStage.CHECKING)
         draft.do(act.CheckUpgrade())
     elif draft.pool.upgrade is p.UpgradeStage.CHECKED:
-        draft.pool = replace(draft.pool, upgrade=p.UpgradeStage.NONE)
+        draft.pool = replace(draft.pool, upgrade=p.UpgradeStage.DUE)
         draft.write("info", "upgrading: the new program takes over in this process")
         draft.do(act.CarryOutUpgrade())
 

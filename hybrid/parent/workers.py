@@ -19,6 +19,9 @@ from hybrid.parent.pace import STABLE_S, backoff_s
 from hybrid.parent.stopping import CANCEL_S, LEAVE_S, boot_failed
 from hybrid.shared.boot_report import Report
 
+YOUNG_S = 60.0
+"""A worker that has reached its memory sooner had hardly served."""
+
 
 def _is_coming(draft: Draft, slot: p.Slot) -> bool:
     """Return whether the worker is one of the generation that a reload is bringing."""
@@ -102,6 +105,10 @@ def worn_out(draft: Draft, event: ev.WornOut) -> None:
     slot = draft.pool.slots[event.slot]
     if _is_of(slot, event) and slot.life in p.SERVING and not slot.worn:
         draft.put(replace(slot, worn=event.reason, cause=event.cause))
+        served_s = draft.now - slot.since
+        if event.cause is Cause.MEMORY and served_s < YOUNG_S:
+            what = f"worker {slot.index} has reached --max-memory after {served_s:.0f} s"
+            draft.write("warning", f"{what}: what the app needs may be more than that. Raise it, or mend a quick leak.")
 
 
 # ── dying ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -130,7 +130,7 @@ def absolute(option: Option, value: Value, directory: str) -> Any:
     text = value.value
     if isinstance(text, tuple):
         return tuple(absolute(option, Value(each, value.origin), directory) for each in text)
-    if option.parse not in ("path", "output", "directory", "existing_file", "target") or not text:
+    if option.parse not in ("path", "log_file", "output", "directory", "existing_file", "target") or not text:
         return text
     if option.parse == "output" and text == STDOUT:
         return text

@@ -13,6 +13,21 @@ _FIRST_INHERITED = 3
 _MOST_INHERITED = 1024
 
 
+def own_directory(environ: Mapping[str, str]) -> str:
+    """Return the directory of this process by the name that its user knows, with the links in it.
+
+    A reload goes there again, and a link may lead to the next release then. Source: pwd(1p), PWD.
+    """
+    named, real = environ.get("PWD", ""), os.getcwd()
+    if os.path.isabs(named) and os.path.normpath(named) == named:
+        try:
+            if os.path.samefile(named, real):
+                return named
+        except OSError:
+            pass  # it is gone: the name says nothing any more
+    return real
+
+
 def import_path(app_dir: str, caller: Sequence[str], cwd: str) -> tuple[str, ...]:
     """Return the app's import path: ``app_dir`` first (unless empty), then the caller's, absolute, each once.
 

@@ -114,10 +114,10 @@ def _split(target: str) -> tuple[str, str]:
             "where NAME is what to serve."
         )
     if not all(part.isidentifier() for part in path.split(".")):
-        raise LoadError(
-            f"cannot load {target!r}: {path!r} is not the name of an attribute. "
-            "Write package.module:attr or path/to/file.py:attr."
-        )
+        remedy = "Write package.module:attr or path/to/file.py:attr."
+        if path.endswith("()"):
+            remedy = f"Write {target.removesuffix('()')} and add --factory."
+        raise LoadError(f"cannot load {target!r}: {path!r} is not the name of an attribute. {remedy}")
     if place.endswith(".py") or all(part.isidentifier() for part in place.split(".")):
         return place, path
     if os.path.isfile(f"{place}.py"):

@@ -26,6 +26,7 @@ Source: pipe(7) on PIPE_BUF and O_NONBLOCK; open(2) on O_NONBLOCK and /proc/self
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -236,6 +237,8 @@ class LogWriter:
 class Outlet:
     """Sends bytes to a descriptor without waiting. Follows when the number is pointed to another file.
 
+    Not to another socket: where the app has closed the number, the next client is given it.
+
     Closes: its own second opening, on :meth:`close`; never the descriptor.
     """
 
@@ -246,6 +249,7 @@ class Outlet:
         self._own_fd = -1
         self._socket: socket.socket | None = None
         self._rest = b""
+        self._first = _identity(fd)
 
     def send(self, data: bytes) -> bool:
         """Say whether ``data`` was taken; False when nothing could be, for whatever reason.
@@ -291,6 +295,8 @@ class Outlet:
         if (found.st_dev, found.st_ino) == self._file:
             return
         self.close()
+        if stat.S_ISSOCK(found.st_mode) and (found.st_dev, found.st_ino) != self._first:
+            raise OSError(errno.ENOTSUP, "another socket")
         if stat.S_ISREG(found.st_mode):
             self._regular = True
         elif stat.S_ISSOCK(found.st_mode):
@@ -317,3 +323,12 @@ class Outlet:
         while sent < len(data) and any(mask & select.POLLOUT for _fd, mask in poll.poll(0)):
             sent += os.write(self._fd, data[sent : sent + PIPE_BUF_BYTES])
         return sent
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    """Return what tells the file behind ``fd`` from others."""
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return (-1, -1)
+    return (found.st_dev, found.st_ino)

@@ -267,6 +267,10 @@ def _output(text: str) -> str:
     return text
 
 
+def _log_file(text: str) -> str:
+    return "" if text == "-" else text  # stderr is "none": what the log goes to where no file is named
+
+
 def _proxies(text: str) -> tuple[str, ...]:
     entries = tuple(_proxy(each.strip()) for each in text.split(",") if each.strip())
     if not entries:
@@ -316,6 +320,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "existing_file": _text,
     "group": _group,
     "host": _host,
+    "log_file": _log_file,
     "memory": _memory,
     "mode": _mode,
     "output": _output,

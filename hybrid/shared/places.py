@@ -18,7 +18,10 @@ _STANDARD = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 _LINE = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d{1,9}) in (?P<function>[^\n]*)$')
-_WRITER = "Current thread 0x"
+_HEADS = ("Current thread 0x", "Thread 0x")
+_ALONE = "Stack (most recent"
+_TOO_MANY = "..."
+_PART = re.compile(r"\n\n|\n(?=Stack \(most recent)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +55,16 @@ def _distance(place: Place) -> int:
 
 
 def read_stacks(text: str) -> tuple[list[Place], str]:
-    """Return the stack of the thread that wrote a faulthandler dump, the innermost frame first; and the dump.
+    """Return the stack of the main thread in a faulthandler dump, the innermost frame first; and the dump.
 
-    faulthandler puts that thread last; what is returned begins with it. Takes whatever it is given: what fits nothing
-    is passed over.
+    What is returned begins with that thread. faulthandler tells of the newest first, so it is the last one; where
+    there are too many it is missing, unless it was asked alone. Takes whatever it is given: what fits nothing is
+    passed over.
     """
-    threads = sorted(text.strip("\n").split("\n\n"), key=lambda thread: not thread.startswith(_WRITER))
-    found: list[Place] = []
-    if threads[0].startswith(_WRITER):
-        matches = [_LINE.match(line) for line in threads[0].split("\n")]
-        found = [Place(each["file"], int(each["line"]), each["function"]) for each in matches if each]
-    return found, "\n".join(threads)
+    parts = _PART.split(text.strip("\n"))
+    main = next((part for part in parts if part.startswith(_ALONE)), "")
+    if not main and _TOO_MANY not in parts:
+        main = next((part for part in reversed(parts) if part.startswith(_HEADS)), "")
+    matches = [_LINE.match(line) for line in main.split("\n")]
+    found = [Place(each["file"], int(each["line"]), each["function"]) for each in matches if each]
+    return found, "\n".join(sorted(parts, key=lambda part: part is not main))

@@ -12,6 +12,7 @@ import json
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from hybrid.ground.errors import HybridError
 from hybrid.shared.access_settings import AccessSettings
 from hybrid.shared.declare import option, titled
 from hybrid.shared.health_settings import HealthSettings
@@ -22,6 +23,7 @@ from hybrid.shared.proxy_settings import ProxySettings
 from hybrid.shared.recycling_settings import RecyclingSettings
 from hybrid.shared.reload_settings import ReloadSettings
 from hybrid.shared.tls_settings import TlsSettings
+from hybrid.shared.websocket_settings import WebSocketSettings
 
 MOST_WORKERS = 1024
 """Of one server."""
@@ -243,11 +245,11 @@ class LogSettings:
     )
     file: str = option(
         "",
-        "File to append to instead of stderr; reopened on SIGUSR1.",
+        "File to append to instead of stderr; reopened on SIGUSR1; -: stderr.",
         flag="--log-file",
         restart=True,
-        parse="path",
-        metavar="PATH",
+        parse="log_file",
+        metavar="FILE|-",
     )
     format: str = option(
         "text",
@@ -328,6 +330,7 @@ class Settings:
     health: HealthSettings = titled(HealthSettings, "Health")
     recycling: RecyclingSettings = titled(RecyclingSettings, "Recycling")
     http: HttpSettings = titled(HttpSettings, "HTTP")
+    websocket: WebSocketSettings = titled(WebSocketSettings, "WebSocket")
     proxy: ProxySettings = titled(ProxySettings, "Proxies")
     tls: TlsSettings = titled(TlsSettings, "TLS")
     log: LogSettings = titled(LogSettings, "Logging")
@@ -343,11 +346,17 @@ def to_json(settings: Settings) -> str:
 
 
 def from_json(text: str) -> Settings:
-    """Return the settings that :func:`to_json` wrote. Raises: ValueError, TypeError on anything else."""
-    groups = json.loads(text)
-    if not isinstance(groups, dict) or groups.keys() != {declared.name for declared in fields(Settings)}:
-        raise ValueError("these are no settings of this version")
-    return Settings(**{each.name: _group(each.default_factory, groups[each.name]) for each in fields(Settings)})
+    """Return the settings that :func:`to_json` wrote. Raises: HybridError: they are another version's, or none."""
+    try:
+        groups = json.loads(text)
+        if not isinstance(groups, dict) or groups.keys() != {declared.name for declared in fields(Settings)}:
+            raise ValueError("other groups")
+        return Settings(**{each.name: _group(each.default_factory, groups[each.name]) for each in fields(Settings)})
+    except (ValueError, TypeError, AttributeError) as error:
+        raise HybridError(
+            "the hybrid that runs and the one that is installed have different options. Upgrade the running server "
+            "first (SIGUSR2), or restart it."
+        ) from error
 
 
 def _group(kind: Any, values: dict[str, Any]) -> Any:

@@ -26,9 +26,14 @@ SIGNAL = signal.SIGRTMAX - 5
 """Asks for the stacks in C. A real-time signal, because users have none of those by habit; its default action would
 end the process, so the parent looks first whether it is caught."""
 
+SIGNAL_ALONE = signal.SIGRTMAX - 6
+"""Asks for the main thread's only: faulthandler tells of the hundred newest threads, and that is the oldest."""
+
 STACKS_AT = 65536
 REPORT_BYTES = 32768
-"""Of a report, and of faulthandler's lines, at most. A log that is a pipe takes 64 KiB at once."""
+"""Of a report, and of what is logged of faulthandler's lines, at most. A log that is a pipe takes 64 KiB at once."""
+STACKS_BYTES = 1 << 20
+"""Of faulthandler's lines that are read: the main thread's come last."""
 _BODY_AT = 16
 
 
@@ -67,5 +72,11 @@ def read_report(dump_fd: int) -> str | None:
 
 def read_stacks(dump_fd: int) -> str:
     """Return what faulthandler has written; empty: nothing. Runs in: parent. Never raises on what it reads."""
-    data = os.pread(dump_fd, REPORT_BYTES, STACKS_AT).rstrip(b"\0")
+    data = os.pread(dump_fd, STACKS_BYTES, STACKS_AT).rstrip(b"\0")
     return data.decode(errors="replace").strip("\n")
+
+
+def cut(text: str, most: int = REPORT_BYTES) -> str:
+    """Return whole lines of ``text``, as many as ``most`` bytes hold."""
+    data = text.encode(errors="replace")
+    return text if len(data) <= most else data[:most].decode(errors="ignore").rpartition("\n")[0] + "\n…"

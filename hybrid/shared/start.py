@@ -33,8 +33,8 @@ def open_standard_descriptors() -> None:
 
 
 def settings_memfd(settings: Settings) -> int:
-    """Return a descriptor that holds the settings as JSON, rewound and inheritable. The caller closes it."""
-    fd = os.memfd_create("hybrid-settings", os.MFD_ALLOW_SEALING)
+    """Return a descriptor (close-on-exec) that holds the settings as JSON, rewound. The caller closes it."""
+    fd = os.memfd_create("hybrid-settings", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     data = to_json(settings).encode()
     try:
         while data:
@@ -106,6 +106,7 @@ def exec_parent(settings: Settings) -> NoReturn:
     Raises: HybridError: the exec failed; this process is as it was.
     """
     fd = settings_memfd(settings)
+    os.set_inheritable(fd, True)
     command = parent_command(settings, str(fd))
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:

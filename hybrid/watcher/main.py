@@ -121,7 +121,7 @@ class Watcher:
         try:
             import watchfiles  # noqa: F401  # whether it is there
         except ImportError as error:
-            self._log.error(f"cannot watch files: {error}. Install the library: pip install 'hybrid[reload]'.")
+            self._log.error(f"cannot watch files: {error}. Install the library: pip install watchfiles.")
             return ExitCode.USAGE
         try:
             while not self._watch():

@@ -93,7 +93,7 @@ class Drain:
         self._begin_farewell()
         registry.start_draining(self._farewell)
         await self._until_empty(lambda: self._cancel_at)
-        self._farewell.begin(0, 0.0, last=True)  # whoever has not been told is told now, before it is cancelled
+        self._farewell.begin(0, 0.0, last=self._last)  # whoever has not been told is told now, before it is cancelled
         cancelled = len(registry.open)
         if cancelled and not self._skip_cancel:
             for connection in tuple(registry.open):

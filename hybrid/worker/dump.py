@@ -23,15 +23,16 @@ from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any
 
 from hybrid.shared import stack_dump
+from hybrid.shared.log_line import escape
 from hybrid.shared.places import Place, to_blame
 
 MOST_THREADS = 50
 MOST_FRAMES = 50
-"""Of one stack: the innermost."""
+"""Of one stack that are shown: the innermost."""
 MOST_TASKS = 50
 """Lines of tasks that are shown."""
 LOOKED_AT = 5000
-"""Tasks that are looked at, to count those that wait in the same line."""
+"""Tasks, to count those that wait in the same line; and frames, to find the user's behind a library's."""
 
 _Task = asyncio.Task[Any]
 _MOLD = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "mold") + os.sep
@@ -49,6 +50,7 @@ class Stacks:
         self.loop: asyncio.AbstractEventLoop | None = None
         self._dump_fd = dump_fd
         faulthandler.register(stack_dump.SIGNAL, file=dump_fd, all_threads=True, chain=False)
+        faulthandler.register(stack_dump.SIGNAL_ALONE, file=dump_fd, all_threads=False, chain=False)
 
     def answer(self) -> bool:
         """Take the question and answer it; False when nobody will ask any more. Raises: nothing."""
@@ -63,6 +65,7 @@ class Stacks:
     def close(self) -> None:
         """Tell nothing any more. Runs in: a child that keeps nothing of the worker's, as its only thread."""
         faulthandler.unregister(stack_dump.SIGNAL)
+        faulthandler.unregister(stack_dump.SIGNAL_ALONE)
         os.close(self._dump_fd)
         os.close(self.wake_fd)
 
@@ -81,31 +84,29 @@ def report(loop: asyncio.AbstractEventLoop | None) -> str:
     frames.pop(threading.get_ident(), None)
     main = threading.main_thread().ident
     stacks = sorted(frames.items(), key=lambda item: item[0] != main)  # the main thread first: the loop runs in it
-    blamed = to_blame(_stack(frames[main])) if main in frames else None
-    lines = [str(blamed or "")]
+    lines = [""]
     for ident, frame in stacks[:MOST_THREADS]:
-        lines += [f"{_thread_name(ident)}, most recent call first:", *(f"  {place}" for place in _stack(frame))]
+        places = _stack(frame)
+        lines += [f"{_thread_name(ident)}, most recent call first:", *(f"  {each}" for each in places[:MOST_FRAMES])]
+        if len(places) > MOST_FRAMES:
+            lines.append(f"  … and {len(places) - MOST_FRAMES} more")
+        if ident == main:
+            lines[0] = str(to_blame(places) or "")
     if len(stacks) > MOST_THREADS:
         lines.append(f"and {len(stacks) - MOST_THREADS} more threads")
     text, tasks = "\n".join(lines), "\n".join(_tasks(loop))
-    return f"{_cut(text, stack_dump.REPORT_BYTES - len(tasks.encode(errors='replace')) - 20)}\n{tasks}"
-
-
-def _cut(text: str, most: int) -> str:
-    """Return whole lines of ``text``, as many as ``most`` bytes hold."""
-    data = text.encode(errors="replace")
-    return text if len(data) <= most else data[:most].decode(errors="ignore").rpartition("\n")[0] + "\n…"
+    return f"{stack_dump.cut(text, stack_dump.REPORT_BYTES - len(tasks.encode(errors='replace')) - 20)}\n{tasks}"
 
 
 def _thread_name(ident: int) -> str:
     # Not by threading.enumerate(): it takes a lock, which a thread that is blocked may hold.
     thread = threading._active.get(ident)  # type: ignore[attr-defined]  # what current_thread() looks in
-    return f"thread {thread.name}" if thread is not None else f"thread {ident}"
+    return f"thread {escape(thread.name)}" if thread is not None else f"thread {ident}"
 
 
 def _stack(frame: FrameType | None) -> list[Place]:
     places: list[Place] = []
-    while frame is not None and len(places) < MOST_FRAMES and not frame.f_code.co_filename.startswith(_MOLD):
+    while frame is not None and len(places) < LOOKED_AT and not frame.f_code.co_filename.startswith(_MOLD):
         places.append(_place(frame))
         frame = frame.f_back
     return places
@@ -126,19 +127,20 @@ def _tasks(loop: asyncio.AbstractEventLoop | None) -> Iterator[str]:
         return
     try:
         everyone, current = asyncio.all_tasks(loop), asyncio.current_task(loop)
-    except RuntimeError as error:  # they come and go faster than they can be listed
-        yield f"asyncio tasks: not available: {error}"
+    except Exception as error:  # noqa: BLE001  # they come and go faster than they can be listed; or the app has its own
+        yield f"asyncio tasks: not available: {type(error).__name__}"
         return
     yield f"asyncio tasks: {len(everyone)}"
     if current is not None:
-        yield f"  running: {current.get_name()} {_name(current)}"  # where: the first line of all
+        name, coroutine, _where = _look(current)
+        yield f"  running: {name} {coroutine}"  # where: the first line of all
     kinds: Counter[str] = Counter()
     names: dict[str, str] = {}
     for task in islice(everyone, LOOKED_AT):
         if task is not current:
-            where = _where(task)
-            kinds[where] += 1
-            names.setdefault(where, task.get_name())
+            name, coroutine, where = _look(task)
+            kinds[coroutine + where] += 1
+            names.setdefault(coroutine + where, name)
     shown = kinds.most_common(MOST_TASKS)
     for where, count in shown:
         yield f"  {f'{count} × ' if count > 1 else ''}{names[where]} {where}"
@@ -147,15 +149,15 @@ def _tasks(loop: asyncio.AbstractEventLoop | None) -> Iterator[str]:
         yield f"  and {rest} more"
 
 
-def _where(task: _Task) -> str:
-    """Return the coroutine of a task and the line in it, or below it, that is the user's."""
-    place = to_blame(_awaiting(task.get_coro()))
-    return f"{_name(task)} at {place}" if place is not None else _name(task)
-
-
-def _name(task: _Task) -> str:
-    coroutine = task.get_coro()
-    return f"{getattr(coroutine, '__qualname__', type(coroutine).__name__)}()"
+def _look(task: _Task) -> tuple[str, str, str]:
+    """Return a task's name, its coroutine, and the line in it, or below it, that is the user's."""
+    try:
+        coroutine = task.get_coro()
+        place = to_blame(_awaiting(coroutine))
+        name = escape(str(getattr(coroutine, "__qualname__", type(coroutine).__name__)))
+        return escape(task.get_name()), f"{name}()", f" at {place}" if place is not None else ""
+    except Exception as error:  # noqa: BLE001  # of a kind of the app's: it costs nobody else's line
+        return type(task).__name__, f"cannot be looked at: {type(error).__name__}", ""
 
 
 def _awaiting(coroutine: Any) -> list[Place]:

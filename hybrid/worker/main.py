@@ -36,6 +36,7 @@ from hybrid.worker.drain import Step, next_step
 from hybrid.worker.dump import Stacks
 from hybrid.worker.loops import close_loop, new_measured_loop
 from hybrid.worker.meter import Meter
+from hybrid.worker.offspring import keep_queues_from_children
 from hybrid.worker.service import Service, ServicePlan, Stage
 from hybrid.worker.wear import Wear
 
@@ -81,6 +82,7 @@ def live(birth: Birth) -> int:
         stacks = Stacks(birth.dump_fd, birth.wake_fd)
         watchdog.start(birth.life_fd, birth.settings.timeout.grace_s, log, stacks)
         forking.in_child[:] = [partial(_let_go, birth, log, stacks)]
+        keep_queues_from_children(birth.listeners)
         app = birth.app or load(birth.settings.app.target, factory=birth.settings.app.factory)
     except HybridError as error:
         return _boot_failed(birth, "load", error)
@@ -200,8 +202,9 @@ class WorkerProcess:
         """Tell the parent, once, that the worker has served enough; it goes on until it is drained."""
         worn = wear.look(self._service.uses)
         if worn is not None:
-            self._wear = None
-            self._tell(Record(Op.WORN_OUT, self._birth.slot, a=worn.reason, b=worn.value, c=worn.limit))
+            record = Record(Op.WORN_OUT, self._birth.slot, a=worn.reason, b=worn.value, c=worn.limit)
+            if self._tell(record):
+                self._wear = None
 
     # ── what moves it ──
 
@@ -257,8 +260,10 @@ class WorkerProcess:
         self._loop.remove_reader(self._birth.channel.fileno())
         self._service.leave(self._birth.settings.timeout.grace_s, last=True)
 
-    def _tell(self, record: Record) -> None:
+    def _tell(self, record: Record) -> bool:
+        """Return whether it was sent: the parent may be gone, which the life pipe says, or stopped, its ear full."""
         try:
             messages.send(self._birth.channel, record)
         except OSError:
-            pass  # the parent is gone; the life pipe says so
+            return False
+        return True

@@ -37,6 +37,7 @@ from hybrid.shared.proxy_settings import ProxySettings
 from hybrid.shared.scoreboard import Cell, Scoreboard
 from hybrid.shared.settings import Settings
 from hybrid.shared.tls_context import ServerTls
+from hybrid.shared.websocket_settings import WebSocketSettings
 from hybrid.worker.acceptors import descriptors, make_acceptors
 from hybrid.worker.acceptors.acceptor import Factory, Site
 from hybrid.worker.acceptors.intake import Intake
@@ -72,6 +73,7 @@ class ServicePlan:
     """Of what was asked for and has no effect; said once, by the first worker."""
     http: HttpSettings = field(default_factory=HttpSettings)
     proxy: ProxySettings = field(default_factory=ProxySettings)
+    websocket: WebSocketSettings = field(default_factory=WebSocketSettings)
     access_log: AccessLog | None = None
     """Closed by whoever made it, after the service has ended."""
     tls: ServerTls | None = None
@@ -101,6 +103,7 @@ class ServicePlan:
             worker=worker,
             warnings=_without_effect(settings),
             http=settings.http,
+            websocket=settings.websocket,
             proxy=settings.proxy,
             access_log=access_log,
             is_pooled=settings.worker.workers != 0,
@@ -264,7 +267,7 @@ class Service:
     def _site(self, listeners: Sequence[socket.socket], accept: str, handler: Handler, state: Any) -> Site:
         """Return what the acceptors get: this worker's listeners, and what makes of a connection what is served."""
 
-        shared = HttpShared.of(self._plan.http, self._plan.proxy, self._plan.access_log)
+        shared = HttpShared.of(self._plan.http, self._plan.proxy, self._plan.access_log, self._plan.websocket)
         shared.server, shared.farewell = common_address(listeners), self._farewell
         shared.threads, shared.multiprocess = self._pool, self._plan.is_pooled
         self._load = shared.load

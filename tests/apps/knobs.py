@@ -119,6 +119,14 @@ async def orphan(conn: Connection, argument: str) -> None:
     await conn.send(_start_orphan())
 
 
+async def fork(conn: Connection, argument: str) -> None:
+    """Fork, as a pool of processes does; the child sleeps, and nobody ends it."""
+    child = os.fork()
+    if not child:
+        _sleep_for_ever()
+    await conn.send(b"%d\n" % child)
+
+
 async def thread(conn: Connection, argument: str) -> None:
     """Start a thread that never ends, and that the interpreter would wait for."""
     threading.Thread(target=time.sleep, args=(600,)).start()
@@ -152,6 +160,7 @@ KNOBS: dict[str, Knob] = {
     "stubborn": stubborn,
     "finish": finish,
     "orphan": orphan,
+    "fork": fork,
     "thread": thread,
 }
 

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -37,6 +38,14 @@ async def sleep(conn: Connection, argument: str) -> None:
 
 async def regex(conn: Connection, argument: str) -> None:
     """Hold the GIL, in C, for longer than anybody waits."""
+    await _begin(conn)
+    re.match(r"(a+)+$", "a" * 60 + "b")
+
+
+async def among_threads(conn: Connection, argument: str) -> None:
+    """Hold the GIL among so many threads that sleep."""
+    for _ in range(int(argument)):
+        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
     await _begin(conn)
     re.match(r"(a+)+$", "a" * 60 + "b")
 
@@ -84,6 +93,7 @@ STALLS: dict[str, Stall] = {
     "pid": pid,
     "sleep": sleep,
     "regex": regex,
+    "threads": among_threads,
     "loop": loop,
     "compute": compute,
     "churn": churn,

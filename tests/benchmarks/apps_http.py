@@ -78,6 +78,17 @@ async def stream(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
+async def websocket_echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Send every message of a WebSocket back."""
+    if scope["type"] != "websocket":
+        await _lifespan(receive, send)
+        return
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (event := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": event["text"]})
+
+
 async def _lifespan(receive: Receive, send: Send) -> None:
     while (await receive())["type"] != "lifespan.shutdown":
         await send({"type": "lifespan.startup.complete"})

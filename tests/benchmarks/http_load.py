@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["HOST", "Load", "Workload", "WrongAnswer", "free_port", "read_answer", "sample"]
+__all__ = ["HOST", "Load", "Workload", "WrongAnswer", "free_port", "read_answer", "read_frame", "sample"]
 
 HOST = "127.0.0.1"
 PATIENCE_S = 10
@@ -48,8 +48,23 @@ class Workload:
     """Requests that are sent together."""
     keeps_alive: bool = True
     """Whether a connection is used again. If not, the request must say so, and the server closes."""
+    opening: bytes = b""
+    """Of a connection on which something else is asked then: its answer is a head without a body."""
+    begins: bytes = _OK
+    """What each answer begins with."""
+    read: Callable[[bytes], bytes | None] | None = None
+    """As :func:`read_answer`, which is taken if there is none."""
     interface: str = "asgi"
     """What the application is; not every server serves every kind."""
+
+
+def read_frame(data: bytes) -> bytes | None:
+    """Return the payload if ``data`` is one short whole frame of a WebSocket, as :func:`read_answer` for HTTP."""
+    if len(data) < 2:
+        return None
+    if data[1] > 125 or len(data) > data[1] + 2:
+        raise WrongAnswer(f"no short frame: {data[:60]!r}")
+    return data[2:] if len(data) == data[1] + 2 else None
 
 
 def read_answer(data: bytes) -> bytes | None:
@@ -102,14 +117,15 @@ def sample(port: int, workload: Workload) -> bytes:
     Raises: WrongAnswer: it is not what the workload wants. OSError: there is no answer. Closes: the connection.
     """
     data, body = b"", None
-    with _connect(port) as sock:
+    read = workload.read or read_answer
+    with _connect(port, workload.opening) as sock:
         sock.sendall(workload.request(0))
         while body is None or not workload.keeps_alive:
             more = sock.recv(_RECEIVE_BYTES)
             if not more:
                 break
             data += more
-            body = read_answer(data)
+            body = read(data)
     if body is None:
         raise WrongAnswer(f"the server closed after {data[:60]!r}")
     if body != workload.body:
@@ -125,14 +141,22 @@ def free_port() -> int:
         return port
 
 
-def _connect(port: int) -> socket.socket:
+def _connect(port: int, opening: bytes) -> socket.socket:
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEOUT)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEOUT)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
         sock.connect((HOST, port))
-    except OSError:
+        if opening:
+            sock.sendall(opening)
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                byte = sock.recv(1)
+                if not byte:
+                    raise WrongAnswer(f"the server closed after {head[:60]!r}")
+                head += byte
+    except (OSError, WrongAnswer):
         sock.close()
         raise
     return sock
@@ -244,7 +268,7 @@ class Load:
         return ready
 
     def _open(self) -> socket.socket:
-        sock = _connect(self._port)
+        sock = _connect(self._port, self._workload.opening)
         self._flights[sock.fileno()] = (sock, [])
         self._ready.register(sock.fileno(), select.EPOLLIN)
         return sock
@@ -262,8 +286,8 @@ class Load:
         if not data:
             raise WrongAnswer(f"the server closed a connection after {sum(map(len, parts))} bytes of {size}")
         parts.append(data)
-        if not parts[0].startswith(_OK[: len(parts[0])]):
-            raise WrongAnswer(f"the answer is not 200 but begins with {parts[0][:60]!r}")
+        if not parts[0].startswith(self._workload.begins[: len(parts[0])]):
+            raise WrongAnswer(f"the answer is another one, it begins with {parts[0][:60]!r}")
         if sum(map(len, parts)) < size:
             return b""
         whole = b"".join(parts)
@@ -274,5 +298,7 @@ class Load:
         if len(data) != size:
             raise WrongAnswer(f"{len(data)} bytes came instead of {size}, beginning with {data[:60]!r}")
         for start in range(0, size, self._size):
-            if not (data.startswith(_OK, start) and data.endswith(self._tail, start, start + self._size)):
+            if not (
+                data.startswith(self._workload.begins, start) and data.endswith(self._tail, start, start + self._size)
+            ):
                 raise WrongAnswer(f"an answer is not as the first one; it begins with {data[start : start + 60]!r}")

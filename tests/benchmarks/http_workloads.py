@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.benchmarks.apps_http import HELLO, PIECE, PIECES
-from tests.benchmarks.http_load import Workload
+from tests.benchmarks.http_load import Workload, read_frame
 from tests.benchmarks.measure import Bar
 
 __all__ = ["BARS", "WORKLOADS"]
@@ -20,6 +20,7 @@ _BROWSER = (
     b"Upgrade-Insecure-Requests: 1\r\nSec-Fetch-Dest: document\r\nSec-Fetch-Mode: navigate\r\n"
     b"Sec-Fetch-Site: same-origin\r\nPriority: u=0, i\r\n\r\n"
 )
+_WORDS = b"what is said in sixty-four bytes comes back in sixty-four bytes."
 _UPLOAD = bytes(range(256)) * 64
 
 
@@ -29,6 +30,12 @@ def _same(request: bytes) -> Callable[[int], bytes]:
 
 def _get(path: bytes, more: bytes = b"") -> Callable[[int], bytes]:
     return _same(b"GET " + path + b" HTTP/1.1\r\n" + _HOST + more + b"\r\n")
+
+
+def _frame(payload: bytes) -> bytes:
+    mask = b"\x12\x34\x56\x78"
+    masked = bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+    return bytes([0x81, 0x80 | len(payload)]) + mask + masked
 
 
 def _browser(number: int) -> bytes:
@@ -70,6 +77,17 @@ _ALL = (
         PIECE * PIECES,
         connections=8,
     ),
+    Workload(
+        "websocket",
+        "WebSocket, 64 bytes of text, echoed",
+        "apps_http:websocket_echo",
+        _same(_frame(_WORDS)),
+        _WORDS,
+        opening=b"GET / HTTP/1.1\r\n" + _HOST + b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+        begins=b"\x81\x40",
+        read=read_frame,
+    ),
     Workload("wsgi", "WSGI: 12 bytes, keep-alive", "apps_wsgi:hello", _get(b"/"), HELLO, interface="wsgi"),
     Workload(
         "wsgi-alone",
@@ -89,6 +107,7 @@ BARS = {
     "headers": Bar("hybrid", "uvicorn", 0.80),
     "connections": Bar("hybrid", "uvicorn", 0.55),
     "upload": Bar("hybrid", "uvicorn", 0.85),
+    "websocket": Bar("hybrid", "uvicorn", 0.80),
     "wsgi": Bar("hybrid", "gunicorn", 0.50),
 }
 """By workload."""

@@ -14,14 +14,37 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from hybrid.bench.figures import Ratio, ratio
 from hybrid.bench.measure import pin, tree_cpu_ns
 
-__all__ = ["CLIENT_CPU", "SERVER_CPU", "Bar", "Ratio", "Server", "compare", "pin", "ratio", "report", "tree_cpu_ns"]
+__all__ = [
+    "CLIENT_CPU",
+    "SERVER_CPU",
+    "Bar",
+    "Ratio",
+    "Server",
+    "as_command",
+    "compare",
+    "pin",
+    "ratio",
+    "report",
+    "tree_cpu_ns",
+]
 
 SERVER_CPU = 0
 CLIENT_CPU = 1
+
+
+def as_command(main: Callable[[], int]) -> NoReturn:
+    """Leave with what ``main`` returns. Told to end, it ends its servers, by the blocks that started them."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT is ignored in what a shell starts in the background
+        signal.signal(number, signal.default_int_handler)
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 class Server:

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -23,7 +21,7 @@ from pathlib import Path
 from hybrid.bench.measure import own_schedule_ns
 from tests.benchmarks.http_load import Load, Workload, WrongAnswer
 from tests.benchmarks.http_workloads import WORKLOADS
-from tests.benchmarks.measure import CLIENT_CPU, pin
+from tests.benchmarks.measure import CLIENT_CPU, as_command, pin
 from tests.benchmarks.peer_report import Row, Turn, as_json, machine, markdown, missed, table
 from tests.benchmarks.peer_servers import PEERS, ROOT, Candidate, Running, hybrid
 
@@ -151,9 +149,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT is ignored in what a shell starts in the background
-        signal.signal(number, signal.default_int_handler)  # servers are ended by the blocks that started them
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    as_command(main)

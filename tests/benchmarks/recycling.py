@@ -13,9 +13,7 @@ from __future__ import annotations
 import argparse
 import random
 import select
-import signal
 import socket
-import sys
 import threading
 import time
 from collections import Counter
@@ -26,7 +24,7 @@ from pathlib import Path
 
 from tests.benchmarks.apps_recycled import READY
 from tests.benchmarks.http_load import HOST, Workload, WrongAnswer, read_answer
-from tests.benchmarks.measure import CLIENT_CPU, pin
+from tests.benchmarks.measure import CLIENT_CPU, as_command, pin
 from tests.benchmarks.peer_servers import HERE, ROOT, Candidate, Running, installed, module
 
 WORKERS = 2
@@ -251,8 +249,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server is ended by the block that started it
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    as_command(main)

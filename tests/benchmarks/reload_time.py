@@ -16,7 +16,6 @@ import asyncio
 import os
 import signal
 import statistics
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -28,6 +27,7 @@ from pathlib import Path
 from hybrid.bench.server import session_members
 from hybrid.shared.procfs import memory_pss_bytes
 from tests.benchmarks.http_load import HOST, Workload, WrongAnswer, read_answer
+from tests.benchmarks.measure import as_command
 from tests.benchmarks.peer_report import machine
 from tests.benchmarks.peer_servers import HERE, ROOT, Candidate, Running, installed, module
 from tests.benchmarks.reloads import Log
@@ -367,8 +367,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server is ended by the block that started it
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    as_command(main)

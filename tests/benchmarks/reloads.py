@@ -13,7 +13,6 @@ import asyncio
 import re
 import signal
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from hybrid.ground.states import Life
 from hybrid.shared import procfs
+from tests.benchmarks.measure import as_command
 from tests.benchmarks.mixed_load import KINDS, TALKS, Load, Outcome
 from tests.support.server import Server, running
 
@@ -218,8 +218,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server is ended by the block that started it
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    as_command(main)

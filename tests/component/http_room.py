@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
-from hybrid.connection import http_connection, http_endpoint
+from hybrid.connection import http_ending, http_endpoint
 from hybrid.connection.registry import Served
 from hybrid.handlers.asgi import asgi_factory
 from hybrid.handlers.http_shared import HttpShared
@@ -210,7 +210,7 @@ async def serving(
     factory = asgi_factory(app, "app", door, state, shared or HttpShared.of(HttpSettings(**settings)))
     server = await loop.create_server(factory, "127.0.0.1", 0)
     room = HttpRoom(door, server.sockets[0].getsockname()[1])
-    with patch.object(http_endpoint, "_SWEEP_S", SWEEP_S), patch.object(http_connection, "_LINGER_S", LINGER_S):
+    with patch.object(http_endpoint, "_SWEEP_S", SWEEP_S), patch.object(http_ending, "_LINGER_S", LINGER_S):
         try:
             yield room
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import re
 from typing import Any
 
 import anyio
@@ -249,7 +250,7 @@ async def test_application_that_says_nothing_is_a_500(caplog: pytest.LogCaptureF
 
     async with serving(app) as room:
         assert (await room.ask(GET)).startswith(b"HTTP/1.1 500 ")
-    assert "returned without a response" in caplog.text
+    assert re.search(r"app \w+: GET /a b from .+: returned without a response", caplog.text)
 
 
 @on_both_loops
@@ -542,8 +543,8 @@ async def test_drain_answers_what_was_asked() -> None:
 
 
 @on_both_loops
-async def test_cancelled_request_is_answered_with_503() -> None:
-    """The grace is over: the application is cancelled, the client is told."""
+async def test_cancelled_request_is_answered_with_503(caplog: pytest.LogCaptureFixture) -> None:
+    """The grace is over: the application is cancelled, the client is told; the log says whose request it was."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await asyncio.Event().wait()
@@ -556,3 +557,4 @@ async def test_cancelled_request_is_answered_with_503() -> None:
         (connection,) = room.door.open
         connection.cancel()
         assert (await client.rest()).startswith(b"HTTP/1.1 503 ")
+    assert re.search(r"app \w+: GET /a b from .+: cancelled at the end of the grace", caplog.text)

@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import pytest
 
-from hybrid.connection import http_connection
+from hybrid.connection import http_ending
 from tests.component.http_room import Witness, ask_for, respond, serving
 from tests.support.connections import on_both_loops
 from tests.support.eventually import eventually_async
@@ -304,7 +304,7 @@ async def test_last_answer_survives_what_comes_behind_it() -> None:
     app = Witness()
     async with serving(app) as room:
         peer = await room.peer()
-        with patch.object(http_connection, "_LINGER_S", 5.0):
+        with patch.object(http_ending, "_LINGER_S", 5.0):
             rest = GET * (1_000_000 // len(GET))
             sending = asyncio.ensure_future(
                 peer.send(b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" + rest)
@@ -325,7 +325,7 @@ async def test_large_last_answer_survives_what_comes_behind_it() -> None:
         await respond(send, b"x" * 5_000_000)
 
     async with serving(app, limit_body_bytes=10) as room:
-        with patch.object(http_connection, "_LINGER_S", 5.0):
+        with patch.object(http_ending, "_LINGER_S", 5.0):
             peer = await room.peer()
             await peer.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" + GET * 3000)
             said = await asyncio.wait_for(peer.receive_all(), 5)

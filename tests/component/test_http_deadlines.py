@@ -142,10 +142,10 @@ async def test_body_that_never_begins_is_a_408() -> None:
 async def test_body_that_trickles_steadily_is_taken() -> None:
     """The time is between two pieces: one that takes several of them in all is well."""
     app = Witness()
-    async with serving(app, body_s=0.3) as room:
+    async with serving(app, body_s=1.0) as room:
         client = await room.connect()
         client.send(POST % 40)
-        async with Drip(client, b"x" * 40, 0.025):
+        async with Drip(client, b"x" * 40, 0.04):
             assert (await client.response())[0] == 200
     assert app.seen == [("POST", "/", b"x" * 40)]
 

@@ -257,7 +257,7 @@ def test_missing_library_is_an_error_with_the_remedy(watch: Watch, tmp_path: Pat
     path = os.pathsep.join([str(tmp_path / "path"), str(ROOT), os.environ.get("PYTHONPATH", "")])
     watched = watch(PYTHONPATH=path)
     assert watched.process.wait(WITHIN_S) == 2
-    assert "no watchfiles here. Install the library: pip install 'hybrid[reload]'." in watched.log
+    assert "no watchfiles here. Install the library: pip install watchfiles." in watched.log
 
 
 def test_kernel_that_watches_no_more_is_said_and_polled_for(watch: Watch, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
-from hybrid.connection import http_connection, http_endpoint
+from hybrid.connection import http_endpoint, http_ending
 from hybrid.handlers.http_shared import HttpShared
 from hybrid.handlers.wsgi import wsgi_factory
 from hybrid.handlers.wsgi_threads import Threads
@@ -88,7 +88,7 @@ async def serving(
     ours = set(threading.enumerate()) - before
     server = await loop.create_server(wsgi_factory(app, "app", door, state, shared), "127.0.0.1", 0)
     room = HttpRoom(door, server.sockets[0].getsockname()[1])
-    with patch.object(http_endpoint, "_SWEEP_S", SWEEP_S), patch.object(http_connection, "_LINGER_S", LINGER_S):
+    with patch.object(http_endpoint, "_SWEEP_S", SWEEP_S), patch.object(http_ending, "_LINGER_S", LINGER_S):
         try:
             yield room
         finally:

@@ -8,6 +8,7 @@ import pytest
 
 import hybrid
 from hybrid.cli.bench_options import COMMANDS
+from hybrid.cli.foreign import FOREIGN, instead
 from hybrid.connection.connection import Connection
 from hybrid.ground.errors import ExitCode
 from hybrid.parent.main import INTENTS
@@ -18,6 +19,7 @@ from tests.docs.pages import ROOT, Page, pages
 from tests.support.sources import names, sources
 
 PAGES = pages()
+MIGRATION = "docs/how-to/move-from-uvicorn-or-gunicorn.md"
 each_page = pytest.mark.parametrize("page", PAGES, ids=[page.path for page in PAGES])
 
 _PLACE = re.compile(r"(hybrid/[\w/]+\.py):([A-Za-z_][\w.]*)")
@@ -77,8 +79,20 @@ def test_named_options_exist(page: Page) -> None:
     known = {"--help", "--version", "-h", *(flag for each in all_options() for flag in (each.flag, *each.aliases))}
     known |= {each.flag for _help, options in COMMANDS.values() for each in options}
     known |= {each.flag.replace("--", "--no-", 1) for each in all_options() if each.is_switch}
-    named = {flag for code in page.inline_code if code.startswith("--") for flag in re.findall(r"--[a-z-]+", code)}
+    codes = [code for code in page.inline_code if code.startswith("--")]
+    if page.path == MIGRATION:
+        codes = [code for code in codes if not instead(code.rstrip("…"))]
+    named = {flag for code in codes for flag in re.findall(r"--[a-z-]+", code)}
     assert named <= known
+
+
+def test_every_foreign_option_is_on_the_page_for_those_who_move() -> None:
+    """What the command answers, the page explains; and what the page calls foreign, the command answers."""
+    foreign = [row[0] for row in table_rows(page(MIGRATION).text.partition("## What bites")[0])][2:]
+    named = {flag.replace("_", "-") for cell in foreign for flag in re.findall(r"`(--?[A-Za-z][\w-]*)…?`", cell)}
+    assert {flag.rstrip("-") for flag in FOREIGN} <= {flag.rstrip("-") for flag in named}
+    ours = {flag for each in all_options() for flag in (each.flag, *each.aliases)}
+    assert not [flag for flag in named - ours if not instead(flag)]
 
 
 def test_every_page_can_be_reached() -> None:

@@ -97,6 +97,17 @@ def test_gil_that_is_held_is_dumped_too(serve: Serve) -> None:
     assert "\n    asyncio tasks: not available, the GIL is held\n" in said
 
 
+def test_main_thread_is_found_among_many(serve: Serve) -> None:
+    """faulthandler tells of a hundred threads, the oldest last: the loop's is asked for alone."""
+    server = serve(STALLS, "--workers", "1", *SOON)
+    with server.connect() as client:
+        say(client, "threads 150")
+        assert hear(client) == "begins"
+        said = wait_log(server, "has been busy for")
+    assert said.split("\n")[0].endswith(f" at {line_of('re.match', 'among_threads')}")
+    assert said.split("\n")[1] == "    Stack (most recent call first):"
+
+
 def test_loop_that_computes_is_busy(serve: Serve) -> None:
     """An endless loop in Python: its thread runs, its line is named, its tasks are told."""
     server = serve(STALLS, "--workers", "1", *SOON)

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import aiohttp
@@ -194,24 +195,36 @@ def test_wrk(server: Server) -> None:
 # ── a browser ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def browse(url: str, profile: Path) -> str:
-    """Return the document that a page has become when all is loaded. Leaves no process behind."""
-    command = [
+def command_of(url: str, profile: Path, *arguments: str) -> list[str]:
+    """Return what opens a page in a browser that asks the machine of nobody else."""
+    return [
         *(tool(*BROWSERS), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
         *("--disable-background-networking", "--disable-component-update", "--disable-extensions", "--no-proxy-server"),
-        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # it asks the machine of nobody else
-        *("--ignore-certificate-errors", f"--user-data-dir={profile}", "--virtual-time-budget=5000", "--dump-dom", url),
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        *("--ignore-certificate-errors", f"--user-data-dir={profile}", *arguments, url),
     ]
+
+
+@contextmanager
+def browsing(url: str, profile: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Have a page open for the length of a block. Leaves no process behind."""
+    command = command_of(url, profile, *arguments)
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True, text=True
     ) as process:
         try:
-            return process.communicate(timeout=40)[0]
+            yield process
         finally:
             try:
                 os.killpg(process.pid, signal.SIGKILL)
             except ProcessLookupError:  # all of them have left
                 pass
+
+
+def browse(url: str, profile: Path) -> str:
+    """Return the document that a page has become when all is loaded."""
+    with browsing(url, profile, "--virtual-time-budget=5000", "--dump-dom") as process:
+        return process.communicate(timeout=40)[0]
 
 
 def is_whole(document: str) -> bool:

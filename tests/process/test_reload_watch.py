@@ -194,3 +194,17 @@ def test_first_boot_that_fails_waits_for_a_change(serve: Serve, project: Path, p
         assert until_eof(client) == b"hello"
     assert server.stop() == 0
     assert server.everyone() == []
+
+
+def test_wishes_that_come_behind_the_stop_do_not_hold_it_up(serve: Serve, project: Path) -> None:
+    """Nothing is there to stop but the watcher, which is reaped last; what was asked for meanwhile is nobody's."""
+    (project / "app.py").write_text("raise RuntimeError('a bad day')\n")
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    server = serve("app.py:handle", "--reload", "--workers", "1", cwd=project, env=environ, ready=False)
+    eventually(lambda: "waiting for a change" in server.log and f"watching {project}" in server.log, WITHIN_S)
+    eventually(lambda: [command_line(pid) for pid in children(server.pid)] == ["hybrid: watcher"], WITHIN_S)
+    # All three are heard at once, in the order of their numbers or the other way round: one behind the stop.
+    for number in (signal.SIGSTOP, signal.SIGUSR1, signal.SIGTERM, signal.SIGTTIN, signal.SIGCONT):
+        server.signal(number)
+    assert server.wait() == 0
+    assert server.everyone() == []

@@ -256,6 +256,18 @@ def test_address_is_free_after_a_stop(serve: Serve) -> None:
     assert second.address == server.address
 
 
+@pytest.mark.parametrize("accept", ["auto", "reuseport"])
+def test_address_is_free_though_the_app_has_forked(accept: str, serve: Serve) -> None:
+    """What an app has forked, such as a pool of processes, may outlive the server: it keeps no queue open."""
+    server = serve(KNOBS, "--workers", "2", "--accept", accept)
+    with server.connect() as client:
+        child = int(ask(client, "fork"))
+    assert server.stop() == 0 and is_alive(child)
+    with pytest.raises(ConnectionRefusedError):
+        server.connect()
+    assert serve(KNOBS, "--workers", "1", "--bind", server.address).stop() == 0
+
+
 def test_who_comes_during_a_stop_is_refused_at_once(serve: Serve) -> None:
     """Nobody is left to serve a newcomer: it hears so, and can go elsewhere, instead of waiting for the end."""
     server = serve(KNOBS, "--workers", "2")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hybrid.ground.clock import monotonic_ns
 from hybrid.ground.states import Life
 from hybrid.shared.procfs import open_descriptors
 from tests.process.conftest import Serve
@@ -299,3 +300,20 @@ def test_parent_with_more_than_1024_descriptors_mends_the_pool(serve: Serve) -> 
     replaced(server, victim, 6)
     assert f"(pid {victim}) exited with code 0 after its drain" in server.log
     assert server.stop() == 0
+
+
+def test_parent_that_was_stopped_kills_nobody_who_boots(serve: Serve) -> None:
+    """SIGSTOP of the parent for longer than ``--boot-timeout`` while a worker is being started: it is not late."""
+    server = serve(KNOBS, "--workers", "2", "--boot-timeout", "2")
+    victim, mold = server.ready_pids()[0], server.mold_pid()
+    os.kill(mold, signal.SIGSTOP)  # so that the parent is stopped before it hears of the fork
+    os.kill(victim, signal.SIGKILL)
+    eventually(lambda: Life.STARTING in [worker.life for worker in server.workers()])
+    server.signal(signal.SIGSTOP)
+    stopped_ns = monotonic_ns()
+    os.kill(mold, signal.SIGCONT)
+    eventually(lambda: monotonic_ns() - stopped_ns > 4_000_000_000)
+    server.signal(signal.SIGCONT)
+    server.wait_workers(2)
+    assert server.mold_pid() == mold and "did not boot" not in server.log
+    assert "the parent was held up for" in server.log

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -81,19 +82,76 @@ def test_new_version_takes_over_and_reloads(serve: Serve, copy: Path) -> None:
     assert server.stop() == 0
 
 
+def test_signals_at_once_are_an_upgrade_and_then_a_reload(serve: Serve, copy: Path) -> None:
+    """As two commands in a row send them: the new version's workers get the new version's parent."""
+    server = serve(KNOBS, "--workers", "1", cwd=copy)
+    change(copy / "hybrid" / "__init__.py", "__version__ = ", '__version__ = "9.9" or ')
+    server.signal(signal.SIGUSR2)
+    server.signal(signal.SIGHUP)
+    eventually(lambda: "] info    reloaded: " in server.log, 20)
+    assert server.log.index("upgraded: hybrid 9.9") < server.log.index("SIGHUP: reloading, as generation 2")
+    wait_alone(server, 2, 1)
+    assert server.stop() == 0
+
+
+NOVEL = """\
+@dataclass(frozen=True, slots=True)
+class Novel:
+    what: int = option(7, "New.", flag="--what-is-new")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:"""
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        (
+            "shared/health_settings.py",
+            "    kill_s: ",
+            "    novel: int = option(7, 'New.', flag='--novel')\n    kill_s: ",
+        ),
+        (
+            "shared/settings.py",
+            "    launch: Launch = ",
+            "    novel: Novel = titled(Novel, 'New')\n    launch: Launch = ",
+        ),
+    ],
+    ids=["option", "group"],
+)
+def test_version_with_other_options(serve: Serve, copy: Path, file: str, old: str, new: str) -> None:
+    """The parent cannot reload into it and says what to do first; done that, it can."""
+    server = serve(KNOBS, "--workers", "1", cwd=copy)
+    change(copy / "hybrid" / "shared" / "settings.py", "@dataclass(frozen=True, slots=True)\nclass Settings:", NOVEL)
+    change(copy / "hybrid" / file, old, new)
+    reload(server)
+    assert "reload failed: the settings " in server.log
+    assert "have different options. Upgrade the running server first (SIGUSR2)" in server.log
+    upgrade(server)
+    os.kill(server.mold_pid(), signal.SIGKILL)  # the next one is the new version's, with the settings that there are
+    eventually(lambda: "the mold was killed by SIGKILL" in server.log)
+    server.signal(signal.SIGTTIN)
+    server.wait_workers(2)
+    reload(server)
+    wait_alone(server, 3, 1)
+    assert server.stop() == 0
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
         ("parent/main.py", "class Parent:", "class Parent(", "the new program exited with code 1"),
         ("parent/handover.py", "FORMAT = 1", "FORMAT = 2", "its format is 1, and this version takes 2"),
         ("shared/scoreboard.py", "VERSION = ", "VERSION = 100 + ", "is no scoreboard of this version"),
+        ("shared/privileges.py", "return pwd.getpwnam(user)", "raise KeyError", "no such user"),
     ],
 )
 def test_program_that_cannot_take_over_changes_nothing(
     serve: Serve, copy: Path, file: str, old: str, new: str, message: str
 ) -> None:
     """It is tried in a child, on the real state, before anything happens."""
-    server = serve(KNOBS, "--workers", "1", cwd=copy)
+    server = serve(KNOBS, "--workers", "1", "--user", pwd.getpwuid(os.geteuid()).pw_name, cwd=copy)
     pids = server.everyone()
     change(copy / "hybrid" / file, old, new)
     server.signal(signal.SIGUSR2)
@@ -102,6 +160,25 @@ def test_program_that_cannot_take_over_changes_nothing(
     assert server.everyone() == pids
     with server.connect() as client:
         assert ask(client, "echo alive") == "alive"
+    assert server.stop() == 0
+
+
+def test_program_that_hangs_when_it_is_tried(serve: Serve, copy: Path, tmp_path: Path) -> None:
+    """It is waited for as long as for a boot; then another one can be tried."""
+    server = serve(KNOBS, "--workers", "1", "--boot-timeout", "4", cwd=copy)
+    pids = server.everyone()
+    os.mkfifo(tmp_path / "gate")
+    change(
+        copy / "hybrid" / "parent" / "handover.py",
+        "FORMAT = 1",
+        f"FORMAT = len(open({str(tmp_path / 'gate')!r}).read())",
+    )
+    server.signal(signal.SIGUSR2)
+    eventually(lambda: "upgrade failed: the new program was killed by SIGKILL" in server.log, 20)
+    assert "the new program did not get ready within 4 s (--boot-timeout): SIGKILL" in server.log
+    assert server.everyone() == pids
+    change(copy / "hybrid" / "parent" / "handover.py", "FORMAT = ", "FORMAT = 1 or ")
+    upgrade(server)
     assert server.stop() == 0
 
 
@@ -172,4 +249,6 @@ def test_upgrade_after_reloads(serve: Serve, tmp_path: Path) -> None:
     reload(server)
     assert serves_load(server, 3)
     wait_alone(server, 3, 2)
+    upgrade(server, 2)
+    assert ["hybrid-settings" in path for _fd, path in open_descriptors(server.pid)].count(True) == 1
     assert server.stop() == 0

@@ -55,6 +55,22 @@ def test_requests_wear_a_worker_out() -> None:
         assert worker.process.wait(10) == 0
 
 
+def test_parent_that_does_not_listen_is_told_later() -> None:
+    """It was stopped, and its ear is full: what the worker has to say would be lost, and nobody would replace it."""
+    with LoneWorker(settings(HELLO, max_requests=3)) as worker, worker.connect() as client:
+        for _ in range(600):  # an answer each, and nobody reads them
+            worker.tell(Record(Op.PARK))
+            worker.tell(Record(Op.UNPARK))
+        ask(client, 3)
+        eventually(lambda: worker.requests == 3)
+        for _ in range(3):
+            ticked_ns = worker.row[Cell.HEARTBEAT_NS]
+            eventually(lambda before=ticked_ns: worker.row[Cell.HEARTBEAT_NS] > before)  # type: ignore[misc]  # a default
+        heard = worker.hear()
+        while heard.op is not Op.WORN_OUT:
+            heard = worker.hear()
+
+
 def test_connections_count_where_there_are_no_requests() -> None:
     """A stream handler's worker: three connections, whatever is said on them."""
     with LoneWorker(settings("examples.echo:echo", max_requests=3)) as worker:

@@ -40,6 +40,7 @@ _TEXTS: dict[str, st.SearchStrategy[str]] = {
     "existing_file": st.just(__file__),
     "group": st.sampled_from(["root", "0", "77"]),
     "host": st.sampled_from(["localhost", "0.0.0.0", "::1", "example.org"]),
+    "log_file": _paths,
     "memory": st.one_of(st.just("0"), st.integers(32, 10**6).map(lambda number: f"{number}M")),
     "mode": _modes,
     "output": st.one_of(st.just("-"), _paths),

@@ -6,8 +6,9 @@ import asyncio
 import hashlib
 import itertools
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 LINES = [f"line {number}\n" for number in range(500)]
 SERVED = Path(os.environ.get("SERVED_FILE", __file__))
@@ -60,3 +61,27 @@ async def background() -> None:
 def description(name: str | None, data: bytes) -> dict[str, object]:
     """Return what an upload is answered with."""
     return {"name": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+Said = Callable[[Any], Awaitable[Any]]
+
+
+async def converse(room: str, said: str | bytes, send: Said, close: Said) -> None:
+    """Answer one message of a WebSocket: ``close 4001`` is a wish, ``push`` and ``fail`` are, all else comes back."""
+    if isinstance(said, bytes):
+        await send(said)
+    elif said.startswith("close "):
+        await close(int(said[6:]))
+    elif said == "push":
+        for number in range(3):
+            await asyncio.sleep(0.02)
+            await send(f"pushed {number}")
+    elif said == "fail":
+        raise RuntimeError("on purpose")
+    else:
+        await send(f"{room}: {said}")
+
+
+def chosen(subprotocols: Iterable[str]) -> str | None:
+    """Return which subprotocol a WebSocket gets."""
+    return "chat" if "chat" in subprotocols else None

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import BackgroundTasks, Cookie, FastAPI, Request, Response, UploadFile
+from fastapi import BackgroundTasks, Cookie, FastAPI, Request, Response, UploadFile, WebSocket, WebSocketException
 from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
 
 from tests.apps.frameworks import common
@@ -91,3 +91,26 @@ async def cookies(given: Annotated[str, Cookie()] = "") -> PlainTextResponse:
     response.set_cookie("one", "1")
     response.set_cookie("two", "2", httponly=True)
     return response
+
+
+@app.websocket("/rooms/{room}")
+async def room(websocket: WebSocket, room: str) -> None:
+    await websocket.accept(common.chosen(websocket.scope["subprotocols"]))
+
+    async def send(said: str | bytes) -> None:
+        await (websocket.send_text(said) if isinstance(said, str) else websocket.send_bytes(said))
+
+    while (message := await websocket.receive())["type"] == "websocket.receive":
+        said = message["text"] if message.get("text") is not None else message["bytes"]
+        await common.converse(room, said, send, websocket.close)
+    common.tell(f"websocket: {message['code']}")
+
+
+@app.websocket("/denied")
+async def denied(websocket: WebSocket) -> None:
+    raise WebSocketException(1008)
+
+
+@app.websocket("/refused")
+async def refused(websocket: WebSocket) -> None:
+    await websocket.send_denial_response(PlainTextResponse("go away", 401, {"x-why": "not you"}))

@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from litestar import Litestar, Request, Response, get, post
+from litestar import Litestar, Request, Response, WebSocket, get, post, websocket
 from litestar.background_tasks import BackgroundTask
 from litestar.datastructures import State, UploadFile
 from litestar.enums import RequestEncodingType
+from litestar.exceptions import PermissionDeniedException
 from litestar.params import Body
 from litestar.response import File, Stream
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
@@ -103,8 +104,27 @@ async def cookies(request: Request[Any, Any, Any]) -> Response[str]:
     return response
 
 
+@websocket("/rooms/{room:str}")
+async def room(socket: WebSocket[Any, Any, Any], room: str) -> None:
+    await socket.accept(subprotocols=common.chosen(socket.scope["subprotocols"]))
+
+    async def send(said: str | bytes) -> None:
+        await (socket.send_text(said) if isinstance(said, str) else socket.send_bytes(said))
+
+    while (message := await socket.receive())["type"] == "websocket.receive":
+        said = message["text"] if message.get("text") is not None else message["bytes"]
+        assert said is not None
+        await common.converse(room, said, send, socket.close)
+    common.tell(f"websocket: {message['code']}")  # type: ignore[typeddict-item]  # of the other kind
+
+
+@websocket("/denied")
+async def denied(socket: WebSocket[Any, Any, Any]) -> None:
+    raise PermissionDeniedException
+
+
 app = Litestar(
-    [item, echo, stream, download, events, upload, fail, opened, background, release, file, cookies],
+    [room, denied, item, echo, stream, download, events, upload, fail, opened, background, release, file, cookies],
     middleware=[mark],
     lifespan=[lifespan],
     logging_config=None,  # its own starts a thread, and then every worker has to import all of this

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
-from quart import Quart, Response, make_response, request, send_file
+from quart import Quart, Response, abort, make_response, request, send_file, websocket
 
 from tests.apps.frameworks import common
 
@@ -93,3 +94,24 @@ async def cookies() -> Any:
     response.set_cookie("one", "1")
     response.set_cookie("two", "2", httponly=True)
     return response
+
+
+@app.websocket("/rooms/<room>")
+async def room(room: str) -> None:
+    await websocket.accept(subprotocol=common.chosen(websocket.requested_subprotocols))
+    try:
+        while True:
+            await common.converse(room, await websocket.receive(), websocket.send, websocket.close)
+    except asyncio.CancelledError:
+        common.tell("websocket: cancelled")
+        raise
+
+
+@app.websocket("/denied")
+async def denied() -> None:
+    abort(403)
+
+
+@app.websocket("/refused")
+async def refused() -> Any:
+    return "go away", 401, {"x-why": "not you"}

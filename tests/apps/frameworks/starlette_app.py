@@ -12,7 +12,8 @@ from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from tests.apps.frameworks import common
 
@@ -87,6 +88,26 @@ async def cookies(request: Request) -> Response:
     return response
 
 
+async def room(websocket: WebSocket) -> None:
+    await websocket.accept(common.chosen(websocket.scope["subprotocols"]))
+
+    async def send(said: str | bytes) -> None:
+        await (websocket.send_text(said) if isinstance(said, str) else websocket.send_bytes(said))
+
+    while (message := await websocket.receive())["type"] == "websocket.receive":
+        said = message["text"] if message.get("text") is not None else message["bytes"]
+        await common.converse(websocket.path_params["room"], said, send, websocket.close)
+    common.tell(f"websocket: {message['code']}")
+
+
+async def denied(websocket: WebSocket) -> None:
+    await websocket.close()
+
+
+async def refused(websocket: WebSocket) -> None:
+    await websocket.send_denial_response(PlainTextResponse("go away", 401, {"x-why": "not you"}))
+
+
 app = Starlette(
     routes=[
         Route("/items/{item_id:int}", item),
@@ -101,6 +122,9 @@ app = Starlette(
         Route("/release", release),
         Route("/file", file),
         Route("/cookies", cookies),
+        WebSocketRoute("/rooms/{room}", room),
+        WebSocketRoute("/denied", denied),
+        WebSocketRoute("/refused", refused),
     ],
     middleware=[Middleware(Mark)],
     lifespan=lifespan,

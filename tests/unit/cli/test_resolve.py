@@ -15,6 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hybrid.cli.command_line import Asked
 from hybrid.cli.resolve import Resolved, facts_of_this_process, resolve
 from hybrid.ground.errors import UsageError
+from hybrid.shared.keywords import settings_from_keywords
 from hybrid.shared.options import Level, all_options
 from hybrid.shared.settings import Launch, Settings, from_json, to_json
 from tests.support.option_cases import subsets
@@ -76,6 +77,15 @@ def test_command_line_can_take_back_what_a_file_says(tmp_path: Path) -> None:
 def test_lone_hyphen_is_a_value(argv: tuple[str, ...]) -> None:
     """stdout, as every tool writes it; no file of that name, and no option."""
     assert resolved(*argv).settings.access.file == "-"
+
+
+def test_lone_hyphen_for_the_log_is_stderr(tmp_path: Path) -> None:
+    """As gunicorn has it; not a file of that name, which nobody would find. It can take back what a file says."""
+    (tmp_path / "pyproject.toml").write_text('[tool.hybrid]\nlog-file = "x"\n')
+    for argv in (("--log-file", "-"), ("--log-file=-",)):
+        assert resolved(*argv, cwd=tmp_path).settings.log.file == ""
+    assert resolved(environ={"HYBRID_LOG_FILE": "-"}, cwd=tmp_path).settings.log.file == ""
+    assert settings_from_keywords("a:b", {"log_file": "-"}).log.file == ""
 
 
 def test_hyphen_that_belongs_to_no_option_is_refused() -> None:

@@ -210,6 +210,31 @@ def test_mold_that_does_not_import_in_time_is_killed() -> None:
     assert act.EndMold(1, kill=True) in world.actions
 
 
+def test_parent_that_was_held_up_kills_nobody_for_it() -> None:
+    """Whoever boots, imports or leaves has the time in which the parent could not hear that he is done."""
+    world = World()
+    world.happens(ev.Started())
+    world.now += PLAN.boot_s
+    world.happens(ev.HeldUp(PLAN.boot_s), IMPORTED, ev.Forked(0, 1, 7), ev.Forked(1, 2, 8))
+    assert f"held up for {PLAN.boot_s:.1f} s" in world.log()
+    world.now += 2 * PLAN.boot_s
+    world.happens(ev.HeldUp(PLAN.boot_s + 1), ev.TimePassed(), ev.WorkerReady(0, 1))
+    assert world.pool.slots[0].life is Life.READY and not world.of(act.Signal)
+    world.passes(1)
+    assert world.of(act.Signal) == [act.Signal(1, signal.SIGKILL)], "its own time has passed"
+    assert not world.happens(ev.HeldUp(5.0)), "nobody waits for anything: nothing to be told"
+
+
+def test_reload_has_the_time_in_which_the_parent_was_held_up(world: World) -> None:
+    """The settings may be there, and not heard of."""
+    world.asks()
+    world.now += PLAN.boot_s
+    world.happens(ev.HeldUp(PLAN.boot_s), ev.TimePassed())
+    assert "reload failed" not in world.log()
+    world.passes(PLAN.boot_s)
+    assert "reload failed" in world.log()
+
+
 def test_stop_drains_every_worker_within_the_grace(world: World) -> None:
     """SIGTERM: drain; the worker that does not leave is killed after grace and a little."""
     world.happens(ev.Asked(ev.Intent.STOP, "SIGTERM"))

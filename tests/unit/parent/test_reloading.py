@@ -124,7 +124,9 @@ def test_new_mold_that_dies_ends_the_reload(world: World, stage: Stage) -> None:
     """There is nobody who could fork the rest."""
     reload_to(world, stage)
     world.happens(ev.MoldExited(2, KILLED))
-    assert "reload failed: its mold was killed by SIGKILL" in world.log()
+    said = world.log()
+    assert "reload failed: its mold was killed by SIGKILL" in said
+    assert ("while it imported the app" in said) == (stage is Stage.IMPORT), "or nobody knows where to look"
     assert world.pool.mold_of(2) is None
     assert [slot.life for slot in world.pool.slots[:4]] == [Life.READY] * 4
 
@@ -201,10 +203,19 @@ def test_generations_that_drain_are_bounded(world: World) -> None:
         finish(world)
     world.asks()
     assert world.pool.reload.again and not world.of(act.Resolve)
+    assert "reloading as soon as an earlier generation has drained" in world.log()
     for slot in world.pool.slots:
         if slot.generation == 1:
             world.dies(slot.index, ev.Exit())
     assert world.of(act.Resolve) == [act.Resolve(4)]
+
+
+def test_wishes_that_wait_are_said_once(world: World) -> None:
+    """A storm of signals is no storm of lines."""
+    world.asks()
+    world.asks()
+    assert "as soon as the server has reloaded" in world.log()
+    assert not world.asks()
 
 
 def test_wish_during_the_boot_is_kept(world: World) -> None:
@@ -318,3 +329,38 @@ def test_first_boot_waits_for_a_change_where_files_are_watched(workers: bool) ->
         young.comes_up(slot, 20 + slot)
     assert young.of(act.Announce) and young.pool.phase is p.Phase.RUNNING
     assert sorted(slot.seat for slot in young.pool.slots if slot.life is Life.READY) == [0, 1]
+
+
+def levels(world: World) -> list[str]:
+    """Return the levels of what the last look wrote."""
+    return [action.level for action in world.actions if isinstance(action, act.Write)]
+
+
+def test_what_fails_while_a_change_is_waited_for_is_said_once() -> None:
+    """It is tried again, for a library that has been installed meanwhile; the same failure is no news then."""
+    young = World(replace(PLAN, waits_for_change=True))
+    failed = ev.MoldImportFailed(1, Report("import", "no such module", "Traceback", 4))
+    young.happens(ev.Started(), failed)
+    assert levels(young) == ["error", "info"]
+    young.happens(ev.MoldExited(1, ev.Exit()))
+    young.passes(60)
+    assert young.of(act.StartMold)
+    young.happens(failed)
+    assert levels(young) == ["debug"]
+    young.happens(ev.MoldExited(1, ev.Exit()))
+    young.asks("app.py changed")
+    young.happens(failed)
+    assert levels(young) == ["error", "info"]
+
+
+def test_worker_that_failed_often_waits_for_a_change_too() -> None:
+    """A lifespan is tried three times, each with a line; then it is said that a change is waited for."""
+    young = World(replace(PLAN, workers=1, waits_for_change=True))
+    young.happens(ev.Started(), IMPORTED)
+    said = []
+    for _ in range(4):
+        young.happens(ev.Forked(0, young.pool.slots[0].ticket, 10))
+        young.dies(0, ev.Exit(code=3), Report("lifespan", "no database", "Traceback", 3))
+        said.append(levels(young))
+        young.passes(60)
+    assert said == [["error"], ["error"], ["error", "info"], ["debug"]]

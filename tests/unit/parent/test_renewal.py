@@ -52,6 +52,18 @@ def test_worn_worker_is_replaced_before_it_leaves(world: World) -> None:
     assert [slot.life for slot in world.pool.slots] == [Life.READY, Life.VACANT, Life.READY, Life.READY]
 
 
+@pytest.mark.parametrize(
+    ("cause", "served_s", "warns"), [(Cause.MEMORY, 5, 1), (Cause.MEMORY, 90, 0), (Cause.REQUESTS, 5, 0)]
+)
+def test_memory_that_is_reached_at_once_is_warned_of(cause: Cause, served_s: float, warns: int) -> None:
+    """A limit below what the app needs would replace one worker after another, and nothing would say why."""
+    world = World(replace(PLAN, workers=1))
+    world.boots()
+    world.now += served_s
+    wears(world, 0, cause)
+    assert world.log().count("has reached --max-memory after 5 s") == warns
+
+
 def test_never_two_at_once(world: World) -> None:
     """The next one waits until the last one is gone."""
     wears(world, 0)

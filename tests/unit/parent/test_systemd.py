@@ -144,7 +144,7 @@ def test_manager_that_is_gone_is_one_warning(stack: ExitStack, log: Log, tmp_pat
         us.status("three")
         assert heard(ear)["STATUS"] == "three"
     (line,) = log.said()
-    assert "warning" in line and "No such file" in line
+    assert "warning" in line and f"at NOTIFY_SOCKET={path}: No such file" in line
 
 
 def test_path_that_is_too_long_is_one_warning(stack: ExitStack, log: Log) -> None:
@@ -170,6 +170,21 @@ def test_manager_that_does_not_read_hears_it_later_in_order(stack: ExitStack, lo
     assert said[-2:] == ["READY", "WATCHDOG"] and said.count("WATCHDOG") == 1
     (line,) = log.said()
     assert "does not read" in line
+
+
+def test_ready_is_not_pushed_out_by_what_is_said_after_it(stack: ExitStack, log: Log, ear: NotifySocket) -> None:
+    """A manager that reads nothing for minutes: of states and extensions only the last is kept for it."""
+    us = notifier(stack, log, NOTIFY_SOCKET=ear.name)
+    while not us._unsent:
+        us.status("filling")
+    us.ready("here")
+    for number in range(100):
+        us.status(f"{number} workers")
+        us.extend(number)
+    ear.silence()
+    us.time_passed(9.0)
+    said = [(message.get("STATUS"), message.get("EXTEND_TIMEOUT_USEC")) for message in ear.so_far()]
+    assert said[-3:] == [("here", None), ("99 workers", None), (None, "99000000")]
 
 
 def test_closed_notifier_says_nothing(stack: ExitStack, log: Log, ear: NotifySocket) -> None:

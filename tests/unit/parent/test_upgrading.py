@@ -30,8 +30,27 @@ def test_tried_first_then_done(world: World) -> None:
     assert world.happens(ASKED) == []
     world.happens(FINE)
     assert world.of(act.CarryOutUpgrade) == [act.CarryOutUpgrade()]
-    assert world.pool.upgrade is UpgradeStage.NONE
+    assert world.pool.upgrade is UpgradeStage.DUE
     assert world.happens(FINE) == []
+
+
+def test_exec_that_fails(world: World) -> None:
+    """It is as if the trial had failed, and can be asked for again."""
+    world.happens(ASKED, FINE)
+    world.happens(ev.UpgradeChecked(Report(error="cannot become the new program: no such file")))
+    assert "upgrade failed: cannot become the new program" in world.log()
+    assert world.happens(ASKED) == [act.CheckUpgrade()]
+
+
+def test_reload_waits_for_it(world: World) -> None:
+    """The workers of another version are the new parent's, or the old one's if it cannot be replaced."""
+    world.happens(ASKED)
+    world.asks()
+    assert "reloading as soon as the upgrade is through" in world.log()
+    world.happens(FINE, ev.TimePassed())
+    assert world.of(act.CarryOutUpgrade) and not world.of(act.Resolve)
+    world.happens(ev.UpgradeChecked(Report(error="no")))
+    assert world.of(act.Resolve)
 
 
 def test_program_that_cannot_take_over(world: World) -> None:
@@ -44,16 +63,14 @@ def test_program_that_cannot_take_over(world: World) -> None:
 
 
 def test_waits_for_a_reload(world: World) -> None:
-    """Whether it was asked for before or after."""
+    """And whoever wants one more reload waits for the upgrade."""
     world.asks()
     assert not world.happens(ASKED)[1:]
+    world.asks()  # another one, which waits in turn
     world.happens(ev.ResolveFailed(2, Report(error="no")))
-    assert world.of(act.CheckUpgrade)
-    world.asks()
+    assert world.of(act.CheckUpgrade) and not world.of(act.Resolve)
     world.happens(FINE)
-    assert not world.of(act.CarryOutUpgrade)
-    world.happens(ev.ResolveFailed(3, Report(error="no")))
-    assert world.of(act.CarryOutUpgrade)
+    assert world.of(act.CarryOutUpgrade) and not world.of(act.Resolve)
 
 
 def test_waits_for_the_boot_and_never_comes_at_a_stop(world: World) -> None:

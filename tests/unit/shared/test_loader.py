@@ -109,6 +109,7 @@ def test_file_name_need_not_be_an_identifier(app_dir: Path) -> None:
         ("app", "Write app:NAME"),
         ("app.py", "Write app.py:NAME"),
         ("app:", "'' is not the name of an attribute"),
+        ("app:make()", "'make()' is not the name of an attribute. Write app:make and add --factory."),
         ("app:a..b", "'a..b' is not the name of an attribute"),
         (":a", "'' is neither the name of a module nor a path"),
         (".app:a", "'.app' is neither"),

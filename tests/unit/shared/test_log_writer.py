@@ -300,6 +300,22 @@ def test_log_pointed_elsewhere_is_followed(log: Log, tmp_path: Path) -> None:
     new.close()
 
 
+def test_client_that_is_given_the_number_gets_no_line(log: Log, tmp_path: Path) -> None:
+    """The app has closed stderr, and the next connection has its number: what was no such socket is none now."""
+    writer = writer_to(log.fd)
+    client = Log("socket", tmp_path)
+    os.dup2(client.fd, log.fd)
+    writer.info("not for you")
+    assert writer.dropped == 1 and client.read() == ""
+    new = Log("pipe", tmp_path)
+    os.dup2(new.fd, log.fd)
+    writer.info("new")
+    assert "1 log line lost" in new.read()
+    writer.close()
+    for each in (client, new):
+        each.close()
+
+
 def test_reopened_log_keeps_its_number(tmp_path: Path) -> None:
     """After a rotation lines go to the new file, through the same descriptor number, still close-on-exec."""
     path = tmp_path / "app.log"

@@ -29,6 +29,17 @@ Current thread 0x00007f1c0d015b80 [python] (most recent call first):
 Extension modules: x (total: 1)
 """
 
+OTHERS = """\
+Thread 0x00007f1c0b7fe6c0 (most recent call first):
+  File "/srv/other.py", line 3 in work
+
+Current thread 0x00007f1c0b7fe6c1 (most recent call first):
+  File "/srv/hybrid/worker/watchdog.py", line 45 in _watch
+
+Thread 0x00007f1c0d015b80 (most recent call first):
+  File "/srv/app.py", line 41 in handler
+"""
+
 
 def test_users_line_is_to_blame() -> None:
     """Not the library that it calls, nor what called it."""
@@ -52,7 +63,7 @@ def test_innermost_line_is_to_blame_when_all_are_the_systems() -> None:
     assert to_blame([]) is None
 
 
-def test_thread_that_wrote_a_dump_comes_first() -> None:
+def test_main_thread_comes_first() -> None:
     """faulthandler puts it last; the reader wants it first. Names of threads, and odd names of files, are taken."""
     found, text = read_stacks(DUMP)
     assert found == [
@@ -61,6 +72,20 @@ def test_thread_that_wrote_a_dump_comes_first() -> None:
     ]
     assert text.startswith("Current thread 0x00007f1c0d015b80 [python]")
     assert sorted(text.split("\n")) == sorted(line for line in DUMP.split("\n") if line)
+
+
+def test_main_thread_is_told_by_another() -> None:
+    """One that has blocked the signals: another thread takes the signal, and is not to blame."""
+    found, text = read_stacks(OTHERS)
+    assert found == [USERS] and text.startswith("Thread 0x00007f1c0d015b80")
+
+
+def test_main_thread_that_is_missing_is_nobody_else() -> None:
+    """faulthandler tells of a hundred threads, and the main one would be the last; asked alone it is there."""
+    many = OTHERS.rpartition("\n\n")[0] + "\n\n...\n"
+    assert read_stacks(many)[0] == []
+    found, text = read_stacks(f'{many}Stack (most recent call first):\n  File "/srv/app.py", line 41 in handler\n')
+    assert found == [USERS] and text.startswith("Stack (") and "watchdog.py" in text
 
 
 @given(st.text(), st.lists(st.sampled_from(DUMP.splitlines(keepends=True))).map("".join))

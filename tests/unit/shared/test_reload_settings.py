@@ -93,7 +93,7 @@ def test_missing_library_is_an_error_with_the_remedy(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert main(["app:handle", "--reload", "--workers", "1"]) == ExitCode.USAGE
     said = capsys.readouterr().err
-    assert "watchfiles is not installed. Install it with pip install 'hybrid[reload]'" in said
+    assert "watchfiles is not installed. Install it with pip install watchfiles" in said
 
 
 def test_whole_machine_is_not_watched(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import sys
 import pytest
 from hypothesis import given, settings
 
+from hybrid.ground.errors import HybridError
 from hybrid.shared import option_values
 from hybrid.shared.options import ENVIRONMENT_PREFIX, all_options, nearest, options_for
 from hybrid.shared.settings import Settings, from_json, to_json
@@ -35,7 +36,7 @@ def test_undecodable_path_survives_json() -> None:
 @pytest.mark.parametrize("text", ["", "[]", "{}", "3", '{"app": {}}', json.dumps({"unknown": {}}), "null"])
 def test_what_are_no_settings_is_refused(text: str) -> None:
     """Another version's settings, or none, raise instead of becoming defaults."""
-    with pytest.raises((ValueError, TypeError)):
+    with pytest.raises(HybridError, match="have different options"):
         from_json(text)
 
 
@@ -43,7 +44,7 @@ def test_unknown_field_is_refused() -> None:
     """A field that this version does not know is not dropped silently."""
     groups = json.loads(to_json(Settings()))
     groups["bind"]["novel"] = 1
-    with pytest.raises(TypeError):
+    with pytest.raises(HybridError, match="SIGUSR2"):
         from_json(json.dumps(groups))
 
 

@@ -59,10 +59,10 @@ def test_answers_are_bounded(ends: Ends) -> None:
     dump_fd, _read, wake = ends
     stack_dump.ask(dump_fd, wake)
     stack_dump.write_report(dump_fd, "é" * 10**6)
-    os.write(dump_fd, b"x" * 10**6)
+    os.write(dump_fd, b"x" * (2 << 20))
     report = stack_dump.read_report(dump_fd)
     assert report is not None and len(report) <= REPORT_BYTES < STACKS_AT
-    assert len(stack_dump.read_stacks(dump_fd)) == REPORT_BYTES
+    assert len(stack_dump.read_stacks(dump_fd)) == stack_dump.STACKS_BYTES
 
 
 def test_question_that_nobody_reads_is_an_error_and_no_wait(ends: Ends) -> None:
@@ -83,3 +83,9 @@ def test_anything_is_read(ends: Ends, data: bytes, where: int) -> None:
     os.pwrite(dump_fd, data, where)
     assert isinstance(stack_dump.read_report(dump_fd), (str, type(None)))
     assert isinstance(stack_dump.read_stacks(dump_fd), str)
+
+
+def test_cut_keeps_whole_lines() -> None:
+    """What does not fit is seen to be missing."""
+    assert stack_dump.cut("one\ntwo\n", 100) == "one\ntwo\n"
+    assert stack_dump.cut("one\ntwo\nthree", 10) == "one\ntwo\n…"

@@ -14,11 +14,11 @@ from hybrid.shared.settings import Launch, Settings, from_json
 
 
 def test_settings_can_be_read_from_the_memfd() -> None:
-    """Whole, from the beginning, by whoever inherits the descriptor."""
+    """Whole, from the beginning, by whoever is given the descriptor; nobody else gets it by an exec."""
     settings = dataclasses.replace(Settings(), launch=Launch(command=("x" * 200_000,)))
     fd = start.settings_memfd(settings)
     try:
-        assert os.get_inheritable(fd)
+        assert not os.get_inheritable(fd)
         with open(fd, closefd=False) as file:
             assert from_json(file.read()) == settings
     finally:

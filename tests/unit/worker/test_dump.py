@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -71,6 +72,29 @@ def test_every_thread_is_told() -> None:
         thread.join()
 
 
+def test_users_line_is_found_behind_a_library_that_is_deep() -> None:
+    """A copy of deep data: what is shown is the library's stack, what is blamed is who called it."""
+    data: list[object] = []
+    for _ in range(100):
+        data = [data]
+    found: list[str] = []
+
+    def ask() -> None:
+        while not found:
+            report = dump.report(None)
+            if "  … and " in report:
+                found.append(report)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    while not found:
+        copy.deepcopy(data)
+    thread.join()
+    first, _, *stack = found[0].split("\n")
+    assert first.endswith(" in test_users_line_is_found_behind_a_library_that_is_deep")
+    assert "copy.py" in stack[0] and stack[dump.MOST_FRAMES].startswith("  … and ")
+
+
 def test_tasks_that_wait_in_the_same_line_are_one_line() -> None:
     """How many, one of their names, the coroutine, and the line in the user's code."""
     with waiting(3) as loop:
@@ -90,6 +114,29 @@ async def test_task_that_runs_is_told_first() -> None:
     await task
     running = lines[lines.index("asyncio tasks: 2") + 1]
     assert running.startswith("  running: Task-") and "test_task_that_runs_is_told_first()" in running
+
+
+def test_name_of_a_task_stays_on_its_line() -> None:
+    """It may be a client's: a path, say."""
+    with waiting(1) as loop:
+        (task,) = asyncio.all_tasks(loop)
+        task.set_name("x\n[parent] error")
+        assert told(loop).split("\n")[-1].startswith("  x\\n[parent] error waits_here() at ")
+
+
+def test_task_that_cannot_be_looked_at_costs_nobody_else() -> None:
+    """A kind of task of the app's own, that raises."""
+
+    class Odd(asyncio.Task[None]):
+        def get_coro(self) -> NoReturn:
+            raise ZeroDivisionError
+
+    with waiting(2) as loop:
+        odd = Odd(asyncio.sleep(0), loop=loop)
+        lines = told(loop).split("\n")
+        loop.run_until_complete(odd)
+    assert "  Odd cannot be looked at: ZeroDivisionError" in lines
+    assert any(line.startswith("  2 × waiter-") for line in lines)
 
 
 def test_many_tasks_are_bounded() -> None:
