@@ -299,12 +299,12 @@ async def test_body_that_breaks_a_rule_or_a_limit() -> None:
 async def test_slow_body_is_given_up() -> None:
     """--body-timeout holds while the loop waits for a short body, and while a thread waits for a long one."""
     app = Reader(lambda source: source.read())
-    async with serving(app, body_s=0.1) as room:
+    async with serving(app, body_s=0.5) as room:
         for length in (10, 1_000_000):
             assert (await room.ask(POST + b"Content-Length: %d\r\n\r\nabc" % length)).startswith(b"HTTP/1.1 408 ")
         client = await room.connect()
         client.send(POST + b"Content-Length: 10\r\n\r\n")
-        async with Drip(client, b"0123456789", 0.04):
+        async with Drip(client, b"0123456789", 0.08):
             assert (await client.response())[0] == 200
         await eventually_async(lambda: bool(app.raised))
     assert len(app.raised) == 1 and isinstance(app.raised[0], OSError)
