@@ -33,8 +33,6 @@ from hybrid.http.opcodes import CloseCode
 EXTENSION: Final = b"permessage-deflate"
 _TAIL: Final = b"\x00\x00\xff\xff"
 """How a sync flush ends; never on the wire: RFC 7692 §7.2.1."""
-_EMPTY: Final = b"\x00"
-"""A message of no bytes: §7.2.3.6."""
 _LARGEST_WINDOW: Final = 15
 _SMALLEST_DEFLATE: Final = 9
 """zlib makes no raw stream of 8 bits. That of 9 never looks back further than 512 - 262 = 250 bytes, so it is one."""
@@ -237,4 +235,4 @@ class Deflater:
             if not self._is_alone:
                 self._zlib = stream
         deflated = stream.compress(data) + stream.flush(zlib.Z_SYNC_FLUSH)
-        return deflated[:-4] or _EMPTY  # of an empty message after a flush, zlib makes nothing at all
+        return deflated[:-4]

@@ -353,9 +353,7 @@ def _read_close(payload: bytes) -> tuple[int, str]:
     """Return code and reason of a close frame; 1005 if it says none. Raises: WebSocketError 1002, 1007."""
     if not payload:
         return CloseCode.NO_STATUS, ""
-    if len(payload) == 1:
-        raise WebSocketError(CloseCode.PROTOCOL_ERROR, "half of a close code")
-    code = int.from_bytes(payload[:2], "big")
+    code = int.from_bytes(payload[:2], "big")  # half of a code is a number below 256
     if not may_be_sent(code):
         raise WebSocketError(CloseCode.PROTOCOL_ERROR, "a close code that is not for the wire")
     return code, _text(payload[2:])

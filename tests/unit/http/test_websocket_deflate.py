@@ -236,7 +236,7 @@ def test_takeover_makes_the_second_message_smaller() -> None:
 
 
 def test_nothing_is_one_byte() -> None:
-    """§7.2.3.6; of nothing after nothing zlib makes no byte at all."""
+    """§7.2.3.6; also after nothing, where a flush alone would make no byte at all."""
     deflater = Deflater(DeflateParameters())
     assert [deflater.deflate(b"") for _ in range(3)] == [b"\0"] * 3
 

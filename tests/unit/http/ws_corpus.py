@@ -106,6 +106,11 @@ PINGS = [
         for form in (16, 64)
     ),
     Case("5.5.2 ten pings", b"".join(sent(9, b"%d" % n) for n in range(10)), [(9, b"%d" % n) for n in range(10)]),
+    Case(
+        "5.5.2 pings of some bytes",
+        sent(9, b"first") + sent(10, b"second") + sent(9, b""),
+        [(9, b"first"), (10, b"second"), (9, b"")],
+    ),
     Case("5.5.2 not UTF-8 in a ping", sent(9, b"\xff\xfe\xc0"), [(9, b"\xff\xfe\xc0")]),
     Case("5.5.3 a pong that nobody asked for", sent(10, b"x") + GOOD, [(10, b"x"), READ]),
     Case("5.5.2 half of a ping", sent(9, b"abc")[:-2], between=False),
@@ -184,6 +189,7 @@ CLOSING = [
 ]
 
 LIMITS = [
+    Case("10.4 each has its limit, in fragments", in_frames(2, b"*" * 80, [40]) * 3, [(2, b"*" * 80)] * 3, limit=100),
     Case("10.4 as large as allowed", sent(2, b"*" * 100), [(2, b"*" * 100)], limit=100),
     Case("10.4 one byte more", GOOD + sent(2, b"*" * 101), [READ], 1009, limit=100),
     Case("10.4 the header alone is enough", head(0x82, 101), [], 1009, limit=100),
