@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from hybrid.connection.access_log import AccessLog, Entry
 from hybrid.connection.addresses import UNKNOWN, Address, address
 from hybrid.connection.farewell import Farewell, Notice
 from hybrid.connection.http_connection import HttpConnection
-from hybrid.connection.http_endpoint import READ_HIGH_BYTES, HttpEndpoint, HttpTimes
+from hybrid.connection.http_endpoint import READ_HIGH_BYTES
 from hybrid.connection.registry import Door
 from hybrid.connection.websocket import PingTimes
 from hybrid.ground.clock import monotonic
@@ -25,10 +25,10 @@ from hybrid.handlers.asgi_exchange import AsgiExchange
 from hybrid.handlers.asgi_task import Application, Scope
 from hybrid.handlers.asgi_tls import tls_extension
 from hybrid.handlers.asgi_websocket import WebSocketOptions, begin_websocket
-from hybrid.handlers.http_shared import HttpShared
-from hybrid.http.forwarded import Trust, forwarded
+from hybrid.handlers.http_shared import HttpShared, connections, origin_of
+from hybrid.http.forwarded import Trust
 from hybrid.http.framing import StartMemo
-from hybrid.http.head import Head, HeadLimits
+from hybrid.http.head import Head
 
 
 @dataclass(slots=True)
@@ -91,10 +91,7 @@ class AsgiEndpoint:
 
     def _believe(self, scope: Scope, connection: HttpConnection, head: Head) -> None:
         """Set what a trusted proxy says of the request: client, scheme, port of the server."""
-        peer = address(connection.transport, "peername")
-        if self.trust is None or peer == UNKNOWN:
-            return
-        origin = forwarded(head.fields.forwarded, None if isinstance(peer, str) else peer[0], self.trust)
+        origin = origin_of(head, address(connection.transport, "peername"), self.trust)
         if origin is None:
             return
         if origin.client is not None:
@@ -156,26 +153,12 @@ def asgi_factory(
         server=shared.server,
         drain=shared.farewell.notice(),
     )
-    endpoint = HttpEndpoint(
-        begin=partial(AsgiExchange, asgi),
-        door=door,
-        loop=loop,
-        standing=shared.standing,
-        context=asgi.context,
-        access_log=shared.access_log,
-        entry=asgi.entry,
-        load=shared.load,
-        farewell=shared.farewell,
-        limits=HeadLimits(settings.limit_line_bytes, settings.limit_head_bytes, settings.limit_fields),
-        limit_body_bytes=settings.limit_body_bytes,
-        times=HttpTimes(settings.head_s, settings.body_s, settings.keep_alive_s, settings.write_s, settings.request_s),
-    )
+    endpoint = shared.endpoint(partial(AsgiExchange, asgi), asgi.entry, door, asgi.context)
     websocket = shared.websocket
     times = PingTimes(websocket.ping_s, websocket.pong_s)
     options = WebSocketOptions(websocket.limit_bytes, websocket.deflate, times)
     endpoint.upgrade = partial(begin_websocket, asgi, options, endpoint)
-    # Both loops take any object with a protocol's methods; HttpConnection does not inherit, so that it can be compiled.
-    return cast(Callable[[], asyncio.BaseProtocol], lambda: HttpConnection(endpoint))
+    return connections(endpoint)
 
 
 def scope_address(where: Any) -> tuple[str, int | None] | None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from contextvars import Context
 from dataclasses import dataclass, field
 from math import inf
+from typing import cast
 
-from hybrid.connection.access_log import AccessLog
-from hybrid.connection.addresses import Address
+from hybrid.connection.access_log import AccessLog, Entry
+from hybrid.connection.addresses import UNKNOWN, Address
 from hybrid.connection.farewell import Farewell
-from hybrid.connection.http_endpoint import Load
+from hybrid.connection.http_connection import HttpConnection
+from hybrid.connection.http_endpoint import Exchange, HttpEndpoint, HttpTimes, Load
+from hybrid.connection.registry import Door
 from hybrid.handlers.wsgi_threads import Threads
 from hybrid.http.date import StandingLines
-from hybrid.http.forwarded import Trust
+from hybrid.http.forwarded import Origin, Trust, forwarded
+from hybrid.http.head import Head, HeadLimits
 from hybrid.shared.http_settings import HttpSettings
 from hybrid.shared.proxy_settings import ProxySettings
 from hybrid.shared.websocket_settings import WebSocketSettings
@@ -54,3 +61,42 @@ class HttpShared:
             access_log,
             websocket or WebSocketSettings(),
         )
+
+    def endpoint(
+        self,
+        begin: Callable[[HttpConnection, Head], Exchange],
+        entry: Callable[[HttpConnection, Head | None], Entry],
+        door: Door,
+        context: Context,
+    ) -> HttpEndpoint:
+        """Return what the connections of one listener share. Args: as of :class:`HttpEndpoint`."""
+        settings = self.settings
+        return HttpEndpoint(
+            begin=begin,
+            door=door,
+            loop=asyncio.get_running_loop(),
+            standing=self.standing,
+            context=context,
+            access_log=self.access_log,
+            entry=entry,
+            load=self.load,
+            farewell=self.farewell,
+            limits=HeadLimits(settings.limit_line_bytes, settings.limit_head_bytes, settings.limit_fields),
+            limit_body_bytes=settings.limit_body_bytes,
+            times=HttpTimes(
+                settings.head_s, settings.body_s, settings.keep_alive_s, settings.write_s, settings.request_s
+            ),
+        )
+
+
+def origin_of(head: Head, peer: Address, trust: Trust | None) -> Origin | None:
+    """Return what a proxy that is trusted says of the request; None: nothing. Args: trust: None: nobody is believed."""
+    if trust is None or peer == UNKNOWN:
+        return None
+    return forwarded(head.fields.forwarded, None if isinstance(peer, str) else peer[0], trust)
+
+
+def connections(endpoint: HttpEndpoint) -> Callable[[], asyncio.BaseProtocol]:
+    """Return what makes one connection for each socket that a listener accepts."""
+    # Both loops take any object with a protocol's methods; HttpConnection does not inherit, so that it can be compiled.
+    return cast(Callable[[], asyncio.BaseProtocol], lambda: HttpConnection(endpoint))

@@ -9,15 +9,14 @@ import asyncio
 from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from hybrid.connection.access_log import AccessLog, Entry
 from hybrid.connection.addresses import UNKNOWN, Address, address
 from hybrid.connection.http_connection import HttpConnection
-from hybrid.connection.http_endpoint import HttpEndpoint, HttpTimes
 from hybrid.connection.registry import Door
 from hybrid.ground.clock import monotonic
-from hybrid.handlers.http_shared import HttpShared
+from hybrid.handlers.http_shared import HttpShared, connections, origin_of
 from hybrid.handlers.wsgi_environ import (
     Environ,
     add_fields,
@@ -31,8 +30,8 @@ from hybrid.handlers.wsgi_file import FileWrapper
 from hybrid.handlers.wsgi_input import Errors
 from hybrid.handlers.wsgi_threads import Threads
 from hybrid.http.fields import Fields
-from hybrid.http.forwarded import Origin, Trust, forwarded
-from hybrid.http.head import Head, HeadLimits
+from hybrid.http.forwarded import Origin, Trust
+from hybrid.http.head import Head
 
 Application = Callable[[Environ, Any], Iterable[bytes]]
 
@@ -102,7 +101,7 @@ class WsgiEndpoint:
             environ = place.kept.copy()
         add_line(environ, head)
         if fields.forwarded:
-            origin = self._origin(place, head)
+            origin = origin_of(head, place.peer, self.trust)
             if origin is not None:
                 _believe(environ, origin)
         return environ
@@ -112,17 +111,10 @@ class WsgiEndpoint:
         place: Place = connection.memo or self.place(connection)
         client, scheme = place.client, place.scheme
         if head is not None and head.fields.forwarded:
-            origin = self._origin(place, head)
+            origin = origin_of(head, place.peer, self.trust)
             if origin is not None:
                 client, scheme = origin.client or client, origin.scheme or scheme
         return Entry(head, client, scheme, 0, started=monotonic())
-
-    def _origin(self, place: Place, head: Head) -> Origin | None:
-        """Return what a trusted proxy says of the request."""
-        peer = place.peer
-        if self.trust is None or peer == UNKNOWN:
-            return None
-        return forwarded(head.fields.forwarded, None if isinstance(peer, str) else peer[0], self.trust)
 
     def place(self, connection: HttpConnection) -> Place:
         """Make what the connection's requests have in common. Runs in: the loop; its transport is not for threads."""
@@ -165,7 +157,6 @@ def wsgi_factory(
     """
     assert shared.threads is not None
     loop = asyncio.get_running_loop()
-    settings = shared.settings
     wsgi = WsgiEndpoint(
         app,
         loop,
@@ -173,7 +164,7 @@ def wsgi_factory(
         shared.standing,
         shared.threads,
         {
-            "SCRIPT_NAME": settings.root_path.encode().decode("latin-1"),
+            "SCRIPT_NAME": shared.settings.root_path.encode().decode("latin-1"),
             "SERVER_SOFTWARE": "hybrid",
             "wsgi.version": (1, 0),
             "wsgi.errors": Errors(name),
@@ -188,21 +179,6 @@ def wsgi_factory(
         access_log=shared.access_log,
         trust=shared.trust,
         server=shared.server,
-        write_s=settings.write_s,
+        write_s=shared.settings.write_s,
     )
-    endpoint = HttpEndpoint(
-        begin=wsgi.begin,
-        door=door,
-        loop=loop,
-        standing=shared.standing,
-        context=wsgi.context,
-        access_log=shared.access_log,
-        entry=wsgi.entry,
-        load=shared.load,
-        farewell=shared.farewell,
-        limits=HeadLimits(settings.limit_line_bytes, settings.limit_head_bytes, settings.limit_fields),
-        limit_body_bytes=settings.limit_body_bytes,
-        times=HttpTimes(settings.head_s, settings.body_s, settings.keep_alive_s, settings.write_s, settings.request_s),
-    )
-    # Both loops take any object with a protocol's methods; HttpConnection does not inherit, so that it can be compiled.
-    return cast(Callable[[], asyncio.BaseProtocol], lambda: HttpConnection(endpoint))
+    return connections(shared.endpoint(wsgi.begin, wsgi.entry, door, wsgi.context))
