@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -139,9 +139,14 @@ class AsgiTask:
 
 def is_from_disconnect(error: BaseException | None) -> bool:
     """Whether an application failed because a ``send()`` did: frameworks raise something of their own then."""
+    return any(isinstance(each, Disconnected) for each in causes(error))
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an exception and what it came from, as far as that is worth looking at."""
     for _ in range(_CAUSES):
-        if error is None or isinstance(error, Disconnected):
-            break
+        if error is None:
+            return
+        yield error
         inner = getattr(error, "exceptions", None)  # of a group
         error = error.__cause__ or error.__context__ or (inner[0] if inner else None)
-    return isinstance(error, Disconnected)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import random
 from asyncio import CancelledError
-from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
@@ -27,7 +26,7 @@ from hybrid.connection.websocket import (
     PingTimes,
     WebSocket,
 )
-from hybrid.handlers.asgi_task import AsgiTask, Disconnected, Message, Scope, is_from_disconnect
+from hybrid.handlers.asgi_task import AsgiTask, Disconnected, Message, Scope, causes, is_from_disconnect
 from hybrid.http.deflate import Deflater, Inflater
 from hybrid.http.errors import HttpError
 from hybrid.http.frames import BINARY, TEXT, FrameReader
@@ -322,8 +321,7 @@ class AsgiWebSocket(AsgiTask):
     def _leave(self, error: BaseException | None) -> None:
         """The application has ended: so does the WebSocket, if it has not."""
         socket = self._socket
-        is_clients = self._lost or (socket is not None and socket.is_over) or is_from_disconnect(error)
-        if error is not None and not (is_clients and (isinstance(error, CancelledError) or is_from_disconnect(error))):
+        if error is not None and not self._leaves_with_client(error):
             self._log(error)
         elif error is None and self._stage < Stage.ACCEPTED and not self._lost and self._error is None:
             log.error("app %s returned without accepting or denying a WebSocket", self._endpoint.name)
@@ -340,12 +338,22 @@ class AsgiWebSocket(AsgiTask):
             self._stage = Stage.OVER
             self._answer(HttpError(503 if isinstance(error, CancelledError) else 500, ""))
 
+    def _leaves_with_client(self, error: BaseException) -> bool:
+        """Whether the application only gives up because the WebSocket has ended.
+
+        Handlers of Starlette, FastAPI and Litestar leave by a WebSocketDisconnect that nobody catches: with a thousand
+        of them a reload would be a thousand tracebacks.
+        """
+        is_over = self._lost or (self._socket is not None and self._socket.is_over)
+        if is_from_disconnect(error) or (is_over and isinstance(error, CancelledError)):
+            return True
+        return self._has_told and any(type(each).__name__ == "WebSocketDisconnect" for each in causes(error))
+
     def _cut(self, socket: WebSocket) -> None:
         """The grace is over: say why, and wait for nobody."""
         farewell = self._connection.farewell
         socket.close(GOING_AWAY if farewell.is_last else SERVICE_RESTART, "")
-        with suppress(RuntimeError):
-            socket.disconnect()
+        socket.disconnect()
 
 
 def check_close(code: Any) -> None:

@@ -285,6 +285,30 @@ async def test_application_that_fails(accepts: bool) -> None:
         assert room.door.lost == 1
 
 
+class WebSocketDisconnect(Exception):
+    """What frameworks raise in a handler that receives when its client has gone."""
+
+
+@pytest.mark.parametrize(("raised", "failed"), [(WebSocketDisconnect, 0), (KeyError, 1)])
+async def test_handler_that_leaves_with_its_client(
+    raised: type[Exception], failed: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What says no more than that the client has left is nobody's failure; a bug behind it still is one."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        if (await receive())["type"] == "websocket.disconnect":
+            raise raised(1012)
+
+    async with serving(app) as room:
+        client = await dial(room)
+        client.send(closing(1000))
+        assert await client.close() == (1000, b"")
+        await room.empty()
+        assert room.door.lost == failed and len(caplog.records) == failed
+
+
 @on_both_loops
 async def test_application_that_just_returns() -> None:
     """After it has accepted that is a close with 1000; before, an error of its own."""
