@@ -136,6 +136,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], int]] = {
     "4.2.1 a key of 15 bytes": (key("dGhlIHNhbXBsZSBub25j"), 400),
     "4.2.1 a key of 17 bytes": (key("dGhlIHNhbXBsZSBub25jZWU="), 400),
     "4.2.1 a key without padding": (key("dGhlIHNhbXBsZSBub25jZQ"), 400),
+    "4.2.1 a key of 21 letters": (key("dGhlIHNhbXBsZSBub25jZ=="), 400),
     "4.2.1 a key with one =": (key("dGhlIHNhbXBsZSBub25jZQ="), 400),
     "4.2.1 a key with three =": (key("dGhlIHNhbXBsZSBub25jZQ==="), 400),
     "4.2.1 a key with a blank": (key("dGhlIHNhbXBsZSB ub25jZ=="), 400),
