@@ -6,6 +6,8 @@ import asyncio
 import copy
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -245,29 +247,38 @@ def test_signal_does_not_interrupt_what_can_be_restarted(asked: tuple[Stacks, in
     """A read of the app's that blocks goes on: SA_RESTART, below any code that would do it again."""
     import ctypes
 
+    _stacks, dump_fd, wake = asked
     read, write = os.pipe()
     buffer, libc = ctypes.create_string_buffer(1), ctypes.CDLL(None, use_errno=True)
-    main = threading.get_native_id()
-
-    def disturb() -> None:
-        eventually(lambda: _system_call(main)[1:2] == [hex(read)])
-        signal.pthread_kill(threading.main_thread().ident or 0, stack_dump.SIGNAL)
-        eventually(lambda: stack_dump.read_stacks(asked[1]))
-        os.write(write, b"!")
-
-    stack_dump.ask(asked[1], asked[2])
-    thread = threading.Thread(target=disturb)
-    thread.start()
-    assert libc.read(read, buffer, 1) == 1
-    thread.join()
+    stack_dump.ask(dump_fd, wake)
+    # By another process: a thread that ran Python while its frames are told of could end this one (faulthandler).
+    who = (str(os.getpid()), str(threading.get_native_id()), hex(read), str(int(stack_dump.SIGNAL)))
+    command = (sys.executable, "-c", DISTURB, *who, str(dump_fd), str(stack_dump.STACKS_AT), str(write))
+    with subprocess.Popen(command, pass_fds=(dump_fd, write)) as disturber:
+        assert libc.read(read, buffer, 1) == 1
+        assert buffer.raw == b"!" and disturber.wait(10) == 0
     os.close(read)
     os.close(write)
 
 
-def _system_call(tid: int) -> list[str]:
-    """Return the number and the arguments of the system call that a thread is in."""
-    with open(f"/proc/self/task/{tid}/syscall") as file:
-        return file.read().split()
+DISTURB = """
+import os, sys, time
+pid, tid, read, number, dump, at, write = (each if each.startswith("0x") else int(each) for each in sys.argv[1:])
+deadline = time.monotonic() + 10
+
+def until(check):
+    while not check():
+        if time.monotonic() > deadline:
+            os.write(write, b"?")
+            sys.exit(1)
+        os.sched_yield()
+
+until(lambda: open(f"/proc/{pid}/task/{tid}/syscall").read().split()[1:2] == [read])
+os.kill(pid, number)
+until(lambda: os.pread(dump, 1, at).strip(b"\\0"))
+os.write(write, b"!")
+"""
+"""Waits until a thread reads from a descriptor, sends a signal, waits for its stack, and lets it read a byte."""
 
 
 def test_watchdog_answers_and_goes_on(asked: tuple[Stacks, int, int]) -> None:
