@@ -32,18 +32,38 @@ class Job(Protocol):
     def run(self, seat: Seat) -> None: ...
 
 
+_forks = 0
+
+
+def _note_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_note_fork)
+
+
+def _end_copy() -> None:
+    """End a copy of the worker, which an application made and returned in: it must not serve as well."""
+    log.error("an application called os.fork and returned in the child: the child ends")
+    os._exit(1)
+
+
 class Bell:
     """Lets one thread sleep until something is true that the loop makes true."""
 
-    __slots__ = ("_is_asleep", "_rings")
+    __slots__ = ("_forks", "_is_asleep", "_rings")
 
     def __init__(self) -> None:
+        self._forks = _forks
         self._rings: SimpleQueue[None] = SimpleQueue()
         self._is_asleep = False
 
     def wait(self, is_true: Callable[[], bool]) -> None:
         """Return when ``is_true`` does. Runs in: the thread."""
         while not is_true():
+            if _forks != self._forks:
+                _end_copy()  # it has no loop that would ring
             self._is_asleep = True
             if not is_true():  # once more: the loop may have changed it before it could see that we sleep
                 self._rings.get()
@@ -90,17 +110,6 @@ class Seat:
         self.memo = StartMemo()
         """Of responses: each thread has its own, for it is read and written in several steps."""
         self.said = SaidMemo()
-
-
-_forks = 0
-
-
-def _note_fork() -> None:
-    global _forks
-    _forks += 1
-
-
-os.register_at_fork(after_in_child=_note_fork)
 
 
 class Threads:
@@ -187,9 +196,8 @@ class Threads:
             if jobs and not self._is_waking:
                 self._wake()
             job.run(seat)
-            if _forks != self._forks:  # in a copy of the worker, which must not serve as well
-                log.error("an application called os.fork and returned in the child: the child ends")
-                os._exit(1)
+            if _forks != self._forks:
+                _end_copy()
 
     def _gets_up(self, lock: threading.Lock) -> bool:
         """Whether nobody has woken us meanwhile."""

@@ -198,7 +198,7 @@ def test_child_of_a_fork_does_not_serve(serve: Serve, tmp_path: Path) -> None:
         "    pid = os.fork()\n"
         "    if pid: os.waitpid(pid, 0)\n"
         "    start_response('200 OK', [])\n"
-        "    return [b'%d' % os.getpid()]\n"
+        "    return [b'%d' % os.getpid()] if pid else iter([bytes(50000)] * 4)\n"  # more than fits
     )
     server = serve(f"{tmp_path / 'forks.py'}:app", "--workers", "1", "--interface", "wsgi")
     (pid,) = server.ready_pids()
