@@ -50,29 +50,36 @@ def _end_copy() -> None:
 
 
 class Bell:
-    """Lets one thread sleep until something is true that the loop makes true."""
+    """Lets a thread sleep until something is true that the loop makes true; two, if an application has one of its own.
 
-    __slots__ = ("_forks", "_is_asleep", "_rings")
+    Each sleeper has its own sleep: of two that share one, the other would be woken, and would lie down again.
+    """
+
+    __slots__ = ("_forks", "_sleepers")
 
     def __init__(self) -> None:
         self._forks = _forks
-        self._rings: SimpleQueue[None] = SimpleQueue()
-        self._is_asleep = False
+        self._sleepers: list[SimpleQueue[None]] = []
 
     def wait(self, is_true: Callable[[], bool]) -> None:
         """Return when ``is_true`` does. Runs in: the thread."""
-        while not is_true():
-            if _forks != self._forks:
-                _end_copy()  # it has no loop that would ring
-            self._is_asleep = True
-            if not is_true():  # once more: the loop may have changed it before it could see that we sleep
-                self._rings.get()
-            self._is_asleep = False
+        if is_true():
+            return
+        if _forks != self._forks:
+            _end_copy()  # it has no loop that would ring
+        sleep: SimpleQueue[None] = SimpleQueue()
+        self._sleepers.append(sleep)
+        try:
+            while not is_true():  # once more: the loop may have changed it before it could see that we sleep
+                sleep.get()
+        finally:
+            self._sleepers.remove(sleep)
 
     def ring(self) -> None:
-        """Have the thread look again, if it sleeps. Runs in: the loop, after what it changed."""
-        if self._is_asleep:
-            self._rings.put(None)
+        """Have everybody who sleeps look again. Runs in: the loop, after what it changed."""
+        if self._sleepers:
+            for sleep in tuple(self._sleepers):
+                sleep.put(None)
 
 
 class SaidMemo:
