@@ -267,12 +267,11 @@ class Call:
             return False
         span = span._replace(size=response.left)
         try:
-            send_file(sock, response.head_alone(), span, self._wait_for_room)
+            send_file(sock, response.head_alone(), span, self._wait_for_room, self._count)
         except OSError as error:
             if not (exchange.is_over or is_of_client(error)):
                 raise
             raise Disconnected(self._reason) from error
-        self._count(span.size)
         self._last, exchange.must_close = b"", response.must_close
         return True
 

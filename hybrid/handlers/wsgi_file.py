@@ -86,10 +86,13 @@ def is_of_client(error: OSError) -> bool:
     return isinstance(error, (ConnectionError, TimeoutError)) or error.errno in _GONE
 
 
-def send_file(sock: socket.socket, head: bytes, span: Span, wait: Callable[[socket.socket], None]) -> None:
+def send_file(
+    sock: socket.socket, head: bytes, span: Span, wait: Callable[[socket.socket], None], count: Callable[[int], None]
+) -> None:
     """Send ``head`` and the span on a socket that does not block.
 
-    Runs in: the request's thread. Args: wait: returns when the socket takes more. Raises: what ``wait`` raises;
+    Runs in: the request's thread. Args: wait: returns when the socket takes more; count: is told
+    how many bytes of the file it took, each time. Raises: what ``wait`` raises;
     OSError: see :func:`is_of_client`; RuntimeError: the file has become shorter.
     """
     rest = memoryview(head)
@@ -114,6 +117,7 @@ def send_file(sock: socket.socket, head: bytes, span: Span, wait: Callable[[sock
         if not sent:
             raise RuntimeError(f"the file has become {end - offset} bytes shorter while it was sent")
         offset += sent
+        count(sent)
 
 
 def _sendfile(sock: socket.socket, fd: int, offset: int, count: int) -> int:
