@@ -34,6 +34,14 @@ def log_no_tls(peer: str, error: Exception | None) -> None:
     say("no TLS with %s: %s", peer, error or "the connection was closed within the handshake")
 
 
+def text_of(error: BaseException) -> str:
+    """Return what an exception says of itself. Raises: nothing; the user's code may, and the record would be lost."""
+    try:
+        return str(error)
+    except BaseException as raised:  # noqa: BLE001  (even one that would end a thread: who logs goes on)
+        return f"(its text cannot be had: {type(raised).__name__})"
+
+
 def log_failure(name: str, peer: str, error: BaseException) -> None:
     """Log one record, with the traceback: the handler has a bug, and it cost this connection."""
     log.error(
@@ -41,7 +49,7 @@ def log_failure(name: str, peer: str, error: BaseException) -> None:
         name,
         peer,
         type(error).__name__,
-        error,
+        text_of(error),
         exc_info=(type(error), error, error.__traceback__),
     )
 

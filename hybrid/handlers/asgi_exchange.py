@@ -231,6 +231,7 @@ class AsgiExchange(AsgiTask):
             if self._entry is not None:
                 self._log_access()
             self._task = None
+            error = None  # or what the application held would be in a cycle with this frame
             connection.ended(self)
 
     def _give_up(self, error: BaseException | None) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hybrid.connection.access_log import Entry
 from hybrid.connection.addresses import address, show
-from hybrid.connection.failures import log
+from hybrid.connection.failures import log, text_of
 from hybrid.connection.http_connection import HttpConnection
 from hybrid.http.errors import HttpError
 from hybrid.http.head import Head
@@ -132,7 +132,7 @@ class AsgiTask:
             self._endpoint.name,
             self._title,
             type(error).__name__,
-            error,
+            text_of(error),
             exc_info=(type(error), error, error.__traceback__),
         )
 

@@ -305,6 +305,7 @@ class AsgiWebSocket(AsgiTask):
                     self._entry.body_bytes = self._socket.sent_bytes
                 self._log_access()
             self._task = None
+            error = None  # or what the application held would be in a cycle with this frame
             connection.ended(self)
 
     def _scope(self) -> Scope:

@@ -170,6 +170,8 @@ def _protocol_misfit(obj: object, told: bool) -> str:
         return "a function may return anything; --interface protocol, or hybrid.protocol(function), says that it does"
     if not _takes(obj, 0):
         return f"its signature is {_signature(obj)}; a protocol factory is called without arguments"
+    if not told and not isinstance(obj, (type, partial)) and _takes(obj, 2):
+        return "it can also be called with arguments, as an application is; --interface protocol says that it is none"
     return ""
 
 
@@ -242,6 +244,11 @@ def _verdict_on_function(obj: Callable[..., object], interface: str) -> tuple[st
                 "Write async def handle(conn): the connection is both reader and writer.",
             )
         return f"its signature is {signature}, and a stream handler takes one argument", "Write async def handle(conn)."
+    if _takes(obj, 0) and _takes(obj, 2):
+        return (
+            f"it is {_what(obj)} with signature {signature}, which says nothing",
+            "Say what it is: --interface wsgi or asgi for an application; --factory, if it makes one.",
+        )
     if _takes(obj, 0):
         return (
             f"it is {_what(obj)} that takes no arguments",

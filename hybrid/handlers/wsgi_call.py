@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import io
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from hybrid.connection.failures import log
-from hybrid.handlers.wsgi_file import LEAST_BYTES, FileWrapper, send_file, span_of, wait_writable
-from hybrid.handlers.wsgi_input import input_of
+from hybrid.connection.failures import log, text_of
+from hybrid.handlers.wsgi_file import LEAST_BYTES, FileWrapper, is_of_client, send_file, span_of, wait_writable
+from hybrid.handlers.wsgi_input import Errors, input_of
 from hybrid.http.errors import HttpError
 from hybrid.http.response import Response
 
@@ -71,9 +71,13 @@ class Call:
                 exchange.endpoint.name,
                 exchange.title,
                 type(error).__name__,
-                error,
+                text_of(error),
                 exc_info=(type(error), error, error.__traceback__),
             )
+        errors: Errors = exchange.endpoint.common["wsgi.errors"]
+        if errors.was_used:
+            errors.flush()
+        error = None  # or what the application held would be in a cycle with this frame
 
     def _serve(self) -> None:
         """Call the application, and send what it returns. Raises: what it raises, or what is wrong with it."""
@@ -87,10 +91,13 @@ class Call:
             return
         try:
             if not isinstance(result, FileWrapper) or not self._send_file(result):
-                self._send_all(result)
+                self._send_all(self._blocks_of(result) if isinstance(result, FileWrapper) else result)
         finally:
             close = getattr(result, "close", None)
             if close is not None:
+                last, self._last = self._last, None
+                if last is not None:
+                    self._tell(exchange.on_last, last)  # the client does not wait for it
                 close()
 
     # ── the request's body ──
@@ -211,7 +218,6 @@ class Call:
             body = b"".join(blocks)
         except TypeError as error:
             raise TypeError(f"cannot send what the application returned: {error}; a body is made of bytes") from None
-        response.say_length(len(body))
         self._complete(body)
         self._count(len(body))
 
@@ -233,11 +239,12 @@ class Call:
             self._complete(b"")
 
     def _complete(self, data: bytes) -> None:
-        """Make the last bytes of the response."""
+        """Make the last bytes of the response; if they are all there are, their number is its length."""
         exchange, response = self._exchange, self._response
         assert response is not None
         if exchange.is_over:
             raise Disconnected(self._reason)
+        response.say_length(len(data))
         self._last = response.body(data, False)
         exchange.must_close = response.must_close
 
@@ -248,7 +255,8 @@ class Call:
         exchange, response, span = self._exchange, self._response, span_of(wrapper.filelike)
         if response is None or response.has_begun or not response.has_body or span is None:
             return False
-        response.say_length(span.size)
+        if span.size:  # files of /proc have none, and content
+            response.say_length(span.size)
         if not LEAST_BYTES <= response.left <= span.size:
             return False
         answer: list[socket.socket | None] = []
@@ -259,12 +267,22 @@ class Call:
             return False
         span = span._replace(size=response.left)
         try:
-            send_file(sock, response.head_alone(), span, self._wait_for_room)
+            send_file(sock, response.head_alone(), span, self._wait_for_room, self._count)
         except OSError as error:
+            if not (exchange.is_over or is_of_client(error)):
+                raise
             raise Disconnected(self._reason) from error
-        self._count(span.size)
         self._last, exchange.must_close = b"", response.must_close
         return True
+
+    def _blocks_of(self, wrapper: FileWrapper) -> Iterator[bytes]:
+        """Yield the blocks of a file, as far as its Content-Length goes; it may be a part, or have grown since."""
+        blocks = iter(wrapper)
+        while (left := -1 if self._response is None else self._response.left) != 0:
+            block = next(blocks, b"")
+            if not block:
+                return
+            yield block[:left] if left > 0 else block
 
     def _wait_for_room(self, sock: socket.socket) -> None:
         patience_s = self._exchange.endpoint.write_s
@@ -283,12 +301,12 @@ def _code(status: object) -> int:
     return int(status[:3])
 
 
-def _pairs(headers: list[Any]) -> list[tuple[bytes, bytes]]:
+def _pairs(headers: Any) -> list[tuple[bytes, bytes]]:
     """Return headers as bytes. Raises: TypeError, ValueError: they are not what PEP 3333 wants."""
     try:
         return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
     except (AttributeError, TypeError, ValueError):
-        for header in headers:
+        for header in headers if isinstance(headers, Iterable) else (headers,):
             if not isinstance(header, tuple) or [type(part) for part in header] != [str, str]:
                 raise TypeError(
                     f"cannot send header {header!r:.120}: it is a tuple of a name and a value, both str"

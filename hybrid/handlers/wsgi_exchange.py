@@ -231,6 +231,7 @@ class WsgiExchange:
             self.on_last(last)
         if self.entry is not None:
             self._log_access()
+        self._call = None  # each has the other: a cycle, which only the garbage collector would find
         self.connection.ended(self)
 
     def on_failure(self, error: HttpError | None) -> None:

@@ -9,6 +9,7 @@ Source: PEP 3333, "Optional Platform-Specific File Handling".
 from __future__ import annotations
 
 import errno
+import io
 import os
 import select
 import socket
@@ -22,6 +23,12 @@ LEAST_BYTES = 131072
 _AT_ONCE_BYTES = 1 << 20
 _NO_SENDFILE = frozenset((errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP))
 """What a file system says that has no sendfile."""
+
+
+_GONE = frozenset((errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN))
+"""What a socket says of a network that is gone; other errors of a client have classes of their own."""
+_PROXIES = 3
+"""Around a file, looked through."""
 
 
 class FileWrapper:
@@ -50,6 +57,8 @@ class Span(NamedTuple):
 
 def span_of(filelike: Any) -> Span | None:
     """Return what is left of a regular file, from its position on; None: it is none. Raises: nothing."""
+    if not _is_plain(filelike):
+        return None
     try:
         fd = filelike.fileno()
         status = os.fstat(fd)
@@ -61,11 +70,30 @@ def span_of(filelike: Any) -> Span | None:
     return Span(fd, offset, status.st_size - offset)
 
 
-def send_file(sock: socket.socket, head: bytes, span: Span, wait: Callable[[socket.socket], None]) -> None:
+def _is_plain(filelike: Any) -> bool:
+    """Whether reading yields the bytes of the descriptor: gzip's files have one too, and make others of its bytes."""
+    for _ in range(_PROXIES):
+        if isinstance(filelike, io.IOBase):
+            break
+        filelike = getattr(filelike, "file", None)  # as tempfile's and Django's have it
+    if type(filelike) is io.BufferedReader or type(filelike) is io.BufferedRandom:
+        filelike = filelike.raw
+    return type(filelike) is io.FileIO  # one of a subclass may read otherwise
+
+
+def is_of_client(error: OSError) -> bool:
+    """Whether sending a file failed because the client is gone, and not because of the file."""
+    return isinstance(error, (ConnectionError, TimeoutError)) or error.errno in _GONE
+
+
+def send_file(
+    sock: socket.socket, head: bytes, span: Span, wait: Callable[[socket.socket], None], count: Callable[[int], None]
+) -> None:
     """Send ``head`` and the span on a socket that does not block.
 
-    Runs in: the request's thread. Args: wait: returns when the socket takes more. Raises: what ``wait`` raises;
-    OSError: the client is gone; RuntimeError: the file has become shorter.
+    Runs in: the request's thread. Args: wait: returns when the socket takes more; count: is told
+    how many bytes of the file it took, each time. Raises: what ``wait`` raises;
+    OSError: see :func:`is_of_client`; RuntimeError: the file has become shorter.
     """
     rest = memoryview(head)
     while rest:
@@ -89,6 +117,7 @@ def send_file(sock: socket.socket, head: bytes, span: Span, wait: Callable[[sock
         if not sent:
             raise RuntimeError(f"the file has become {end - offset} bytes shorter while it was sent")
         offset += sent
+        count(sent)
 
 
 def _sendfile(sock: socket.socket, fd: int, offset: int, count: int) -> int:

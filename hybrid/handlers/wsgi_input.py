@@ -51,9 +51,13 @@ class _Incoming(io.RawIOBase):
 
 
 class Errors(io.TextIOBase):
-    """``wsgi.errors``: each line becomes a record in our log. The same for all requests; threads do not mix lines."""
+    """``wsgi.errors``: each line becomes a record in our log. The same for all requests; threads do not mix lines.
+
+    ``was_used``: whether anything was ever written; then who ends a request flushes what is left of its last line.
+    """
 
     def __init__(self, name: str) -> None:
+        self.was_used = False
         self._name = name
         self._mine = threading.local()
 
@@ -63,6 +67,7 @@ class Errors(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Log whole lines; keep the rest."""
+        self.was_used = True
         *lines, rest = (getattr(self._mine, "rest", "") + text).split("\n")
         self._mine.rest = rest
         for line in lines:

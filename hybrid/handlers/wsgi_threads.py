@@ -32,27 +32,54 @@ class Job(Protocol):
     def run(self, seat: Seat) -> None: ...
 
 
-class Bell:
-    """Lets one thread sleep until something is true that the loop makes true."""
+_forks = 0
 
-    __slots__ = ("_is_asleep", "_rings")
+
+def _note_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_note_fork)
+
+
+def _end_copy() -> None:
+    """End a copy of the worker, which an application made and returned in: it must not serve as well."""
+    log.error("an application called os.fork and returned in the child: the child ends")
+    os._exit(1)
+
+
+class Bell:
+    """Lets a thread sleep until something is true that the loop makes true; two, if an application has one of its own.
+
+    Each sleeper has its own sleep: of two that share one, the other would be woken, and would lie down again.
+    """
+
+    __slots__ = ("_forks", "_sleepers")
 
     def __init__(self) -> None:
-        self._rings: SimpleQueue[None] = SimpleQueue()
-        self._is_asleep = False
+        self._forks = _forks
+        self._sleepers: list[SimpleQueue[None]] = []
 
     def wait(self, is_true: Callable[[], bool]) -> None:
         """Return when ``is_true`` does. Runs in: the thread."""
-        while not is_true():
-            self._is_asleep = True
-            if not is_true():  # once more: the loop may have changed it before it could see that we sleep
-                self._rings.get()
-            self._is_asleep = False
+        if is_true():
+            return
+        if _forks != self._forks:
+            _end_copy()  # it has no loop that would ring
+        sleep: SimpleQueue[None] = SimpleQueue()
+        self._sleepers.append(sleep)
+        try:
+            while not is_true():  # once more: the loop may have changed it before it could see that we sleep
+                sleep.get()
+        finally:
+            self._sleepers.remove(sleep)
 
     def ring(self) -> None:
-        """Have the thread look again, if it sleeps. Runs in: the loop, after what it changed."""
-        if self._is_asleep:
-            self._rings.put(None)
+        """Have everybody who sleeps look again. Runs in: the loop, after what it changed."""
+        if self._sleepers:
+            for sleep in tuple(self._sleepers):
+                sleep.put(None)
 
 
 class SaidMemo:
@@ -90,17 +117,6 @@ class Seat:
         self.memo = StartMemo()
         """Of responses: each thread has its own, for it is read and written in several steps."""
         self.said = SaidMemo()
-
-
-_forks = 0
-
-
-def _note_fork() -> None:
-    global _forks
-    _forks += 1
-
-
-os.register_at_fork(after_in_child=_note_fork)
 
 
 class Threads:
@@ -187,9 +203,8 @@ class Threads:
             if jobs and not self._is_waking:
                 self._wake()
             job.run(seat)
-            if _forks != self._forks:  # in a copy of the worker, which must not serve as well
-                log.error("an application called os.fork and returned in the child: the child ends")
-                os._exit(1)
+            if _forks != self._forks:
+                _end_copy()
 
     def _gets_up(self, lock: threading.Lock) -> bool:
         """Whether nobody has woken us meanwhile."""

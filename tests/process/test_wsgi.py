@@ -179,6 +179,28 @@ def test_access_log_has_the_requests(serve: Serve) -> None:
     assert log.count('"GET /sleeps HTTP/1.1" 503 20 ') == 1
 
 
+def test_access_log_says_how_much_of_a_file_was_taken(serve: Serve, tmp_path: Path) -> None:
+    """A client that leaves within a large file took a part of it."""
+    with (tmp_path / "large").open("wb") as large:
+        large.truncate(64 * MIB)
+    (tmp_path / "sends.py").write_text(
+        "def app(environ, start_response):\n"
+        "    start_response('200 OK', [])\n"
+        f"    return environ['wsgi.file_wrapper'](open({str(tmp_path / 'large')!r}, 'rb'))\n"
+    )
+    server = serve(f"{tmp_path / 'sends.py'}:app", "--workers", "1", "--access-log", "--access-log-file", "-")
+    with by_hand(server) as leaves:
+        leaves.send(b"GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert leaves.socket.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+        left = 4 * MIB
+        while left > 0:
+            left -= len(leaves.socket.recv(1 << 16))
+    eventually(lambda: "GET /large" in server.log)
+    found = re.search(r'"GET /large HTTP/1.1" 200 (\d+) ', server.log)
+    assert found is not None and 4 * MIB <= int(found[1]) < 64 * MIB
+    assert server.stop() == 0
+
+
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_no_pool_is_needed(serve: Serve, workers: str, tmp_path: Path) -> None:
     """--workers 0 serves WSGI as well, on a unix socket, too."""
@@ -198,7 +220,7 @@ def test_child_of_a_fork_does_not_serve(serve: Serve, tmp_path: Path) -> None:
         "    pid = os.fork()\n"
         "    if pid: os.waitpid(pid, 0)\n"
         "    start_response('200 OK', [])\n"
-        "    return [b'%d' % os.getpid()]\n"
+        "    return [b'%d' % os.getpid()] if pid else iter([bytes(50000)] * 4)\n"  # more than fits
     )
     server = serve(f"{tmp_path / 'forks.py'}:app", "--workers", "1", "--interface", "wsgi")
     (pid,) = server.ready_pids()

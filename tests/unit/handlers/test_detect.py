@@ -282,6 +282,21 @@ def test_what_could_be_something_else_is_a_wsgi_application_if_told(app: object)
     assert detect(app, "wsgi", "h").kind is Kind.WSGI
 
 
+class CallWithAnything:
+    """Like an object that wraps an application, and hides what that takes."""
+
+    def __call__(self, *args: object, **options: object) -> None: ...
+
+
+@pytest.mark.parametrize("app", [CallWithAnything(), any_plain])
+def test_what_takes_anything_is_not_guessed(app: Any) -> None:
+    """An object was taken for one that makes protocols, and failed with its first client; the message says the way."""
+    with pytest.raises(LoadError, match=r"which says nothing. Say what it is: --interface wsgi or asgi"):
+        detect(app, "auto", "h")
+    assert detect(app, "wsgi", "h").kind is Kind.WSGI
+    assert detect(app, "protocol", "h").kind is Kind.PROTOCOL
+
+
 def test_called_coroutine_is_refused() -> None:
     """handle() instead of handle."""
     coroutine = handle(None)

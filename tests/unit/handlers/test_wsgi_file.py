@@ -29,6 +29,7 @@ def sent(span: Span) -> bytes:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     got: list[bytes] = []
+    counted: list[int] = []
 
     def receive() -> None:
         while data := theirs.recv(1 << 16):
@@ -37,11 +38,12 @@ def sent(span: Span) -> bytes:
     reader = threading.Thread(target=receive)
     reader.start()
     try:
-        send_file(ours, b"head", span, wait)
+        send_file(ours, b"head", span, wait, counted.append)
     finally:
         ours.close()
         reader.join(5)
         theirs.close()
+    assert sum(counted) == len(b"".join(got)) - len(b"head")
     return b"".join(got)
 
 

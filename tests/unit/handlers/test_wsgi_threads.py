@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -212,6 +213,26 @@ def test_bell_wakes_who_sleeps() -> None:
             eventually(lambda number=number: len(seen) == number)  # type: ignore[misc]
     thread.join(PATIENCE_S)
     assert seen == list(range(1, 501))
+
+
+def test_bell_wakes_everybody() -> None:
+    """An application may read in a thread of its own while it writes: what is heard by one is meant for the other."""
+    bell = Bell()
+    looks, states = [0, 0], [False, False]
+
+    def look(number: int) -> bool:
+        looks[number] += 1
+        return states[number]
+
+    threads = [threading.Thread(target=bell.wait, args=(partial(look, number),), daemon=True) for number in (0, 1)]
+    for number, thread in enumerate(threads):
+        thread.start()
+        eventually(lambda number=number: looks[number] >= 2)  # type: ignore[misc]
+    for number in (1, 0):
+        states[number] = True
+        bell.ring()
+        threads[number].join(PATIENCE_S)
+        assert not threads[number].is_alive()
 
 
 def test_memo_keeps_nothing_that_can_change() -> None:
