@@ -131,5 +131,5 @@ async def test_reload(served: Served) -> None:
     await asyncio.to_thread(reload, served.server)
     assert {(await end_of(socket))[0] for socket in sockets} == {1012}
     said = "websocket: cancelled" if served.name == "quart" else "websocket: 1012"
-    await eventually_async(lambda: served.server.log[before:].count(said) == 4)
+    await eventually_async(lambda: served.server.log[before:].count(said) >= 4)  # sockets of before may end late
     assert not re.search(r"\] error|Traceback", served.server.log[before:]), served.server.log
