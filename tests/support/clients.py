@@ -60,6 +60,8 @@ def refuses(server: Connects) -> bool:
         server.connect().close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        return False  # it came in the moment in which a listener closes
     return False
 
 
