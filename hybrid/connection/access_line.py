@@ -19,7 +19,9 @@ from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quoted
 
 from hybrid.connection.request_id import request_id
+from hybrid.http.errors import HttpError
 from hybrid.http.head import Head
+from hybrid.http.status import refusal_body
 from hybrid.shared.access_format import JSON, Atom, Source, parse
 
 Client = tuple[str, int | None] | str | None
@@ -50,6 +52,11 @@ class Entry:
     began_at: float = field(default=0.0, init=False)
     """Wall clock; the log sets it."""
     _headers: dict[bytes, bytes] | None = field(default=None, init=False)
+
+    def refused(self, error: HttpError, *, to_head: bool = False) -> None:
+        """Note that the response is ours, and says no more than the status. Args: to_head: it has no body."""
+        self.status, self.response_headers = error.status, None
+        self.body_bytes = 0 if to_head else len(refusal_body(error))
 
     def header(self, name: bytes) -> bytes:
         """Return a header of the request, several of one name joined; empty: there is none."""

@@ -42,6 +42,18 @@ def text_of(error: BaseException) -> str:
         return f"(its text cannot be had: {type(raised).__name__})"
 
 
+def log_failed_request(app: str, title: str, error: BaseException) -> None:
+    """Log one record, with the traceback: the application has a bug, and it cost this request."""
+    log.error(
+        "app %s failed, %s: %s: %s",
+        app,
+        title,
+        type(error).__name__,
+        text_of(error),
+        exc_info=(type(error), error, error.__traceback__),
+    )
+
+
 def log_failure(name: str, peer: str, error: BaseException) -> None:
     """Log one record, with the traceback: the handler has a bug, and it cost this connection."""
     log.error(

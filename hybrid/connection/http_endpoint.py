@@ -214,7 +214,7 @@ class HttpEndpoint:
         """Write what was answered without an application to the access log, if there is one."""
         if self.access_log is not None:
             entry = self.entry(connection, head)
-            entry.status, entry.body_bytes = error.status, len(refusal_body(error))
+            entry.refused(error)
             self.access_log.wrote(entry)
 
     def _look_ahead(self, now: float) -> None:

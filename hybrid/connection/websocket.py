@@ -21,21 +21,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import IntEnum
 
 from hybrid.connection.http_connection import HttpConnection
 from hybrid.connection.http_endpoint import READ_HIGH_BYTES, Exchange
 from hybrid.http.deflate import Deflater
 from hybrid.http.frames import BINARY, CLOSE, PING, PONG, TEXT, FrameReader, WebSocketError, close_frame, frame
+from hybrid.http.opcodes import CloseCode
+from hybrid.shared.websocket_settings import WebSocketSettings
 
-GOING_AWAY = 1001
-NO_STATUS = 1005
-"""The peer's Close has none. Never sent."""
-ABNORMAL = 1006
-"""The connection ended without a Close. Never sent."""
-INTERNAL_ERROR = 1011
-SERVICE_RESTART = 1012
 CLOSE_S = 5.0
 """For the peer's answer to our Close."""
 DATA = (TEXT, BINARY)
@@ -55,16 +49,6 @@ class State(IntEnum):
     """Nothing more is sent, and nothing that comes is looked at."""
 
 
-@dataclass(frozen=True, slots=True)
-class PingTimes:
-    """Seconds; 0: none."""
-
-    every_s: float = 20.0
-    """Between two pings."""
-    answer_s: float = 20.0
-    """For the pong."""
-
-
 class WebSocket:
     """An open WebSocket. See :class:`hybrid.connection.http_endpoint.Upgraded`.
 
@@ -80,8 +64,8 @@ class WebSocket:
         "_messages",
         "_ping_number",
         "_reader",
+        "_settings",
         "_size",
-        "_times",
         "close_code",
         "close_reason",
         "sent_bytes",
@@ -94,13 +78,13 @@ class WebSocket:
         exchange: Exchange,
         reader: FrameReader,
         deflater: Deflater | None,
-        times: PingTimes,
+        settings: WebSocketSettings,
     ) -> None:
         self._connection = connection
         self._exchange = exchange
         self._reader = reader
         self._deflater = deflater
-        self._times = times
+        self._settings = settings
         self._heard: Callable[[], None] = _nobody
         self._messages: deque[tuple[int, object]] = deque()
         """Came, and was not taken."""
@@ -110,7 +94,7 @@ class WebSocket:
         """Whether a pong is to come."""
         self._ping_number = 0
         self.state = State.OPEN
-        self.close_code = ABNORMAL
+        self.close_code: int = CloseCode.ABNORMAL
         """Of the end, once :attr:`state` is not OPEN: the peer's, or ours if we were first."""
         self.close_reason = ""
         self.sent_bytes = 0
@@ -120,7 +104,7 @@ class WebSocket:
         """Send the 101 and begin. ``heard``: called when :meth:`take` has something, or when the end has come."""
         self._heard = heard
         self._connection.upgrade(head, self)
-        self._connection.look_in(self._times.every_s)
+        self._connection.look_in(self._settings.ping_s)
 
     # ── what the connection calls ──
 
@@ -140,7 +124,7 @@ class WebSocket:
             elif kind == PONG:
                 if self._is_pinged:
                     self._is_pinged = False
-                    self._connection.look_in(self._times.every_s)
+                    self._connection.look_in(self._settings.ping_s)
             elif kind == CLOSE:
                 self._hear_close(*payload)  # type: ignore[misc]  # code and reason
                 return
@@ -162,15 +146,15 @@ class WebSocket:
         connection = self._connection
         if self.state is State.CLOSING:
             self._give_up()
-        elif self.state is State.OPEN and self._times.every_s:
+        elif self.state is State.OPEN and self._settings.ping_s:
             if self._is_pinged and not self._may_be_behind:
-                self._say_close(INTERNAL_ERROR, "no pong came")
+                self._say_close(CloseCode.INTERNAL_ERROR, "no pong came")
                 self._give_up()
                 return
-            self._is_pinged = self._times.answer_s > 0
+            self._is_pinged = self._settings.pong_s > 0
             self._ping_number += 1
             connection.write(frame(PING, b"%d" % self._ping_number))
-            connection.look_in(self._times.answer_s or self._times.every_s)
+            connection.look_in(self._settings.pong_s or self._settings.ping_s)
 
     @property
     def _may_be_behind(self) -> bool:
@@ -242,7 +226,7 @@ class WebSocket:
         answer = b""
         if self.state is State.OPEN:
             self.close_code, self.close_reason = code, reason
-            answer = frame(CLOSE, b"") if code == NO_STATUS else close_frame(code, "")
+            answer = frame(CLOSE, b"") if code == CloseCode.NO_STATUS else close_frame(code, "")
         self._is_known_to_end(answer)
         self._heard()
 

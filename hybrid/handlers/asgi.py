@@ -18,13 +18,12 @@ from hybrid.connection.farewell import Farewell, Notice
 from hybrid.connection.http_connection import HttpConnection
 from hybrid.connection.http_endpoint import READ_HIGH_BYTES
 from hybrid.connection.registry import Door
-from hybrid.connection.websocket import PingTimes
 from hybrid.ground.clock import monotonic
 from hybrid.ground.errors import BootError
 from hybrid.handlers.asgi_exchange import AsgiExchange
 from hybrid.handlers.asgi_task import Application, Scope
 from hybrid.handlers.asgi_tls import tls_extension
-from hybrid.handlers.asgi_websocket import WebSocketOptions, begin_websocket
+from hybrid.handlers.asgi_websocket import begin_websocket
 from hybrid.handlers.http_shared import HttpShared, connections, origin_of
 from hybrid.http.forwarded import Trust
 from hybrid.http.framing import StartMemo
@@ -154,10 +153,7 @@ def asgi_factory(
         drain=shared.farewell.notice(),
     )
     endpoint = shared.endpoint(partial(AsgiExchange, asgi), asgi.entry, door, asgi.context)
-    websocket = shared.websocket
-    times = PingTimes(websocket.ping_s, websocket.pong_s)
-    options = WebSocketOptions(websocket.limit_bytes, websocket.deflate, times)
-    endpoint.upgrade = partial(begin_websocket, asgi, options, endpoint)
+    endpoint.upgrade = partial(begin_websocket, asgi, shared.websocket, endpoint)
     return connections(endpoint)
 
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from hybrid.connection.access_log import Entry
 from hybrid.connection.addresses import address, show
-from hybrid.connection.failures import log, text_of
+from hybrid.connection.failures import log, log_failed_request
 from hybrid.connection.http_connection import HttpConnection
 from hybrid.http.errors import HttpError
 from hybrid.http.head import Head
-from hybrid.http.status import refusal, refusal_body
+from hybrid.http.status import refusal
 
 if TYPE_CHECKING:
     from hybrid.handlers.asgi import AsgiEndpoint
@@ -104,8 +104,7 @@ class AsgiTask:
         to_head = self._head.method == "HEAD"
         self._connection.write_last(refusal(error, self._endpoint.standing(), to_head=to_head), self, close=True)
         if self._entry is not None:
-            self._entry.status, self._entry.response_headers = error.status, None
-            self._entry.body_bytes = 0 if to_head else len(refusal_body(error))
+            self._entry.refused(error, to_head=to_head)
             self._log_access()
 
     def _log_access(self) -> None:
@@ -127,14 +126,7 @@ class AsgiTask:
             log.warning("app %s: %s: cancelled at the end of the grace", self._endpoint.name, self._title)
             return
         connection.fail()
-        log.error(
-            "app %s failed, %s: %s: %s",
-            self._endpoint.name,
-            self._title,
-            type(error).__name__,
-            text_of(error),
-            exc_info=(type(error), error, error.__traceback__),
-        )
+        log_failed_request(self._endpoint.name, self._title, error)
 
 
 def is_from_disconnect(error: BaseException | None) -> bool:

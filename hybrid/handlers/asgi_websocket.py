@@ -11,28 +11,22 @@ from __future__ import annotations
 import asyncio
 import random
 from asyncio import CancelledError
-from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from hybrid.connection.failures import log
 from hybrid.connection.http_connection import HttpConnection
 from hybrid.connection.http_endpoint import Exchange, HttpEndpoint
-from hybrid.connection.websocket import (
-    ABNORMAL,
-    GOING_AWAY,
-    INTERNAL_ERROR,
-    SERVICE_RESTART,
-    PingTimes,
-    WebSocket,
-)
+from hybrid.connection.websocket import WebSocket
 from hybrid.handlers.asgi_task import AsgiTask, Disconnected, Message, Scope, causes, is_from_disconnect
 from hybrid.http.deflate import Deflater, Inflater
 from hybrid.http.errors import HttpError
 from hybrid.http.frames import BINARY, TEXT, FrameReader
 from hybrid.http.head import Head
+from hybrid.http.opcodes import CloseCode, may_be_sent
 from hybrid.http.response import Response
 from hybrid.http.websocket import Handshake, read_handshake, switching
+from hybrid.shared.websocket_settings import WebSocketSettings
 
 if TYPE_CHECKING:
     from hybrid.handlers.asgi import AsgiEndpoint
@@ -42,7 +36,6 @@ _VERSION_HEADERS = ((b"upgrade", b"websocket"), (b"sec-websocket-version", b"13"
 _TURNS = 64
 """Messages sent without waiting, before others get a turn."""
 _SCHEMES = {"http": "ws", "https": "wss"}
-_NORMAL = 1000
 
 
 class Stage(IntEnum):
@@ -58,25 +51,15 @@ class Stage(IntEnum):
     """It was denied, or closed: nothing more can be sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class WebSocketOptions:
-    """What the WebSockets of a listener share."""
-
-    limit_bytes: int = 16 << 20
-    """Of a message, uncompressed."""
-    deflate: bool = True
-    times: PingTimes = field(default_factory=PingTimes)
-
-
 def begin_websocket(
-    asgi: AsgiEndpoint, options: WebSocketOptions, endpoint: HttpEndpoint, connection: HttpConnection, head: Head
+    asgi: AsgiEndpoint, settings: WebSocketSettings, endpoint: HttpEndpoint, connection: HttpConnection, head: Head
 ) -> Exchange:
     """Return the exchange of a request that asks for a WebSocket; of one that asks wrongly, a refusal."""
     try:
-        handshake = read_handshake(head, options.deflate)
+        handshake = read_handshake(head, settings.deflate)
     except HttpError as error:
         return endpoint.refuse(connection, head, error, _VERSION_HEADERS if error.status == 426 else ())
-    return AsgiWebSocket(asgi, options, connection, head, handshake)
+    return AsgiWebSocket(asgi, settings, connection, head, handshake)
 
 
 class AsgiWebSocket(AsgiTask):
@@ -85,12 +68,22 @@ class AsgiWebSocket(AsgiTask):
     Runs in: worker, in its loop. Closes: nothing; the connection does.
     """
 
-    __slots__ = ("_handshake", "_has_told", "_is_known", "_lost", "_options", "_response", "_sent", "_socket", "_stage")
+    __slots__ = (
+        "_handshake",
+        "_has_told",
+        "_is_known",
+        "_lost",
+        "_response",
+        "_sent",
+        "_settings",
+        "_socket",
+        "_stage",
+    )
 
     def __init__(
         self,
         endpoint: AsgiEndpoint,
-        options: WebSocketOptions,
+        settings: WebSocketSettings,
         connection: HttpConnection,
         head: Head,
         handshake: Handshake,
@@ -102,7 +95,7 @@ class AsgiWebSocket(AsgiTask):
         self._entry = None if endpoint.access_log is None else endpoint.entry(connection, head)
         self._error = None
         self._task = None
-        self._options = options
+        self._settings = settings
         self._handshake = handshake
         self._stage = Stage.ASKED
         self._socket: WebSocket | None = None
@@ -146,8 +139,7 @@ class AsgiWebSocket(AsgiTask):
         """Close, so that the client connects again elsewhere: at once, or a moment later, each at random."""
         if self._socket is None:
             return  # as soon as it is accepted
-        farewell = self._connection.farewell
-        code = GOING_AWAY if farewell.is_last else SERVICE_RESTART
+        farewell, code = self._connection.farewell, self._leaving_code
         reason = "the server stops" if farewell.is_last else "the server restarts"
         if farewell.jitter_s > 0:
             self._endpoint.loop.call_later(random.uniform(0, farewell.jitter_s), self._socket.close, code, reason)
@@ -178,7 +170,7 @@ class AsgiWebSocket(AsgiTask):
                 if socket.is_over:
                     return self._end(socket.close_code, socket.close_reason)
             elif self._lost or self._stage is Stage.OVER:
-                return self._end(ABNORMAL, "")
+                return self._end(CloseCode.ABNORMAL, "")
             waiter = self._endpoint.loop.create_future()
             self._waiters.append(waiter)
             try:
@@ -188,7 +180,7 @@ class AsgiWebSocket(AsgiTask):
 
     def _end(self, code: int, reason: str) -> Message:
         self._has_told = True
-        return {"type": "websocket.disconnect", "code": code, "reason": reason}
+        return {"type": "websocket.disconnect", "code": int(code), "reason": reason}
 
     async def send(self, message: Message) -> None:
         """Take one message.
@@ -230,23 +222,23 @@ class AsgiWebSocket(AsgiTask):
             )
 
     def _accept(self, message: Message) -> None:
-        handshake, connection, options = self._handshake, self._connection, self._options
+        handshake, connection, settings = self._handshake, self._connection, self._settings
         head = switching(handshake, message.get("subprotocol"), message.get("headers", ()), self._endpoint.standing())
         if self._entry is not None:
             self._entry.status = 101
         inflater = deflater = None
         if handshake.deflate is not None:
             inflater, deflater = Inflater(handshake.deflate), Deflater(handshake.deflate)
-        reader = FrameReader(options.limit_bytes, inflater=inflater)
+        reader = FrameReader(settings.limit_bytes, inflater=inflater)
         self._stage = Stage.ACCEPTED
-        self._socket = socket = WebSocket(connection, self, reader, deflater, options.times)
+        self._socket = socket = WebSocket(connection, self, reader, deflater, settings)
         socket.open(head, self._wake)
         if connection.draining:
             self.drain()
 
     def _close(self, message: Message) -> None:
         """Close, or deny with a 403."""
-        code, reason = message.get("code", _NORMAL), message.get("reason") or ""
+        code, reason = message.get("code", CloseCode.NORMAL), message.get("reason") or ""
         if self._socket is not None:
             check_close(code)
             self._stage = Stage.OVER
@@ -330,9 +322,9 @@ class AsgiWebSocket(AsgiTask):
             if isinstance(error, CancelledError):
                 self._cut(socket)
             elif error is not None:
-                socket.close(INTERNAL_ERROR, "")
+                socket.close(CloseCode.INTERNAL_ERROR, "")
             else:
-                socket.close(_NORMAL, "")
+                socket.close(CloseCode.NORMAL, "")
         elif self._stage is Stage.DENYING:
             self._connection.abort()  # an answer that looks whole and is not would be worse
         elif self._stage is Stage.ASKED and self._error is None and not self._lost:
@@ -350,16 +342,20 @@ class AsgiWebSocket(AsgiTask):
             return True
         return self._has_told and any(type(each).__name__ == "WebSocketDisconnect" for each in causes(error))
 
+    @property
+    def _leaving_code(self) -> int:
+        """What a WebSocket of a worker that leaves is closed with."""
+        return CloseCode.GOING_AWAY if self._connection.farewell.is_last else CloseCode.SERVICE_RESTART
+
     def _cut(self, socket: WebSocket) -> None:
         """The grace is over: say why, and wait for nobody."""
-        farewell = self._connection.farewell
-        socket.close(GOING_AWAY if farewell.is_last else SERVICE_RESTART, "")
+        socket.close(self._leaving_code, "")
         socket.disconnect()
 
 
 def check_close(code: Any) -> None:
     """Check a code that an application closes with. Raises: ValueError: it is none that may be sent (RFC 6455 §7.4)."""
-    if not isinstance(code, int) or not (3000 <= code <= 4999 or 1000 <= code <= 1003 or 1007 <= code <= 1014):
+    if not isinstance(code, int) or not may_be_sent(code):
         raise ValueError(
             f"cannot close a WebSocket with code {code!r}: use 1000 to 1003, 1007 to 1014, or 3000 to 4999 for your own"
         )

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from hybrid.connection.failures import log, text_of
+from hybrid.connection.failures import log, log_failed_request
 from hybrid.handlers.wsgi_file import LEAST_BYTES, FileWrapper, is_of_client, send_file, span_of, wait_writable
 from hybrid.handlers.wsgi_input import Errors, input_of
 from hybrid.http.errors import HttpError
@@ -66,14 +66,7 @@ class Call:
             log.debug("app %s: %s: ended when the client was gone: %r", exchange.endpoint.name, exchange.title, error)
         else:
             tell(exchange.on_failure, HttpError(500, ""))  # the client first: a log may raise
-            log.error(
-                "app %s failed, %s: %s: %s",
-                exchange.endpoint.name,
-                exchange.title,
-                type(error).__name__,
-                text_of(error),
-                exc_info=(type(error), error, error.__traceback__),
-            )
+            log_failed_request(exchange.endpoint.name, exchange.title, error)
         errors: Errors = exchange.endpoint.common["wsgi.errors"]
         if errors.was_used:
             errors.flush()

@@ -24,7 +24,7 @@ from hybrid.connection.http_endpoint import READ_HIGH_BYTES
 from hybrid.handlers.wsgi_call import Call
 from hybrid.http.errors import HttpError
 from hybrid.http.head import Head
-from hybrid.http.status import refusal, refusal_body
+from hybrid.http.status import refusal
 
 if TYPE_CHECKING:
     from hybrid.handlers.wsgi import Place, WsgiEndpoint
@@ -273,8 +273,7 @@ class WsgiExchange:
         to_head = self.head.method == "HEAD"
         self.connection.write_last(refusal(error, self.endpoint.standing(), to_head=to_head), self, close=True)
         if self.entry is not None:
-            self.entry.status, self.entry.response_headers = error.status, None
-            self.entry.body_bytes = 0 if to_head else len(refusal_body(error))
+            self.entry.refused(error, to_head=to_head)
             self._log_access()
 
     def _dismiss(self) -> None:
