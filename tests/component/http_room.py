@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -206,9 +206,15 @@ async def serving(
 ) -> AsyncIterator[HttpRoom]:
     """Serve ``app`` on a port of its own; ``settings`` are the options of HTTP. Closes: everything it made."""
     door = CountingDoor()
-    loop = asyncio.get_running_loop()
     factory = asgi_factory(app, "app", door, state, shared or HttpShared.of(HttpSettings(**settings)))
-    server = await loop.create_server(factory, "127.0.0.1", 0)
+    async with listening(factory, door) as room:
+        yield room
+
+
+@asynccontextmanager
+async def listening(factory: Callable[[], asyncio.BaseProtocol], door: CountingDoor) -> AsyncIterator[HttpRoom]:
+    """Have ``factory`` make the connections of a port of its own. Closes: the port, and every connection."""
+    server = await asyncio.get_running_loop().create_server(factory, "127.0.0.1", 0)
     room = HttpRoom(door, server.sockets[0].getsockname()[1])
     with patch.object(http_endpoint, "_SWEEP_S", SWEEP_S), patch.object(http_ending, "_LINGER_S", LINGER_S):
         try:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from unittest.mock import patch
 
-from hybrid.connection import http_ending, http_endpoint
 from hybrid.handlers.http_shared import HttpShared
 from hybrid.handlers.wsgi import wsgi_factory
 from hybrid.handlers.wsgi_threads import Threads
 from hybrid.shared.http_settings import HttpSettings
-from tests.component.http_room import LINGER_S, SWEEP_S, CountingDoor, HttpRoom
+from tests.component.http_room import CountingDoor, HttpRoom, listening
 from tests.support.eventually import eventually_async
 
 Environ = dict[str, Any]
@@ -80,24 +77,14 @@ async def serving(
 ) -> AsyncIterator[HttpRoom]:
     """Serve ``app`` on a port of its own; ``settings`` are the options of HTTP. Closes: everything it made."""
     door = CountingDoor()
-    loop = asyncio.get_running_loop()
     shared = shared or HttpShared.of(HttpSettings(**settings))
     before = set(threading.enumerate())
     pool = shared.threads = Threads(threads)
     pool.start()
     ours = set(threading.enumerate()) - before
-    server = await loop.create_server(wsgi_factory(app, "app", door, state, shared), "127.0.0.1", 0)
-    room = HttpRoom(door, server.sockets[0].getsockname()[1])
-    with patch.object(http_endpoint, "_SWEEP_S", SWEEP_S), patch.object(http_ending, "_LINGER_S", LINGER_S):
-        try:
+    try:
+        async with listening(wsgi_factory(app, "app", door, state, shared), door) as room:
             yield room
-        finally:
-            server.close()
-            room.leave()
-            for connection in tuple(door.open):
-                connection.cancel()
-                connection.abort()
-            await room.empty()
-            await server.wait_closed()
-            pool.end()
-            await eventually_async(lambda: not any(thread.is_alive() for thread in ours))
+    finally:
+        pool.end()
+        await eventually_async(lambda: not any(thread.is_alive() for thread in ours))
