@@ -30,7 +30,8 @@ fi; \
 echo "Ctrl-C here stops the server."; echo
 endef
 
-.PHONY: serve test test-long test-all lint format docs coverage bench bench-peers bench-reloads bench-reload-time accepting clean
+.PHONY: serve test test-long test-all lint format docs coverage bench bench-peers bench-peers-latency \
+	bench-peers-memory bench-peers-balance bench-reloads bench-reload-time accepting clean
 
 serve: $(VENV)/.installed ## set up, then run the echo service on all cores
 	@$(HOW_TO_TRY)
@@ -68,9 +69,13 @@ bench: $(VENV)/.installed-test ## the tables of docs/explanation/performance.md,
 	-$(BIN)/python -m tests.benchmarks.fetch
 	$(BIN)/python -m tests.benchmarks.pool
 
-bench-peers: ## HTTP beside uvicorn, granian and hypercorn, in an environment of its own; ARGS="--workload hello"
+bench-peers: ## HTTP beside uvicorn, granian and others, in an environment of its own; ARGS="--workload hello --fifo"
 	@$(MAKE) --no-print-directory VENV=.venv-peers .venv-peers/.installed-peers
 	.venv-peers/bin/python -m tests.benchmarks.peers $(ARGS)
+
+bench-peers-latency bench-peers-memory bench-peers-balance: ## how late at 70 % of what is possible; what two workers hold; how evenly they work
+	@$(MAKE) --no-print-directory VENV=.venv-peers .venv-peers/.installed-peers
+	.venv-peers/bin/python -m tests.benchmarks.$(subst -,_,$(patsubst bench-peers-%,peer-%,$@)) $(ARGS)
 
 bench-reloads: $(VENV)/.installed-test ## reload after reload under load: nothing may be lost; ARGS="--count 1000"
 	$(BIN)/python -m tests.benchmarks.reloads $(ARGS)

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 from hybrid.bench.figures import Ratio, ratio
@@ -22,6 +23,7 @@ from hybrid.bench.measure import pin, tree_cpu_ns
 
 __all__ = [
     "CLIENT_CPU",
+    "ROOT",
     "SERVER_CPU",
     "Bar",
     "Ratio",
@@ -36,6 +38,7 @@ __all__ = [
     "tree_cpu_ns",
 ]
 
+ROOT = Path(__file__).resolve().parents[2]
 SERVER_CPU = 0
 CLIENT_CPU = 1
 
@@ -68,9 +71,14 @@ def scheduler() -> str:
 class Server:
     """A benchmark server as a process of its own, pinned; it prints its port when it listens."""
 
-    def __init__(self, module: str, *arguments: str) -> None:
-        """Start ``python -m MODULE ARGUMENTS`` and wait for its port. Closes: see :meth:`stop`."""
-        self._process = subprocess.Popen([sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, text=True)
+    def __init__(self, module: str, *arguments: str, tree: Path = ROOT) -> None:
+        """Start ``python -m MODULE ARGUMENTS`` and wait for its port. Closes: see :meth:`stop`.
+
+        ``tree``: where hybrid is taken from; what this source tree lacks, tests for one, comes from ours.
+        """
+        environ = {**os.environ, "PYTHONPATH": f"{tree}{os.pathsep}{ROOT}"}
+        command = [sys.executable, "-m", module, *arguments]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tree, env=environ)
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -126,13 +134,13 @@ def compare(candidates: Mapping[str, Server], work: Callable[[int], int], rounds
 def report(title: str, costs: Mapping[str, Sequence[float]], base: str, bars: Sequence[Bar]) -> bool:
     """Print a table of medians and ratios, then the bars; return whether every bar holds."""
     python = f"CPython {sys.version_info[0]}.{sys.version_info[1]}"
-    print(f"\n{title}: server CPU, {len(costs[base])} paired rounds, {python}")
+    print(f"\n{title}: server CPU, {len(costs[base])} paired rounds, {python}, {scheduler()}")
     print(f"  {'':28} {'median µs':>10}   x {base} [95 % of the median]")
     for name, values in costs.items():
         paired = ratio([value / bare for value, bare in zip(values, costs[base], strict=True)])
         print(f"  {name:28} {statistics.median(values):10.2f}   {paired}")
     held = True
-    for bar in bars:
+    for bar in (each for each in bars if each.candidate in costs):
         paired = ratio([value / other for value, other in zip(costs[bar.candidate], costs[bar.against], strict=True)])
         good = paired.median <= bar.limit
         held = held and good

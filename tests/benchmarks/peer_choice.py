@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tests.benchmarks.measure import go_first
 from tests.benchmarks.peer_commands import HYBRID, HYBRID_COMPILED, LOGGED, PLAIN, Setup, hybrid, kind_of
+from tests.benchmarks.peer_report import machine
 from tests.benchmarks.peer_servers import ROOT, Candidate
 
-__all__ = ["COMPILED", "LEAST_ROUNDS", "add_options", "check", "names", "subjects"]
+__all__ = ["COMPILED", "LEAST_ROUNDS", "add_options", "announce", "check", "subjects", "write_json"]
 
 COMPILED = ROOT / "build" / "compiled"
 """Where a compiled hybrid is looked for."""
@@ -19,7 +22,7 @@ LEAST_ROUNDS = 5
 
 
 def add_options(parser: argparse.ArgumentParser, *, rounds: int, for_s: float) -> None:
-    """Add the options that all have; the last two with a default."""
+    """Add the options that all have; those of the time with a default."""
     parser.add_argument("--tree", type=Path, action="append", help="a source tree of hybrid; default: this one")
     parser.add_argument(
         "--compiled",
@@ -30,6 +33,7 @@ def add_options(parser: argparse.ArgumentParser, *, rounds: int, for_s: float) -
     parser.add_argument("--fifo", action="store_true", help="run servers and load under SCHED_FIFO: as root")
     parser.add_argument("--rounds", type=int, default=rounds, metavar="N", help=f"default: {rounds}")
     parser.add_argument("--seconds", type=float, default=for_s, help="of load on each server in each round")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
 
 
 def check(parser: argparse.ArgumentParser, chosen: argparse.Namespace, least_rounds: int = LEAST_ROUNDS) -> None:
@@ -69,6 +73,13 @@ def _as(name: str, tree: Path, kind: str, how: Setup) -> Candidate:
     return candidate if found == kind else replace(candidate, problem=f"{tree} is {found}: give a tree that is {kind}")
 
 
-def names(candidates: Sequence[Candidate]) -> str:
-    """Return who is measured, with versions."""
-    return ", ".join(f"{each.name} {each.version or '(not installed)'}" for each in candidates)
+def announce(candidates: Sequence[Candidate]) -> None:
+    """Print what the figures depend on, and who is measured, with versions."""
+    print(", ".join(machine().values()))
+    print(", ".join(f"{each.name} {each.version or '(not installed)'}" for each in candidates), flush=True)
+
+
+def write_json(path: Path | None, figures: Mapping[str, Any]) -> None:
+    """Write all figures, and the machine they are of, to a file if there is to be one."""
+    if path:
+        path.write_text(json.dumps({"machine": machine(), **figures}, indent=1) + "\n")

@@ -172,7 +172,7 @@ def as_json(results: Mapping[str, Sequence[Row]], subjects: Sequence[str]) -> di
         ]
         servers = {row.name: _figures(row, ours) for row in rows}
         workloads[workload] = {"servers": servers, "bars": bars, "missed": missed(workload, rows)}
-    return {"machine": machine(), "subjects": list(subjects), "workloads": workloads}
+    return {"subjects": list(subjects), "workloads": workloads}
 
 
 def _figures(row: Row, subjects: Sequence[Row]) -> dict[str, Any]:

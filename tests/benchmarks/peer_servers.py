@@ -22,12 +22,11 @@ from hybrid.bench import tethered
 from hybrid.bench.measure import tree_cpu_ns
 from hybrid.bench.server import plain_environment, session_members
 from tests.benchmarks.http_load import Workload, WrongAnswer, free_port, sample
-from tests.benchmarks.measure import SERVER_CPU, pin
+from tests.benchmarks.measure import ROOT, SERVER_CPU, pin
 
 __all__ = ["HERE", "LOG", "ROOT", "Candidate", "Running", "installed", "module"]
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
 BOOT_S = 20.0
 LOG = "log"
 """What a server writes to its standard output and error, in its directory."""

@@ -12,7 +12,6 @@ AFTER`` compares nothing but hybrid as it is in several source trees.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +19,9 @@ from pathlib import Path
 from tests.benchmarks.http_load import Workload, WrongAnswer
 from tests.benchmarks.http_workloads import WORKLOADS
 from tests.benchmarks.measure import CLIENT_CPU, as_command, pin
-from tests.benchmarks.peer_choice import add_options, check, names, subjects
+from tests.benchmarks.peer_choice import add_options, announce, check, subjects, write_json
 from tests.benchmarks.peer_commands import PEERS, Setup, hybrid, peers
-from tests.benchmarks.peer_report import Row, as_json, machine, markdown, missed, table
+from tests.benchmarks.peer_report import Row, as_json, markdown, missed, table
 from tests.benchmarks.peer_servers import Candidate, Running
 from tests.benchmarks.peer_turn import all_running, take_turn
 
@@ -97,7 +96,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--starts", type=int, default=1, metavar="N", help="start all servers so often")
     parser.add_argument("--self", action="store_true", dest="alone", help="no peers: compare the trees")
     parser.add_argument("--access-log", action="store_true", help="those that log each request, beside themselves")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table of the documentation there")
     parser.epilog = "workloads: " + ", ".join(WORKLOADS) + "; peers: " + ", ".join(PEERS)
     chosen = parser.parse_args(arguments)
@@ -131,8 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     candidates, ours = _candidates(chosen)
     plan = Plan(chosen.rounds, chosen.seconds, chosen.starts)
     pin(CLIENT_CPU)
-    print(", ".join(machine().values()), flush=True)
-    print(names(candidates), flush=True)
+    announce(candidates)
     results: dict[str, list[Row]] = {}
     good = True
     for name in chosen.workload:
@@ -141,8 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         subject_rows = [row for row in rows if row.name in ours]
         print(table(name, rows, subject_rows), flush=True)
         good = good and not missed(name, rows) and not any(row.problem for row in subject_rows)
-    if chosen.json:
-        chosen.json.write_text(json.dumps(as_json(results, ours), indent=1) + "\n")
+    write_json(chosen.json, as_json(results, ours))
     if chosen.markdown:
         chosen.markdown.write_text(markdown(results, ours) + "\n")
     return 0 if good else 1
