@@ -16,6 +16,7 @@ from hybrid.bench.jobs import Outcome
 from tests.benchmarks import measure, peer_balance, peer_choice, peer_latency, peer_memory
 from tests.benchmarks.http_load import WrongAnswer
 from tests.benchmarks.http_workloads import WORKLOADS
+from tests.benchmarks.peer_balance import Round
 from tests.benchmarks.peer_commands import HYBRID, HYBRID_COMPILED, LOGGED, PEERS, Setup, hybrid, peers
 from tests.benchmarks.peer_latency import AtRate
 from tests.benchmarks.peer_memory import Process
@@ -153,25 +154,42 @@ def test_memory_has_a_bar_and_an_aim() -> None:
 # ── balance ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(("used", "share"), [({1: 5, 2: 50, 3: 50}, 0.5), ({1: 0, 2: 75, 3: 25}, 0.75), ({2: 8}, 1.0)])
-def test_the_two_busiest_processes_are_the_workers(used: dict[int, int], share: float) -> None:
+@pytest.mark.parametrize(
+    ("used", "expected"),
+    [
+        ({1: 5, 2: 50, 3: 50}, Round(0.5, (40, 24))),
+        ({1: 0, 2: 25, 3: 75}, Round(0.75, (24, 40))),
+        ({2: 8}, Round(1.0, (40, 0))),
+    ],
+)
+def test_the_two_busiest_processes_are_the_workers(used: dict[int, int], expected: Round) -> None:
     """Who is alone has it all; a parent that counts heartbeats is no worker."""
-    assert peer_balance.larger_share(used) == share
+    assert peer_balance.judge(used, {1: 1, 2: 40, 3: 24}) == expected
 
 
-def test_a_server_that_did_nothing_has_no_balance() -> None:
+@pytest.mark.parametrize("used", [{1: 0, 2: 0}, {}])
+def test_a_server_that_did_nothing_has_no_balance(used: dict[int, int]) -> None:
     """It is not even."""
     with pytest.raises(WrongAnswer, match="used any CPU"):
-        peer_balance.larger_share({1: 0, 2: 0})
+        peer_balance.judge(used, {})
 
 
 def test_balance_is_measured_round_by_round() -> None:
-    """With a real server; the median is held against the bar."""
+    """With a real server: each connection is somebody's."""
     row = peer_balance.measure(hybrid(HYBRID, ROOT, peer_balance.TWO), HELLO, 2, 0.03)
     assert not row.problem
-    assert len(row.shares) == 2
-    assert all(0.5 <= share < 1 for share in row.shares)
-    rows = [peer_balance.Row(HYBRID, "1", "", [0.5, 0.52, 0.9]), peer_balance.Row(HYBRID_COMPILED, "1", "", [0.53])]
+    assert [sum(each.held) for each in row.rounds] == [HELLO.connections] * 2
+    assert all(0.5 <= each.share <= 1 for each in row.rounds)
+    assert f" {row.rounds[1].held[0]}:{row.rounds[1].held[1]}" in peer_balance.table([row], HELLO)
+
+
+def test_balance_is_held_against_its_bar_by_the_median() -> None:
+    """One bad round is luck."""
+    rows = [
+        peer_balance.Row(HYBRID, "1", "", [Round(share) for share in (0.5, 0.52, 0.9)]),
+        peer_balance.Row(HYBRID_COMPILED, "1", "", [Round(0.53)]),
+        peer_balance.Row("uvicorn", "1", "", [Round(0.6)]),
+    ]
     assert peer_balance.verdicts(rows) == ["bar: hybrid <= 52%: kept", "bar: hybrid compiled <= 52%: MISSED"]
 
 
