@@ -6,6 +6,13 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 	&& { echo $$p; break; }; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
+# COMPILED=1: what `make compile` has made, in the place of the source tree.
+COMPILED ?=
+BUILT := build/compiled
+ifeq ($(COMPILED),1)
+NEEDED := built-copies
+IN := cd $(BUILT) && export PYTHONPATH="$$PWD" && ../../
+endif
 BIND ?= 127.0.0.1:7000
 WORKERS ?= auto
 # Most tests wait for processes and sockets: more of them at a time than there are cores. PARALLEL= for one at a time.
@@ -30,18 +37,20 @@ fi; \
 echo "Ctrl-C here stops the server."; echo
 endef
 
-.PHONY: serve test test-long test-all lint format docs coverage bench bench-peers bench-peers-latency \
+.PHONY: serve compile test test-long test-all lint format docs coverage bench bench-peers bench-peers-latency \
 	bench-peers-memory bench-peers-balance bench-reloads bench-reload-time accepting clean
 
-serve: $(VENV)/.installed ## set up, then run the echo service on all cores
+serve: $(VENV)/.installed $(NEEDED) ## set up, then run the echo service on all cores
 	@$(HOW_TO_TRY)
-	@exec $(BIN)/hybrid-serve examples/echo.py:echo --bind $(BIND) --workers $(WORKERS)
+	@$(if $(IN),$(IN),exec )$(BIN)/hybrid-serve examples/echo.py:echo --bind $(BIND) --workers $(WORKERS)
 
-test: $(VENV)/.installed-test ## set up, then run the tests
-	$(BIN)/python -m pytest $(PARALLEL) -m "not long" $(ARGS)
+compile: $(BUILT)/.built ## the hot path compiled by mypyc, in build/compiled; `make serve COMPILED=1`, `make test COMPILED=1`
 
-test-long: $(VENV)/.installed-test ## the tests that boot server after server: every fault at every step, with every model
-	$(BIN)/python -m pytest $(PARALLEL) -m long $(ARGS)
+test: $(VENV)/.installed-test $(NEEDED) ## set up, then run the tests
+	$(IN)$(BIN)/python -m pytest $(PARALLEL) -m "not long" $(ARGS)
+
+test-long: $(VENV)/.installed-test $(NEEDED) ## the tests that boot server after server: every fault at every step, with every model
+	$(IN)$(BIN)/python -m pytest $(PARALLEL) -m long $(ARGS)
 
 test-all: ## run the tests on every CPython from 3.10 on that is found, each in a venv of its own
 	@sh .ci/test-all
@@ -95,12 +104,30 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	echo "make: $(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 
+# A tree of its own: .so files beside the sources would go on being imported when these have changed.
+$(BUILT)/.built: setup.py $(shell find hybrid -name '*.py') | $(VENV)/.installed-compile
+	@rm -rf $(BUILT)
+	@mkdir -p $(BUILT)
+	@cp -R setup.py pyproject.toml README.md LICENSE hybrid $(BUILT)
+	cd $(BUILT) && HYBRID_COMPILE=1 ../../$(BIN)/python setup.py --quiet build_ext --inplace
+	@rm -rf $(BUILT)/build
+	@touch $@
+
+.PHONY: built-copies
+built-copies: $(BUILT)/.built
+	@rm -rf $(BUILT)/tests $(BUILT)/examples $(BUILT)/docs $(BUILT)/.ci
+	@cp -R .ci .gitignore Makefile pyproject.toml $(wildcard *.md) tests examples docs $(BUILT)
+
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	@$(PIP) --config-settings editable_mode=compat --editable .
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	@$(PIP) --config-settings editable_mode=compat --editable '.[test]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-compile: pyproject.toml | $(BIN)/python
+	@$(PIP) --config-settings editable_mode=compat --editable '.[compile]'
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-plot: pyproject.toml | $(BIN)/python

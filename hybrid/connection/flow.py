@@ -40,6 +40,7 @@ from hybrid.connection.phases import (
     OPEN,
     OVER,
 )
+from hybrid.ground.build import mypyc_attr
 
 _TURNS = 64  # operations in a row that need not wait, before others get a turn
 _RECEIVE_BYTES = 65536  # what one receive returns at most, unless told: anyio's promise to who iterates
@@ -52,6 +53,7 @@ def _joined(first: bytes | bytearray, second: bytes | bytearray) -> bytearray:
     return both
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)  # Connection derives from anyio's ByteStream, which is interpreted
 class Flow:
     """One transport's bytes in both directions.
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from hybrid.connection.failures import log
 from hybrid.connection.http_connection import HttpConnection
-from hybrid.handlers.asgi_task import AsgiTask, Disconnected, Message, is_from_disconnect
+from hybrid.handlers.asgi_task import AsgiTask, Message
+from hybrid.handlers.disconnected import Disconnected, is_from_disconnect
 from hybrid.http.errors import HttpError
 from hybrid.http.head import Head
 from hybrid.http.response import Response

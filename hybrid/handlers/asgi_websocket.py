@@ -18,7 +18,8 @@ from hybrid.connection.failures import log
 from hybrid.connection.http_connection import HttpConnection
 from hybrid.connection.http_endpoint import Exchange, HttpEndpoint
 from hybrid.connection.websocket import WebSocket
-from hybrid.handlers.asgi_task import AsgiTask, Disconnected, Message, Scope, causes, is_from_disconnect
+from hybrid.handlers.asgi_task import AsgiTask, Message, Scope
+from hybrid.handlers.disconnected import Disconnected, causes, is_from_disconnect
 from hybrid.http.deflate import Deflater, Inflater
 from hybrid.http.errors import HttpError
 from hybrid.http.frames import BINARY, TEXT, FrameReader

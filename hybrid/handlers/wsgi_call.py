@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from hybrid.connection.failures import log, log_failed_request
+from hybrid.handlers.disconnected import Disconnected, is_from_disconnect
 from hybrid.handlers.wsgi_file import LEAST_BYTES, FileWrapper, is_of_client, send_file, span_of, wait_writable
 from hybrid.handlers.wsgi_input import Errors, input_of
 from hybrid.http.errors import HttpError
@@ -22,14 +23,8 @@ if TYPE_CHECKING:
 
 WRITE_HIGH_BYTES = 65536
 """Said by the application and not taken by the transport, above which the thread waits."""
-_CAUSES = 16
-"""Of an exception, looked at."""
 
 Headers = list[tuple[str, str]]
-
-
-class Disconnected(ConnectionError):
-    """The client is gone, or was answered by us: what reading and writing raise in the application then."""
 
 
 class Call:
@@ -317,12 +312,3 @@ def _check(result: Any) -> None:
         raise TypeError("the application returned a coroutine: it is async, so serve it with --interface asgi")
     if not hasattr(result, "__iter__") and not hasattr(result, "__getitem__"):
         raise TypeError(f"the application returned {type(result).__name__}: return an iterable of bytes, like [body]")
-
-
-def is_from_disconnect(error: BaseException | None) -> bool:
-    """Whether an application failed because it could not read or write: frameworks raise something of their own."""
-    for _ in range(_CAUSES):
-        if error is None or isinstance(error, Disconnected):
-            break
-        error = error.__cause__ or error.__context__
-    return isinstance(error, Disconnected)

@@ -20,6 +20,7 @@ from hybrid.connection.addresses import common_address
 from hybrid.connection.farewell import Farewell
 from hybrid.connection.http_endpoint import Load
 from hybrid.connection.registry import Door, Registry, ThreadRegistry
+from hybrid.ground.build import kind
 from hybrid.ground.errors import BootError, LoadError
 from hybrid.handlers import Handler, Kind, detect, protocol_factory
 from hybrid.handlers.asgi_lifespan import AsgiLifespan
@@ -381,7 +382,7 @@ class Service:
         acceptors = self._intake.acceptors if self._intake is not None else []
         ways = dict.fromkeys(f"{acceptor.name} ({acceptor.mode})" for acceptor in acceptors)
         threads = f", {self._pool.count} threads" if self._pool is not None else ""
-        return f"loop {describe(self._loop)}, accept {', '.join(ways)}{threads}"
+        return f"loop {describe(self._loop)}, hot path {kind()}, accept {', '.join(ways)}{threads}"
 
     def _advance(self, event: StageEvent) -> None:
         self.stage = advance(STAGES, self.stage, event)

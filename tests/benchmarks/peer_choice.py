@@ -61,15 +61,15 @@ def _is_tree(place: Path) -> bool:
 
 def subjects(chosen: argparse.Namespace, how: Setup = PLAIN) -> list[Candidate]:
     """Return hybrid as it is in one tree, and compiled if there is such a tree; each only as what it is called."""
-    wanted = [(HYBRID, chosen.trees[0], "pure")]
-    if chosen.compiled:
-        wanted.append((HYBRID_COMPILED, chosen.compiled.resolve(), "compiled"))
-    return [_as(name, tree, kind, how) for name, tree, kind in wanted]
+    tree = chosen.trees[0]
+    if not chosen.compiled:
+        return [hybrid((HYBRID_COMPILED if kind_of(tree) == "compiled" else HYBRID) + LOGGED * how.logged, tree, how)]
+    wanted = ((HYBRID, tree, "pure"), (HYBRID_COMPILED, chosen.compiled.resolve(), "compiled"))
+    return [_as(name + LOGGED * how.logged, tree, kind, how) for name, tree, kind in wanted]
 
 
 def _as(name: str, tree: Path, kind: str, how: Setup) -> Candidate:
-    candidate = hybrid(name + LOGGED * how.logged, tree, how)
-    found = kind_of(tree)
+    candidate, found = hybrid(name, tree, how), kind_of(tree)
     return candidate if found == kind else replace(candidate, problem=f"{tree} is {found}: give a tree that is {kind}")
 
 

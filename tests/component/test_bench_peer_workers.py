@@ -217,15 +217,21 @@ def chosen(*arguments: str) -> argparse.Namespace:
     return parsed
 
 
-def test_a_tree_is_measured_only_as_what_it_is(tmp_path: Path) -> None:
-    """What is called compiled and is not has no figure, nor has what is called pure and is not."""
+@pytest.fixture
+def trees(tmp_path: Path) -> tuple[str, str]:
+    """Return a source tree and one that looks compiled."""
     for name in ("pure", "fast"):
         http = tmp_path / name / "hybrid" / "http"
         http.mkdir(parents=True)
         for file in ("__init__.py", "__main__.py"):
             http.parent.joinpath(file).touch()
     (tmp_path / "fast" / "hybrid" / "http" / "head.cpython-311.so").touch()
-    pure, fast = (str(tmp_path / name) for name in ("pure", "fast"))
+    return str(tmp_path / "pure"), str(tmp_path / "fast")
+
+
+def test_a_tree_is_measured_only_as_what_it_is(trees: tuple[str, str]) -> None:
+    """What is called compiled and is not has no figure, nor has what is called pure and is not."""
+    pure, fast = trees
     right = peer_choice.subjects(chosen("--tree", pure, "--compiled", fast))
     assert [(each.name, each.problem) for each in right] == [(HYBRID, ""), (HYBRID_COMPILED, "")]
     assert [each.version.partition(" (")[2] for each in right] == ["pure)", "compiled)"]
@@ -236,13 +242,16 @@ def test_a_tree_is_measured_only_as_what_it_is(tmp_path: Path) -> None:
     ]
 
 
-def test_compiled_is_measured_if_it_is_where_make_puts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without an option."""
-    monkeypatch.setattr(peer_choice, "COMPILED", tmp_path)
-    assert [each.name for each in peer_choice.subjects(chosen())] == [HYBRID]
-    tmp_path.joinpath("hybrid").mkdir()
-    tmp_path.joinpath("hybrid", "__main__.py").touch()
-    assert [each.name for each in peer_choice.subjects(chosen())] == [HYBRID, HYBRID_COMPILED]
+def test_compiled_is_measured_if_it_is_where_make_puts_it(
+    trees: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an option; and a tree that is compiled, alone, is called so."""
+    pure, fast = trees
+    monkeypatch.setattr(peer_choice, "COMPILED", Path(pure, "no", "such", "place"))
+    assert [each.name for each in peer_choice.subjects(chosen("--tree", pure))] == [HYBRID]
+    assert [each.name for each in peer_choice.subjects(chosen("--tree", fast))] == [HYBRID_COMPILED]
+    monkeypatch.setattr(peer_choice, "COMPILED", Path(fast))
+    assert [each.name for each in peer_choice.subjects(chosen("--tree", pure))] == [HYBRID, HYBRID_COMPILED]
 
 
 def test_a_scheduler_that_is_not_ours_to_take_is_refused(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hybrid.http.body import Body, ChunkedBody, LengthBody, body_of
 from hybrid.http.errors import HttpError
 from hybrid.http.fields import parse_fields
+from tests.support.build import pure_only
 from tests.unit.http.cuts import CUTS, pieces, single
 
 BEHIND = b"GET / HTTP/1.1\r\n"
@@ -314,6 +315,7 @@ FLOODS = {
 }
 
 
+@pure_only
 @pytest.mark.parametrize("flood", FLOODS)
 def test_work_grows_as_the_bytes_do(flood: str) -> None:
     """S21: eight times the bytes are copied eight times as often, not sixty-four times. Counted, not timed."""

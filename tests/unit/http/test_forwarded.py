@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hybrid.http.fields import FIELD_BYTES, FORWARDED, parse_fields
 from hybrid.http.forwarded import Origin, Trust, forwarded
 from hybrid.shared.proxy_settings import ProxySettings
+from tests.support.build import pure_only
 from tests.unit.http.cuts import CUTS, pieces
 
 DEFAULT = ProxySettings().allow_ips
@@ -315,6 +316,7 @@ class Looked(bytes):
         return found
 
 
+@pure_only
 @pytest.mark.parametrize(
     ("header", "value", "most"),
     [

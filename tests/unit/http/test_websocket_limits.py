@@ -17,6 +17,7 @@ from hybrid.http import frames
 from hybrid.http.deflate import DeflateParameters, Deflater, Inflater
 from hybrid.http.errors import MessageTooBig, WebSocketError
 from hybrid.http.frames import BINARY, PING, FrameReader
+from tests.support.build import pure_only
 from tests.unit.http.ws_deflate_corpus import ALONE, deflated, packed
 from tests.unit.http.ws_frames import drain, head, in_frames, masked, rest, sent, text
 
@@ -67,6 +68,7 @@ def test_bytes_of_a_chunk_are_copied_once(data: bytes) -> None:
     assert Counted.copied <= len(data)
 
 
+@pure_only
 @pytest.mark.parametrize("opcode", [1, 2])
 def test_frame_that_trickles_in_is_unmasked_and_checked_once(monkeypatch: pytest.MonkeyPatch, opcode: int) -> None:
     """Byte by byte; of a text, up to three bytes are looked at again: they begin a character."""
@@ -115,6 +117,7 @@ def test_fragments_leave_nothing_but_their_payload(size: int) -> None:
     assert now <= 5_000 * size * 9 // 8 + 1024
 
 
+@pure_only
 def test_flood_of_fragments_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many as allowed are read, message after message; one more is a 1008."""
     monkeypatch.setattr(frames, "FRAGMENTS_MOST", 10)
