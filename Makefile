@@ -37,7 +37,8 @@ fi; \
 echo "Ctrl-C here stops the server."; echo
 endef
 
-.PHONY: serve compile test test-long test-all lint format docs coverage bench bench-peers bench-reloads bench-reload-time accepting clean
+.PHONY: serve compile test test-long test-all lint format docs coverage bench bench-peers bench-peers-latency \
+	bench-peers-memory bench-peers-balance bench-reloads bench-reload-time accepting clean
 
 serve: $(VENV)/.installed $(NEEDED) ## set up, then run the echo service on all cores
 	@$(HOW_TO_TRY)
@@ -77,9 +78,13 @@ bench: $(VENV)/.installed-test ## the tables of docs/explanation/performance.md,
 	-$(BIN)/python -m tests.benchmarks.fetch
 	$(BIN)/python -m tests.benchmarks.pool
 
-bench-peers: ## HTTP beside uvicorn, granian and hypercorn, in an environment of its own; ARGS="--workload hello"
+bench-peers: ## HTTP beside uvicorn, granian and others, in an environment of its own; ARGS="--workload hello --fifo"
 	@$(MAKE) --no-print-directory VENV=.venv-peers .venv-peers/.installed-peers
 	.venv-peers/bin/python -m tests.benchmarks.peers $(ARGS)
+
+bench-peers-latency bench-peers-memory bench-peers-balance: ## how late at 70 % of what is possible; what two workers hold; how evenly they work
+	@$(MAKE) --no-print-directory VENV=.venv-peers .venv-peers/.installed-peers
+	.venv-peers/bin/python -m tests.benchmarks.$(subst -,_,$(patsubst bench-peers-%,peer-%,$@)) $(ARGS)
 
 bench-reloads: $(VENV)/.installed-test ## reload after reload under load: nothing may be lost; ARGS="--count 1000"
 	$(BIN)/python -m tests.benchmarks.reloads $(ARGS)
@@ -129,8 +134,10 @@ $(VENV)/.installed-plot: pyproject.toml | $(BIN)/python
 	@$(PIP) --config-settings editable_mode=compat --editable '.[test,plot]'
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-test
 
-$(VENV)/.installed-peers: pyproject.toml tests/benchmarks/peers.txt | $(BIN)/python
+$(VENV)/.installed-peers: pyproject.toml tests/benchmarks/peers.txt tests/benchmarks/peers-optional.txt | $(BIN)/python
 	@$(PIP) --config-settings editable_mode=compat --editable . --requirement tests/benchmarks/peers.txt
+	@grep -v '^#' tests/benchmarks/peers-optional.txt | while read -r peer; do $(PIP) "$$peer" || \
+	echo "make: $$peer does not install here; the benchmarks say so where they would have measured it" >&2; done
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-lint: pyproject.toml | $(BIN)/python

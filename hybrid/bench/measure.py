@@ -42,6 +42,11 @@ def tree(pid: int) -> Iterator[int]:
             yield from tree(int(child))
 
 
+def process_cpu_ns(pid: int) -> int:
+    """Return the CPU time that a process itself has used so far, in ns, ended threads included. Raises: OSError."""
+    return time.clock_gettime_ns((~pid << 3) | _CPUCLOCK_SCHED)
+
+
 def tree_cpu_ns(pid: int) -> int:
     """Return the CPU time that a process, its threads and its children have used so far, in ns.
 
@@ -51,7 +56,7 @@ def tree_cpu_ns(pid: int) -> int:
     total = 0
     for each in tree(pid):
         try:
-            total += time.clock_gettime_ns((~each << 3) | _CPUCLOCK_SCHED)
+            total += process_cpu_ns(each)
             total += _inherited_ns(each)
         except OSError:  # it ended, and is in its parent's cutime now or soon
             continue

@@ -24,7 +24,8 @@ from hybrid.bench.server import session_members
 from hybrid.shared.procfs import open_descriptors
 from tests.benchmarks.http_load import HOST, WrongAnswer
 from tests.benchmarks.http_workloads import WORKLOADS
-from tests.benchmarks.peer_servers import PEERS, ROOT, Candidate, Running, hybrid
+from tests.benchmarks.peer_commands import PEERS, hybrid
+from tests.benchmarks.peer_servers import ROOT, Candidate, Running
 from tests.support.eventually import eventually
 
 SOCKETS = 10_000

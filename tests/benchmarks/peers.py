@@ -3,29 +3,30 @@
 Every server has one worker, on a CPU that the load does not use. They take turns in every round, forth in one and back
 in the next; a figure is the CPU of all of a server's processes per request, and servers are compared by the ratios of
 the rounds (:mod:`hybrid.bench.figures`). Which answers count, and what is asked: :mod:`tests.benchmarks.http_load`,
-:mod:`tests.benchmarks.http_workloads`.
+:mod:`tests.benchmarks.http_workloads`. hybrid is there as it is in this tree and, if there is such a tree, compiled.
 
-For tuning, ``--self --tree BEFORE --tree AFTER`` compares nothing but hybrid as it is in several source trees.
+``--access-log`` measures what it costs to log each request, to a file. For tuning, ``--self --tree BEFORE --tree
+AFTER`` compares nothing but hybrid as it is in several source trees.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from hybrid.bench.measure import own_schedule_ns
-from tests.benchmarks.http_load import Load, Workload, WrongAnswer
+from tests.benchmarks.http_load import Workload, WrongAnswer
 from tests.benchmarks.http_workloads import WORKLOADS
 from tests.benchmarks.measure import CLIENT_CPU, as_command, pin
-from tests.benchmarks.peer_report import Row, Turn, as_json, machine, markdown, missed, table
-from tests.benchmarks.peer_servers import PEERS, ROOT, Candidate, Running, hybrid
+from tests.benchmarks.peer_choice import add_options, announce, check, subjects, write_json
+from tests.benchmarks.peer_commands import PEERS, Setup, hybrid, peers
+from tests.benchmarks.peer_report import Row, as_json, markdown, missed, table
+from tests.benchmarks.peer_servers import Candidate, Running
+from tests.benchmarks.peer_turn import all_running, take_turn
 
 WARM_UP_S = 0.4
+_LOGGING = Setup(logged=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,31 +41,28 @@ class Plan:
 
 
 def measure(workload: Workload, candidates: Sequence[Candidate], plan: Plan) -> list[Row]:
-    """Return a row for each candidate, in their order; one that cannot be measured says why.
+    """Return a row for each candidate that serves such a thing, in their order; if it cannot be measured it says why.
 
     Closes: all servers, whatever happens.
     """
-    rows = [Row(candidate.name, candidate.version) for candidate in candidates]
-    for row, candidate in zip(rows, candidates, strict=True):
-        if candidate.only_app and candidate.only_app != workload.app:
-            row.problem = f"serves no application but {candidate.only_app}"
-        elif candidate.interface not in ("", workload.interface):
-            row.problem = f"is measured with {candidate.interface.upper()} only"
-        row.problem = candidate.problem or row.problem
+    candidates = [each for each in candidates if each.serves(workload.app, workload.interface)]
+    rows = [Row(each.name, each.version, each.problem) for each in candidates]
     for _ in range(plan.starts):
-        with ExitStack() as stack:
-            started: list[tuple[Row, Running]] = []
-            for row, candidate in zip(rows, candidates, strict=True):
-                if not row.problem:
-                    running = Running(candidate, workload.app)
-                    stack.callback(running.end)
-                    started.append((row, running))
-            _rounds(started, workload, plan)
+        with all_running(candidates, workload.app) as servers:
+            started = [(row, running) for row, running in zip(rows, servers, strict=True) if running]
+            answers = _rounds(started, workload, plan)
+            for row, candidate, running in zip(rows, candidates, servers, strict=True):
+                if running and candidate.access_log and not row.problem:
+                    row.problem = _unlogged(running.folder / candidate.access_log, answers[row.name])
     return rows
 
 
-def _rounds(started: Sequence[tuple[Row, Running]], workload: Workload, plan: Plan) -> None:
-    """Let the servers take turns. Whoever answers wrongly is left out from then on, and its row says why."""
+def _rounds(started: Sequence[tuple[Row, Running]], workload: Workload, plan: Plan) -> dict[str, int]:
+    """Let the servers take turns; return how often each has answered.
+
+    Whoever answers wrongly is left out from then on, and its row says why.
+    """
+    answers = {row.name: 0 for row, _ in started}
     for turn in range(-1, plan.rounds):
         for row, running in started if turn % 2 else reversed(started):
             if row.problem:
@@ -72,79 +70,77 @@ def _rounds(started: Sequence[tuple[Row, Running]], workload: Workload, plan: Pl
             try:
                 if turn < 0:
                     running.wait_ready(workload)
-                    _turn(running, workload, WARM_UP_S)
-                else:
-                    row.add(_turn(running, workload, plan.for_s))
+                done = take_turn(running, workload, WARM_UP_S if turn < 0 else plan.for_s)
             except WrongAnswer as error:
                 row.problem = str(error)
+                continue
+            answers[row.name] += done.requests
+            if turn >= 0:
+                row.add(done)
+    return answers
 
 
-def _turn(running: Running, workload: Workload, for_s: float) -> Turn:
-    """Load one server once, and return what came of it. Raises: WrongAnswer."""
-    with Load(running.port, workload) as load:
-        begun = (time.monotonic_ns(), running.cpu_ns(), *own_schedule_ns())
-        count = load.run(for_s)
-        ended = (time.monotonic_ns(), running.cpu_ns(), *own_schedule_ns())
-    return Turn(count, *(after - before for before, after in zip(begun, ended, strict=True)))
+def _unlogged(log: Path, answers: int) -> str:
+    """Return what is wrong with an access log: it must have a line for each answer, or nearly so, now."""
+    lines = log.read_bytes().count(b"\n") if log.exists() else 0
+    return "" if lines > answers // 2 else f"its access log has {lines} lines for {answers} answers"
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks.peers", description="Measure what a request costs hybrid and its peers."
     )
-    parser.add_argument("--workload", nargs="+", default=list(WORKLOADS), choices=list(WORKLOADS), metavar="NAME")
-    parser.add_argument("--peers", nargs="+", default=list(PEERS), choices=list(PEERS), metavar="NAME")
-    parser.add_argument("--rounds", type=int, default=7, metavar="N", help="at least 5; from 6 on there is an interval")
-    parser.add_argument("--seconds", type=float, default=0.7, help="of load on each server in each round")
+    parser.add_argument("--workload", nargs="+", choices=list(WORKLOADS), metavar="NAME", help="default: all")
+    parser.add_argument("--peers", nargs="+", choices=list(PEERS), metavar="NAME", help="default: all")
+    add_options(parser, rounds=7, for_s=0.7)
     parser.add_argument("--starts", type=int, default=1, metavar="N", help="start all servers so often")
     parser.add_argument("--self", action="store_true", dest="alone", help="no peers: compare the trees")
-    parser.add_argument("--tree", type=Path, action="append", help="a source tree of hybrid; default: this one")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--access-log", action="store_true", help="those that log each request, beside themselves")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table of the documentation there")
     parser.epilog = "workloads: " + ", ".join(WORKLOADS) + "; peers: " + ", ".join(PEERS)
     chosen = parser.parse_args(arguments)
-    if chosen.rounds < 5:
-        parser.error(f"--rounds {chosen.rounds} is too few to say anything: give 5 or more")
     if chosen.starts < 1:
         parser.error(f"--starts {chosen.starts} measures nothing: give 1 or more")
-    if chosen.seconds <= 0:
-        parser.error(f"--seconds {chosen.seconds:g} is no load: give more than 0")
-    trees = [tree.resolve() for tree in chosen.tree or [ROOT]]
-    if wrong := [tree for tree in trees if not (tree / "hybrid" / "__main__.py").is_file()]:
-        parser.error(f"--tree {wrong[0]} holds no hybrid/: give the directory that it is in")
-    if not chosen.alone and len(trees) > 1:
+    if not chosen.alone and len(chosen.tree or ()) > 1:
         parser.error("several --tree are compared with each other: add --self")
-    chosen.trees = trees
+    check(parser, chosen)
+    chosen.workload = chosen.workload or (["hello"] if chosen.access_log else list(WORKLOADS))
     return chosen
 
 
-def _candidates(chosen: argparse.Namespace) -> list[Candidate]:
-    """Return who takes turns; the last one is compared with all others."""
-    if len(chosen.trees) == 1:
-        peers = [] if chosen.alone else [PEERS[name] for name in chosen.peers]
-        return [*peers, hybrid("hybrid", chosen.trees[0])]
-    return [hybrid(f"{chr(ord('A') + at)} {tree.name}", tree) for at, tree in enumerate(chosen.trees)]
+def _candidates(chosen: argparse.Namespace) -> tuple[list[Candidate], list[str]]:
+    """Return who takes turns, and the names of those who are compared with all others."""
+    if len(chosen.trees) > 1:
+        trees = [hybrid(f"{chr(ord('A') + at)} {tree.name}", tree) for at, tree in enumerate(chosen.trees)]
+        return trees, [trees[-1].name]
+    ours = subjects(chosen)
+    others = [] if chosen.alone else [PEERS[name] for name in chosen.peers or PEERS]
+    if chosen.access_log:
+        logging = peers(_LOGGING)
+        logged = subjects(chosen, _LOGGING)
+        others = [one for each in others if each.name in logging for one in (each, logging[each.name])]
+        return [*others, *ours, *logged], [each.name for each in logged]
+    return [*others, *ours], [each.name for each in ours]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write; return 1 if a bar is missed or a server answers wrongly."""
     chosen = _parse(arguments)
-    candidates = _candidates(chosen)
+    candidates, ours = _candidates(chosen)
     plan = Plan(chosen.rounds, chosen.seconds, chosen.starts)
     pin(CLIENT_CPU)
-    print(", ".join(machine().values()), flush=True)
-    print(", ".join(f"{each.name} {each.version or '(not installed)'}" for each in candidates), flush=True)
+    announce(candidates)
     results: dict[str, list[Row]] = {}
     good = True
     for name in chosen.workload:
         rows = measure(WORKLOADS[name], candidates, plan)
         results[name] = rows
-        print(table(name, rows, rows[-1]), flush=True)
-        good = good and not missed(name, rows) and not rows[-1].problem
-    if chosen.json:
-        chosen.json.write_text(json.dumps(as_json(results, candidates[-1].name), indent=1) + "\n")
+        subject_rows = [row for row in rows if row.name in ours]
+        print(table(name, rows, subject_rows), flush=True)
+        good = good and not missed(name, rows) and not any(row.problem for row in subject_rows)
+    write_json(chosen.json, as_json(results, ours))
     if chosen.markdown:
-        chosen.markdown.write_text(markdown(results, candidates[-1].name) + "\n")
+        chosen.markdown.write_text(markdown(results, ours) + "\n")
     return 0 if good else 1
 
 

@@ -3,7 +3,8 @@
 64 connections, one message of 64 B or 1 KiB open on each. The client is one process; it names itself in the report,
 because it matters. ``ring`` has blocking sockets and goes round them (receive the reply, send the next): the server
 finds many messages at a time. ``busy`` polls without ever sleeping and answers at once: the server finds few, and
-pays for more turns of its loop.
+pays for more turns of its loop. ``--compiled TREE`` (by default build/compiled, if it is there) measures ``Connection``
+as it is there as well.
 """
 
 from __future__ import annotations
@@ -11,17 +12,23 @@ from __future__ import annotations
 import argparse
 import select
 import socket
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 
-from tests.benchmarks.measure import CLIENT_CPU, Bar, Server, compare, pin, report
+from tests.benchmarks.measure import CLIENT_CPU, Bar, Server, as_command, compare, pin, report
+from tests.benchmarks.peer_choice import add_options, announce, check, subjects, write_json
 
 CONNECTIONS = 64
-CANDIDATES = ("bare", "connection", "streams", "anyio")
-BARS = (Bar("connection", "bare", 1.5), Bar("connection", "streams", 1.0), Bar("connection", "anyio", 1.0))
+SERVERS = "tests.benchmarks.servers"
+OTHERS = ("bare", "streams", "anyio")
+BARS = (
+    Bar("connection", "bare", 1.5),
+    Bar("connection", "streams", 1.0),
+    Bar("connection", "anyio", 1.0),
+    Bar("connection compiled", "bare", 1.3),
+)
 
 
 def connect(port: int, message: bytes) -> list[socket.socket]:
@@ -85,26 +92,37 @@ def finish(sockets: list[socket.socket], size_bytes: int) -> int:
 CLIENTS: dict[str, Callable[..., int]] = {"ring": ring, "busy": busy}
 
 
-def main() -> None:
-    """Measure, print, and leave with 1 if a bar is missed."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--rounds", type=int, default=15)
-    options.add_argument("--for-s", type=float, default=0.5)
-    options.add_argument("--sizes", type=int, nargs="+", default=[64, 1024])
-    options.add_argument("--clients", nargs="+", default=list(CLIENTS), choices=list(CLIENTS))
-    chosen = options.parse_args()
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print; return 1 if a bar is missed or hybrid cannot be measured."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.raw_echo", description="Measure a raw echo.")
+    add_options(parser, rounds=15, for_s=0.5)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 1024], help="of a message, in bytes")
+    parser.add_argument("--clients", nargs="+", default=list(CLIENTS), choices=list(CLIENTS))
+    chosen = parser.parse_args(arguments)
+    check(parser, chosen)
+    ours = subjects(chosen)
+    announce(ours)
     pin(CLIENT_CPU)
     held = True
+    results: dict[str, dict[str, list[float]]] = {}
     with ExitStack() as running:
-        servers = {name: running.enter_context(Server("tests.benchmarks.servers", "echo", name)) for name in CANDIDATES}
+        servers = {name: running.enter_context(Server(SERVERS, "echo", name)) for name in OTHERS}
+        for subject in ours:
+            if subject.problem:
+                print(f"{subject.name}: {subject.problem}")
+                held = False
+                continue
+            name = subject.name.replace("hybrid", "connection")
+            servers[name] = running.enter_context(Server(SERVERS, "echo", "connection", tree=subject.cwd))
         for client in chosen.clients:
             for size in chosen.sizes:
-                work = partial(CLIENTS[client], size_bytes=size, for_s=chosen.for_s)
-                costs = compare(servers, work, chosen.rounds)
+                work = partial(CLIENTS[client], size_bytes=size, for_s=chosen.seconds)
                 title = f"echo of {size} B, {CONNECTIONS} connections, client {client}"
-                held = report(title, costs, "bare", BARS) and held
-    sys.exit(0 if held else 1)
+                results[title] = compare(servers, work, chosen.rounds)
+                held = report(title, results[title], "bare", BARS) and held
+    write_json(chosen.json, {"cpu_us": results})
+    return 0 if held else 1
 
 
 if __name__ == "__main__":
-    main()
+    as_command(main)

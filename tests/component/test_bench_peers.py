@@ -19,8 +19,11 @@ from hybrid.bench.measure import tree
 from tests.benchmarks import http_load, peers
 from tests.benchmarks.http_load import Load, Workload, WrongAnswer, read_answer
 from tests.benchmarks.http_workloads import BARS, WORKLOADS
-from tests.benchmarks.peer_report import Row, Turn, against, as_json, markdown, missed, table
-from tests.benchmarks.peer_servers import PEERS, ROOT, Running, hybrid
+from tests.benchmarks.measure import scheduler
+from tests.benchmarks.peer_commands import HYBRID, HYBRID_COMPILED, PEERS, Setup, hybrid, kind_of
+from tests.benchmarks.peer_report import Row, against, as_json, markdown, missed, table
+from tests.benchmarks.peer_servers import ROOT, Running
+from tests.benchmarks.peer_turn import Turn
 from tests.component.test_load_generator import TinyServer
 from tests.support.eventually import eventually
 from tests.support.server import is_alive, session_members
@@ -153,7 +156,8 @@ def test_the_beginning_of_an_answer_is_none_yet(answer: bytes) -> None:
 
 
 def test_no_two_requests_of_a_browser_are_the_same() -> None:
-    """A server that remembers what it has read does not profit."""
+    """A server that remembers what it has read does not profit; where it may, they are the same but for nothing."""
+    assert {WORKLOADS["memo"].request(number) for number in range(3)} == {WORKLOADS["headers"].request(0)}
     assert len({WORKLOADS["headers"].request(number) for number in range(100)}) == 100
     assert WORKLOADS["headers"].request(1).count(b"\r\n") == 12 + 2
 
@@ -166,11 +170,37 @@ def test_hybrid_is_measured_and_a_missing_peer_says_so(monkeypatch: pytest.Monke
     monkeypatch.setattr(peers, "WARM_UP_S", 0.02)
     missing = replace(PEERS["granian"], problem="not installed")
     static = replace(PEERS["nginx"], problem="", only_app="apps_http:hello")
-    mine, *others = peers.measure(WORKLOADS["upload"], [hybrid("hybrid", ROOT), missing, static], peers.Plan(1, 0.02))
+    wsgi = replace(PEERS["gunicorn"], problem="")
+    candidates = [hybrid(HYBRID, ROOT), missing, static, wsgi]
+    mine, *others = peers.measure(WORKLOADS["upload"], candidates, peers.Plan(1, 0.02))
     assert not mine.problem
     assert mine.cpu_us[0] > 0
-    assert [row.problem for row in others] == ["not installed", "serves no application but apps_http:hello"]
-    assert not any(row.cpu_us for row in others)
+    assert [(row.name, row.problem, row.cpu_us) for row in others] == [("granian", "not installed", [])]
+
+
+@pytest.mark.parametrize("logs", [True, False])
+def test_a_server_that_is_said_to_log_is_asked_for_its_lines(logs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each answer has one; what does not log, and was to, has no figure."""
+    monkeypatch.setattr(peers, "WARM_UP_S", 0.02)
+    candidate = replace(hybrid(HYBRID, ROOT, Setup(logged=logs)), access_log="access.log")
+    (mine,) = peers.measure(WORKLOADS["hello"], [candidate], peers.Plan(1, 0.02))
+    assert mine.problem == "" if logs else "its access log has 0 lines for " in mine.problem
+
+
+def test_a_tree_is_compiled_if_it_says_so_or_has_libraries(tmp_path: Path) -> None:
+    """The tree that is asked about, not the one that asks."""
+    http = tmp_path / "hybrid" / "http"
+    http.mkdir(parents=True)
+    tmp_path.joinpath("hybrid", "__init__.py").touch()
+    assert kind_of(tmp_path) == "pure"
+    http.joinpath("head.cpython-311.so").touch()
+    assert kind_of(tmp_path) == "compiled"
+    build = tmp_path / "hybrid" / "ground" / "build.py"
+    build.parent.mkdir()
+    build.parent.joinpath("__init__.py").touch()
+    build.write_text("def kind() -> str:\n    return 'pure'\n")
+    assert kind_of(tmp_path) == "pure"
+    assert hybrid("hybrid", tmp_path).version.endswith(" (pure)")
 
 
 def test_a_server_that_ends_gives_its_reason() -> None:
@@ -233,24 +263,61 @@ def test_servers_are_compared_by_the_ratios_of_rounds() -> None:
     paired = against(ours, its)
     assert paired is not None
     assert (paired.median, paired.low, paired.high) == (0.5, 0.5, 0.5)
-    assert "0.50 [0.50-0.50]  <= 0.70: OK" in table("hello", [its, ours], ours)
+    assert "bar: hybrid <= 0.68 x uvicorn: 0.50 [0.50-0.50] kept" in table("hello", [its, ours], [ours])
 
 
-@pytest.mark.parametrize(("cost", "misses"), [(7.0, False), (7.1, True)])
+@pytest.mark.parametrize(("cost", "misses"), [(6.8, False), (6.9, True)])
 def test_a_bar_is_missed_from_just_above_it(cost: float, misses: bool) -> None:
     """At the bar it holds; a workload without a bar misses none."""
     rows = [row("uvicorn", 10, 10), row("hybrid", cost, cost)]
     assert missed("hello", rows) == misses
     assert not missed("download", rows)
-    assert ("MISSED" in table("hello", rows, rows[1])) == misses
+    assert ("MISSED" in table("hello", rows, rows[1:])) == misses
+
+
+def test_pure_and_compiled_have_bars_of_their_own() -> None:
+    """And each is told, with what it was held against; an aim is never missed."""
+    rows = [row("uvicorn", 10), row("granian", 5), row(HYBRID, 6), row(HYBRID_COMPILED, 6)]
+    told = table("hello", rows, rows[2:])
+    assert "bar: hybrid <= 0.68 x uvicorn: 0.60 [0.60-0.60] kept" in told
+    assert "bar: hybrid compiled <= 0.55 x uvicorn: 0.60 [0.60-0.60] MISSED" in told
+    assert "bar: hybrid compiled <= 1.00 x granian: 1.20 [1.20-1.20] MISSED" in told
+    assert "bar: hybrid compiled" not in table("hello", rows[:3], rows[2:3])
+    rows = [row("uvicorn", 20), row("granian", 5), row(HYBRID, 6)]
+    assert not missed("connections", rows)
+    assert "aim: hybrid <= 1.00 x granian: 1.20 [1.20-1.20] not reached" in table("connections", rows, rows[2:])
+
+
+@pytest.mark.parametrize(
+    ("costs", "told"),
+    [
+        ([6.7] * 5, "kept, but so near"),
+        ([4.0] * 5, "kept"),
+        ([6.7] * 15, "kept"),
+        ([6.0, 6.7, 6.9] * 5, "kept, but the"),
+    ],
+)
+def test_a_ratio_near_its_bar_takes_more_rounds(costs: list[float], told: str) -> None:
+    """Within 1.2 times: 15 of them; and then it is told whether the bar is in the interval."""
+    rows = [row("uvicorn", *[10.0] * len(costs)), row(HYBRID, *costs)]
+    last = table("hello", rows, rows[1:]).splitlines()[-1]
+    assert f"] {told}" in last
+    assert ("but" in last) == ("but" in told)
+
+
+def test_a_table_says_under_which_scheduler_it_was_measured() -> None:
+    """It decides about what some of the peers cost."""
+    assert table("hello", [row(HYBRID, 10)], []).splitlines()[1].endswith(f"1 rounds, {scheduler()}")
 
 
 def test_a_row_without_figures_says_why_everywhere() -> None:
     """In the table, in Markdown, in JSON."""
     rows = [row("uvicorn", problem="is not installed"), row("hybrid", 10, 10)]
-    assert "is not installed" in table("hello", rows, rows[1])
-    assert markdown({"hello": rows}, "hybrid").splitlines()[2] == "| 12 bytes, keep-alive | 10.0 | – |  |"
-    written = json.loads(json.dumps(as_json({"hello": rows}, "hybrid")))
+    assert "is not installed" in table("hello", rows, rows[1:])
+    assert "bar: hybrid <= 0.68 x uvicorn: not measured" in table("hello", rows, rows[1:])
+    line = "| 12 bytes, keep-alive | hybrid | 10.0 (10.0–10.0) | 0.68 x uvicorn: not measured |"
+    assert markdown({"hello": rows}, ["hybrid"]).splitlines()[2] == line
+    written = json.loads(json.dumps(as_json({"hello": rows}, ["hybrid"])))
     assert written["workloads"]["hello"]["servers"]["uvicorn"]["problem"] == "is not installed"
     assert written["workloads"]["hello"]["servers"]["hybrid"]["cpu_us"] == [10.0, 10.0]
 
@@ -259,14 +326,16 @@ def test_a_machine_with_other_work_is_said_to_have_it() -> None:
     """The load had to wait for its CPU."""
     busy = Row("hybrid", "1.0")
     busy.add(Turn(1000, 1_000_000_000, 10_000_000, 500_000_000, 100_000_000))
-    assert "not a quiet machine: the load waited for its CPU 10%" in table("hello", [busy], busy)
-    assert "not a quiet machine" not in table("hello", [row("hybrid", 10)], row("hybrid", 10))
+    assert "not a quiet machine: the load waited for its CPU 10%" in table("hello", [busy], [busy])
+    assert "not a quiet machine" not in table("hello", [row("hybrid", 10)], [])
 
 
 def test_each_bar_is_of_a_workload_that_exists() -> None:
     """A bar of nothing would never be missed."""
     assert BARS.keys() <= WORKLOADS.keys()
-    assert {bar.against for bar in BARS.values()} <= PEERS.keys()
+    bars = [bar for each in BARS.values() for bar in each]
+    assert {bar.against for bar in bars} <= PEERS.keys()
+    assert {bar.candidate for bar in bars} == {HYBRID, HYBRID_COMPILED}
 
 
 # ── the command ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -287,6 +356,7 @@ def test_help_names_workloads_and_peers(capsys: pytest.CaptureFixture[str]) -> N
         (["--starts", "0"], "--starts 0"),
         (["--seconds", "0"], "--seconds 0"),
         (["--tree", "/"], "--tree / holds no hybrid/"),
+        (["--compiled", "/"], "--compiled / holds no hybrid/"),
         (["--tree", str(ROOT), "--tree", str(ROOT)], "add --self"),
     ],
 )
