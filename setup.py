@@ -42,9 +42,12 @@ def extensions() -> list[Extension]:
     choice = os.environ.get("HYBRID_COMPILE", "")
     if choice not in ("", "0", "1"):
         sys.exit(f"HYBRID_COMPILE={choice}: it is 1, to compile the hot path, or 0.")
-    if choice != "1":
+    if choice != "1" or {"egg_info", "dist_info"} & set(sys.argv):  # these ask what a build needs: not yet the build
         return []
-    from mypyc.build import mypycify
+    try:
+        from mypyc.build import mypycify
+    except ImportError as error:
+        sys.exit(f"HYBRID_COMPILE=1 needs mypy, which has the compiler: {error}. Install it: pip install mypy.")
 
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     options = ["--config-file=", "--ignore-missing-imports", f"--python-version={version}"]
