@@ -19,6 +19,7 @@ HOT = [
         for name in (
             "access_line",
             "access_log",
+            "addresses",
             "endpoint",
             "flow",
             "http_connection",
@@ -32,6 +33,7 @@ HOT = [
             "websocket",
         )
     ),
+    *(f"hybrid/worker/acceptors/{name}.py" for name in ("guard", "intake")),
     *(f"hybrid/handlers/{name}.py" for name in ("asgi", "asgi_exchange", "asgi_task", "asgi_websocket")),
 ]
 """What runs for each message, request or connection. The rest stays Python, which is easier to look into."""
