@@ -30,7 +30,7 @@ fi; \
 echo "Ctrl-C here stops the server."; echo
 endef
 
-.PHONY: serve test test-long test-all lint format docs coverage bench bench-peers bench-reloads bench-reload-time accepting clean
+.PHONY: serve test test-long test-all lint format docs coverage bench bench-peers bench-reloads bench-reload-time bench-instructions accepting clean
 
 serve: $(VENV)/.installed ## set up, then run the echo service on all cores
 	@$(HOW_TO_TRY)
@@ -74,6 +74,9 @@ bench-peers: ## HTTP beside uvicorn, granian and hypercorn, in an environment of
 
 bench-reloads: $(VENV)/.installed-test ## reload after reload under load: nothing may be lost; ARGS="--count 1000"
 	$(BIN)/python -m tests.benchmarks.reloads $(ARGS)
+
+bench-instructions: $(VENV)/.installed-test ## instructions of a request, compared with the last ones; ARGS="--update"
+	$(BIN)/python -m tests.benchmarks.instructions $(ARGS)
 
 bench-reload-time: ## how long new code takes to be served, beside gunicorn and uvicorn; ARGS="--rounds 1"
 	@$(MAKE) --no-print-directory VENV=.venv-peers .venv-peers/.installed-peers

@@ -25,7 +25,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from contextvars import Context
 from typing import Any, cast
 
 time.time = itertools.repeat(1767225600.0).__next__  # before anybody takes the name from the module
@@ -41,9 +40,7 @@ Ports = dict[str, int]
 class Unhurried(uvloop.Loop):
     """A loop in which a second takes a day. Nobody sets a timer for each request, but uvicorn: it has a plain loop."""
 
-    def call_later(
-        self, delay: float, callback: Any, *args: Any, context: Context | None = None
-    ) -> asyncio.TimerHandle:
+    def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]  # as good as
         """Call it, but not today."""
         return super().call_later(delay * 86400, callback, *args, context=context)
 

@@ -201,8 +201,8 @@ class Last:
 
 def build() -> str:
     """Return what the counts depend on, besides our code."""
-    libc = " ".join(platform.libc_ver())
-    return f"{' '.join(sys.version.split())}, uvloop {version('uvloop')}, {libc}, {platform.machine()}"
+    interpreter = " ".join(sys.version.split())
+    return f"{interpreter}, uvloop {version('uvloop')}, {' '.join(platform.libc_ver())}, {platform.machine()}"
 
 
 def table(counts: Mapping[str, Mapping[str, float]], last: Last) -> str:
