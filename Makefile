@@ -38,7 +38,8 @@ echo "Ctrl-C here stops the server."; echo
 endef
 
 .PHONY: serve compile test test-long test-all lint format docs coverage bench bench-peers bench-peers-latency \
-	bench-peers-memory bench-peers-balance bench-reloads bench-reload-time accepting clean
+	bench-peers-memory bench-peers-balance bench-reloads bench-reload-time \
+	bench-instructions accepting clean
 
 serve: $(VENV)/.installed $(NEEDED) ## set up, then run the echo service on all cores
 	@$(HOW_TO_TRY)
@@ -88,6 +89,9 @@ bench-peers-latency bench-peers-memory bench-peers-balance: ## how late at 70 % 
 
 bench-reloads: $(VENV)/.installed-test ## reload after reload under load: nothing may be lost; ARGS="--count 1000"
 	$(BIN)/python -m tests.benchmarks.reloads $(ARGS)
+
+bench-instructions: $(VENV)/.installed-test ## instructions of a request, compared with the last ones; ARGS="--update"
+	$(BIN)/python -m tests.benchmarks.instructions $(ARGS)
 
 bench-reload-time: ## how long new code takes to be served, beside gunicorn and uvicorn; ARGS="--rounds 1"
 	@$(MAKE) --no-print-directory VENV=.venv-peers .venv-peers/.installed-peers

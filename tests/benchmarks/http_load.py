@@ -118,7 +118,7 @@ def sample(port: int, workload: Workload) -> bytes:
     """
     data, body = b"", None
     read = workload.read or read_answer
-    with _connect(port, workload.opening) as sock:
+    with connect(port, workload.opening) as sock:
         sock.sendall(workload.request(0))
         while body is None or not workload.keeps_alive:
             more = sock.recv(_RECEIVE_BYTES)
@@ -141,7 +141,7 @@ def free_port() -> int:
         return port
 
 
-def _connect(port: int, opening: bytes) -> socket.socket:
+def connect(port: int, opening: bytes) -> socket.socket:
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEOUT)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEOUT)
@@ -268,7 +268,7 @@ class Load:
         return ready
 
     def _open(self) -> socket.socket:
-        sock = _connect(self._port, self._workload.opening)
+        sock = connect(self._port, self._workload.opening)
         self._flights[sock.fileno()] = (sock, [])
         self._ready.register(sock.fileno(), select.EPOLLIN)
         return sock
