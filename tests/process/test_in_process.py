@@ -338,6 +338,42 @@ def test_signal_during_the_import_stops_it(start: Start, tmp_path: Path, number:
     assert f"{number.name}: " in log and "stopped" in log and "Traceback" not in log
 
 
+SWALLOWS = {
+    "finalizer": """
+class Thing:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+        for _ in range(9):
+            pass
+
+Thing()
+time.sleep(600)
+""",
+    "catch-all": """
+try:
+    signal.raise_signal(signal.SIGINT)
+except BaseException:
+    time.sleep(600)
+""",
+    "to-the-end": """
+try:
+    signal.raise_signal(signal.SIGINT)
+except BaseException:
+    pass
+
+async def handle(conn): ...
+""",
+}
+
+
+@pytest.mark.parametrize("how", SWALLOWS)
+def test_signal_that_the_import_swallows_stops_it(start: Start, tmp_path: Path, how: str) -> None:
+    """CPython reports, and goes on, when something is raised in a finalizer; apps catch all: it is raised again."""
+    (tmp_path / "swallows.py").write_text(f"import signal, time\n{SWALLOWS[how]}")
+    log = start("command", f"{tmp_path}/swallows.py:handle").wait()
+    assert "SIGINT: stopping; nothing is served yet" in log and "Traceback" not in log and "ignored" not in log
+
+
 @pytest.mark.parametrize("door", BOTH)
 @pytest.mark.parametrize("lifespan", ["hangs", "ignores_cancel"])
 def test_signal_during_the_boot_stops_it(start: Start, door: str, lifespan: str) -> None:
