@@ -127,7 +127,7 @@ def running_bench() -> tuple[subprocess.Popen[str], set[int]]:
     arguments = ["accept", "--models", "shared", "--workers", "2", "--rounds", "100"]
     process = subprocess.Popen([*COMMAND, *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     # Two clients, and twice a parent, a mold and their workers.
-    everyone = eventually(lambda: found if len(found := set(tree(process.pid))) >= 10 else set(), 20)
+    everyone = eventually(lambda: found if len(found := set(tree(process.pid))) >= 10 else set())
     return process, everyone
 
 
@@ -135,7 +135,7 @@ def end(process: subprocess.Popen[str], everyone: set[int]) -> str:
     """Wait for the end; whatever the test found, leave nothing behind. Return what was said."""
     try:
         _, said = process.communicate(timeout=20)
-        eventually(lambda: not [pid for pid in everyone if is_alive(pid)], 10)
+        eventually(lambda: not [pid for pid in everyone if is_alive(pid)])
         return said
     finally:
         for pid in everyone:

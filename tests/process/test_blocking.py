@@ -210,7 +210,7 @@ def test_orphaned_child_ends_with_the_pool(serve: Serve) -> None:
         os.kill(pid, signal.SIGKILL)
         os.kill(server.pid, signal.SIGKILL)
         assert ask(client, "echo still") == "still"
-        eventually(lambda: not is_alive(child), 15)
+        eventually(lambda: not is_alive(child))
         assert is_cut(client)
 
 

@@ -32,7 +32,7 @@ def marking(tmp_path: Path) -> tuple[Path, dict[str, str]]:
 
 def marked(mark: Path, word: str, count: int = 1) -> None:
     """Wait until the app has left ``word`` so often."""
-    eventually(lambda: mark.exists() and mark.read_text().split().count(word) >= count, 10)
+    eventually(lambda: mark.exists() and mark.read_text().split().count(word) >= count)
 
 
 def ends(server: Server, code: int) -> str:

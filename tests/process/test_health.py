@@ -75,7 +75,7 @@ def test_blocked_worker_is_replaced_and_the_log_says_why(serve: Serve) -> None:
     victim, other = server.ready_pids()
     with connect_to(server, victim) as stuck, connect_to(server, other) as bystander:
         say(stuck, "sleep")
-        eventually(lambda: is_replaced(server, victim), 20)
+        eventually(lambda: is_replaced(server, victim))
         assert ask(bystander, "pid") == str(other)
         assert hear(stuck) == "begins" and is_cut(stuck)
     said = wait_log(server, f"(pid {victim}) has been blocked for")
@@ -242,7 +242,7 @@ def test_upgraded_parent_dumps_workers_of_the_one_before(serve: Serve) -> None:
         wait_log(server, "] info    upgraded: ")
         assert server.ready_pids() == [victim, other]
         say(stuck, "sleep")
-        eventually(lambda: is_replaced(server, victim), 20)
+        eventually(lambda: is_replaced(server, victim))
     said = wait_log(server, f"(pid {victim}) has been blocked for")
     assert said.split("\n")[0].endswith(f" at {line_of('time.sleep', 'sleep')}")
     assert "asyncio tasks: " in said

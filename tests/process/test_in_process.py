@@ -70,7 +70,7 @@ class Alone:
         return path.read_text() if path.exists() else ""
 
     def ready(self) -> Alone:
-        eventually(lambda: "ready in" in self.log or self.process.poll() is not None, 20)
+        eventually(lambda: "ready in" in self.log or self.process.poll() is not None)
         assert self.process.poll() is None, self.log
         return self
 
@@ -254,7 +254,7 @@ def test_log_file_is_reopened(start: Start, tmp_path: Path, door: str) -> None:
     """Rotate: rename, SIGUSR1; the server's lines and its handlers' go to the new file. Without a file: a line."""
     log, old = tmp_path / "server.log", tmp_path / "server.log.1"
     server = start(door, log_file=str(log))
-    eventually(lambda: log.exists() and "ready in" in log.read_text(), 20)
+    eventually(lambda: log.exists() and "ready in" in log.read_text())
     log.rename(old)
     server.signal(signal.SIGUSR1)
     eventually(lambda: log.exists() and "info    SIGUSR1: log file reopened" in log.read_text())
@@ -270,7 +270,7 @@ def test_run_returns_to_a_program_that_is_as_it_was(start: Start, tmp_path: Path
     """Signal handlers, loggers and umask are the program's own again, the pid file is gone."""
     pid_file = tmp_path / "pid"
     server = start("program", umask="027", pid=str(pid_file), log_file=str(tmp_path / "server.log"))
-    eventually(lambda: pid_file.exists() and pid_file.read_text() == f"{server.process.pid}\n", 20)
+    eventually(lambda: pid_file.exists() and pid_file.read_text() == f"{server.process.pid}\n")
     eventually(lambda: "ready in" in (tmp_path / "server.log").read_text())
     assert (tmp_path / "server.log").stat().st_mode & 0o777 == 0o640
     server.signal(signal.SIGTERM)
@@ -332,7 +332,7 @@ def test_signal_during_the_import_stops_it(start: Start, tmp_path: Path, number:
     mark = tmp_path / "importing"
     (tmp_path / "slow.py").write_text(f"import time\nopen({str(mark)!r}, 'w').close()\ntime.sleep(600)\n")
     server = start("command", f"{tmp_path}/slow.py:handle")
-    eventually(mark.exists, 10)
+    eventually(mark.exists)
     server.signal(number)
     log = server.wait()
     assert f"{number.name}: " in log and "stopped" in log and "Traceback" not in log
@@ -379,7 +379,7 @@ def test_signal_that_the_import_swallows_stops_it(start: Start, tmp_path: Path, 
 def test_signal_during_the_boot_stops_it(start: Start, door: str, lifespan: str) -> None:
     """A lifespan that waits is cancelled; nobody is served; exit code 0."""
     server = start(door, lifespan=f"{BOOTS}:{lifespan}")
-    eventually(lambda: "entered" in server.mark, 10)
+    eventually(lambda: "entered" in server.mark)
     server.signal(signal.SIGTERM)
     log = server.wait()
     assert "stopped" in log and "ready in" not in log and "Traceback" not in log

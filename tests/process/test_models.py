@@ -54,12 +54,12 @@ class Case:
 
     def settled(self) -> list[int]:
         """Wait until both workers serve and nobody is connected; return their pids."""
-        eventually(lambda: sum(worker.active for worker in self.server.workers()) == 0, 10)
+        eventually(lambda: sum(worker.active for worker in self.server.workers()) == 0)
         return self.server.wait_workers(2)
 
     def without(self, *gone: int) -> None:
         """Wait until both workers serve, none of which is one of these, and nobody is connected."""
-        eventually(lambda: not set(gone) & set(self.settled()), 15)
+        eventually(lambda: not set(gone) & set(self.settled()))
 
 
 @pytest.fixture(scope="module", params=PAIRS, ids=name_of)
@@ -129,7 +129,7 @@ def test_parked_worker_takes_nothing_until_it_is_unparked(case: Case) -> None:
             assert ask(client, "echo held") == "held"
             assert case.slot_of(client) == held_by
         hand.unpark()
-        eventually(lambda: _one_is_of(case, 0), 10)
+        eventually(lambda: _one_is_of(case, 0))
 
 
 def _one_is_of(case: Case, slot: int) -> bool:
@@ -200,7 +200,7 @@ def test_blocked_loop_keeps_at_most_one_waiting(case: Case) -> None:
                 say(client, "echo here")
             if case.model in OWN_QUEUES:  # its whole queue waits, until it is gone
                 os.kill(blocked, signal.SIGKILL)
-            eventually(lambda: len(answered(clients)) >= len(clients) - 1, 10)
+            eventually(lambda: len(answered(clients)) >= len(clients) - 1)
             with suppress(ProcessLookupError):
                 os.kill(blocked, signal.SIGKILL)
             assert set(answered(clients)) == {"here"}
@@ -256,7 +256,7 @@ def test_worker_short_of_descriptors_leaves_clients_to_the_other(case: Case) -> 
     finally:
         resource.prlimit(pids[0], resource.RLIMIT_NOFILE, before)
     assert case.settled() == pids
-    eventually(lambda: not any(is_away(case.server, slot) for slot in (0, 1)), 10)
+    eventually(lambda: not any(is_away(case.server, slot) for slot in (0, 1)))
     assert "descriptors run short" in case.server.log
 
 

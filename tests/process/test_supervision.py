@@ -22,7 +22,7 @@ KNOBS = "tests.apps.knobs:knobs"
 
 def replaced(server: Server, pid: int, count: int = 2) -> list[int]:
     """Wait until ``count`` workers serve without ``pid``; return their pids."""
-    return eventually(lambda: pids if len(pids := server.ready_pids()) == count and pid not in pids else [], 10)
+    return eventually(lambda: pids if len(pids := server.ready_pids()) == count and pid not in pids else [])
 
 
 def test_killed_worker_is_replaced(serve: Serve) -> None:
@@ -148,7 +148,7 @@ def test_crash_loop_backs_off_and_healthy_workers_serve(serve: Serve, tmp_path: 
     first, second = server.ready_pids()
     mark.touch()
     os.kill(first, signal.SIGKILL)
-    eventually(lambda: "again in 1.1 s" in server.log, 10)
+    eventually(lambda: "again in 1.1 s" in server.log)
     assert "failed to boot: tests.apps.boots:fails_after_first failed: ConnectionError: no database" in server.log
     waits = [float(wait) for wait in re.findall(r"again in ([\d.]+) s", server.log)]
     assert waits == sorted(set(waits)), waits

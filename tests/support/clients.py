@@ -77,7 +77,7 @@ def connect_to(server: Server, pid: int) -> socket.socket:
 
     others: list[socket.socket] = []
     try:
-        return eventually(attempt, 10)[0]
+        return eventually(attempt)[0]
     finally:
         for other in others:
             other.close()

@@ -103,7 +103,7 @@ class Server:
         address: str = self.said["addresses"][0]
         return address
 
-    def connect(self, address: str | None = None, timeout_s: float = 10.0) -> socket.socket:
+    def connect(self, address: str | None = None, timeout_s: float = 20.0) -> socket.socket:
         """Return a connected, blocking socket."""
         address = address or self.address
         if address.startswith("unix:"):
