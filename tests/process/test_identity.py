@@ -18,6 +18,7 @@ from tests.support.clients import ask, connect_to, is_cut, say
 from tests.support.eventually import eventually
 from tests.support.forked import NOBODY
 from tests.support.server import ROOT, children, is_alive
+from tests.support.variations import long
 
 KNOBS = "tests.apps.knobs:knobs"
 
@@ -64,7 +65,7 @@ def test_pid_file_lives_as_long_as_the_server(serve: Serve, tmp_path: Path) -> N
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("preload", ["auto", "off"])
+@pytest.mark.parametrize("preload", ["auto", long("off")])
 def test_app_runs_as_the_user_and_the_parent_does_not(
     serve: Serve, nobody_python: dict[str, Any], preload: str
 ) -> None:

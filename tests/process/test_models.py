@@ -24,19 +24,26 @@ from tests.support.clients import ask, connect_to, crowd, hear, is_cut, say
 from tests.support.eventually import eventually
 from tests.support.parent_hand import Hand, is_away
 from tests.support.server import Server, running
+from tests.support.variations import mostly_long
 
 LOOP, THREADED = "tests.apps.knobs:knobs", "tests.apps.blocking:knobs"
 THREADS = "8"
-PAIRS = [
-    *((name, LOOP) for name, model in MODELS.items() if model.loop),
-    *((name, THREADED) for name, model in MODELS.items() if model.threaded),
-]
+PAIRS = {
+    **{f"{name}-loop": (name, LOOP) for name, model in MODELS.items() if model.loop},
+    **{f"{name}-threaded": (name, THREADED) for name, model in MODELS.items() if model.threaded},
+}
+SHORT = (
+    "shared-loop",
+    "passing-loop",
+    "locked=robust-threaded",
+    "reuseport-threaded",
+    "threads-threaded",
+    "fork-threaded",
+)
+"""One of each way: the others differ in what tests/component/test_every_acceptor.py tests without processes."""
+NAMES = mostly_long(PAIRS, SHORT.__contains__)
 OWN_QUEUES = ("reuseport",)
 """Models in which a worker that does not run keeps those waiting who are in its queue."""
-
-
-def name_of(pair: tuple[str, str]) -> str:
-    return f"{pair[0]}-{'loop' if pair[1] == LOOP else 'threaded'}"
 
 
 @dataclass(frozen=True)
@@ -62,9 +69,9 @@ class Case:
         eventually(lambda: not set(gone) & set(self.settled()))
 
 
-@pytest.fixture(scope="module", params=PAIRS, ids=name_of)
+@pytest.fixture(scope="module", params=NAMES)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
-    model, target = request.param
+    model, target = PAIRS[request.param]
     arguments = ("--accept", model, "--workers", "2", "--bind", "127.0.0.1:0", "--threads", THREADS)
     log = tmp_path_factory.mktemp("model") / "server.log"
     with running(target, *arguments, "--graceful-timeout", "5", log=log) as server:
@@ -260,10 +267,10 @@ def test_worker_short_of_descriptors_leaves_clients_to_the_other(case: Case) -> 
     assert "descriptors run short" in case.server.log
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=name_of)
-def test_limit_is_kept_and_a_stop_cuts_nobody(tmp_path: Path, pair: tuple[str, str]) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_limit_is_kept_and_a_stop_cuts_nobody(tmp_path: Path, name: str) -> None:
     """Two workers of one connection each: the third client waits for a place; at SIGTERM who is there is served on."""
-    model, target = pair
+    model, target = PAIRS[name]
     limits = ("--limit-connections", "1", "--threads", "1", "--bind", "127.0.0.1:0")
     with running(target, "--accept", model, "--workers", "2", *limits, log=tmp_path / "log") as server:
         server.wait_ready()

@@ -26,6 +26,7 @@ from tests.support.connections import Client as Peer
 from tests.support.eventually import eventually, eventually_async
 from tests.support.reloads import reload, wait_alone
 from tests.support.server import Server, running
+from tests.support.variations import long
 from tests.support.websocket_clients import dial, regulars
 
 APP = "tests.apps.websockets:app"
@@ -71,7 +72,7 @@ def is_clean(server: Server) -> bool:
 # ── a reload, a stop, recycling ──────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.parametrize("loop", ["uvloop", long("asyncio")])
 async def test_reload_and_stop_with_open_sockets(serve: Serve, loop: str) -> None:
     """1012 at the reload, 1001 at the stop and no other code; every message is acknowledged; nothing has failed."""
     server = serve(APP, "--workers", "2", "--loop", loop)

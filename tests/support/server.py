@@ -23,7 +23,7 @@ from tests.support.eventually import eventually
 from tests.support.quick_start import quick_start
 
 ROOT = Path(__file__).resolve().parents[2]
-BOOT_S = 30.0
+BOOT_S = 45.0
 NONE: tuple[int, ...] = ()
 
 
@@ -63,7 +63,7 @@ class Server:
                 command,
                 pass_fds=(write, *settings_fds, *popen.pop("pass_fds", ())),
                 start_new_session=True,
-                preexec_fn=popen.pop("preexec_fn", _stop_with_us),
+                preexec_fn=popen.pop("preexec_fn", stop_with_us),
                 stdout=popen.pop("stdout", output),
                 stderr=output,
                 cwd=popen.pop("cwd", ROOT),
@@ -221,7 +221,7 @@ class Server:
             self._ready_read = -1
 
 
-def _stop_with_us() -> None:
+def stop_with_us() -> None:
     """Be sent SIGTERM when whoever runs the tests is killed. Source: prctl(2) PR_SET_PDEATHSIG."""
     _LIBC.prctl(1, signal.SIGTERM, 0, 0, 0)
 
