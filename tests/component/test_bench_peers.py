@@ -24,6 +24,7 @@ from tests.benchmarks.peer_servers import PEERS, ROOT, Running, hybrid
 from tests.component.test_load_generator import TinyServer
 from tests.support.eventually import eventually
 from tests.support.server import is_alive, session_members
+from tests.support.variations import long
 
 BODY = b"Hello, world"
 FINE = b"HTTP/1.1 200 OK\r\ndate: now\r\nContent-Length: 12\r\n\r\n" + BODY
@@ -184,7 +185,7 @@ def test_a_server_that_ends_gives_its_reason() -> None:
         running.end()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, long(signal.SIGTERM), long(signal.SIGKILL)])
 def test_servers_end_with_the_benchmark(number: signal.Signals, tmp_path: Path) -> None:
     """Whatever ends it, Ctrl-C or worse. Until then the load is on another CPU than they are."""
     command = [sys.executable, "-m", "tests.benchmarks.peers", "--self", "--workload", "hello", "--seconds", "60"]
