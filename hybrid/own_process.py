@@ -13,11 +13,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from types import FrameType
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from hybrid.ground.clock import monotonic
 from hybrid.parent.events import Intent
@@ -35,6 +35,8 @@ from hybrid.worker import logs
 
 POOLS = (signal.SIGHUP, signal.SIGUSR2)
 """Mean something to a pool only; their default action would end the process without a drain."""
+AGAIN_S = 0.5
+"""Between two interruptions of an import: time for the app's own cleaning up."""
 HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, *POOLS)
 
 
@@ -129,6 +131,9 @@ class OwnSignals:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_main = threading.current_thread() is threading.main_thread()
         self._interrupting = False
+        self._interruption: Interrupted | None = None
+        self._unraisable: Callable[[sys.UnraisableHookArgs], object] = sys.unraisablehook
+        """Hears of what no finalizer can raise, while the import may be interrupted."""
         self._waiting: list[int] = []
         """What came while there was neither an import nor a loop."""
         self._step = StopStep.NONE
@@ -164,12 +169,16 @@ class OwnSignals:
     def interrupting(self, boot_s: float) -> Iterator[None]:
         """Let a stop, or the end of ``boot_s`` seconds, end what holds up the process before there is a loop.
 
+        What is raised in a finalizer, or where everything is caught, ends nothing: it is raised again every
+        ``AGAIN_S`` seconds, and at the latest when the block ends by itself.
         Raises: Interrupted, out of whatever Python code is running.
         """
         if not self._is_main:
             yield
             return
         before = signal.signal(signal.SIGALRM, self._on_alarm)
+        hook, own_hook = sys.unraisablehook, self._on_unraisable
+        self._unraisable, sys.unraisablehook = hook, own_hook
         signal.setitimer(signal.ITIMER_REAL, boot_s)
         self._interrupting = True
         try:
@@ -178,17 +187,31 @@ class OwnSignals:
             self._interrupting = False
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
+            if sys.unraisablehook is own_hook:  # else the app has set its own
+                sys.unraisablehook = hook
+            if self._interruption is not None:
+                raise self._interruption
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self._interrupting and INTENTS.get(signal.Signals(number)) in (Intent.STOP, Intent.STOP_NOW):
-            self._interrupting = False
-            raise Interrupted(signal.Signals(number).name)
+            self._interrupt(signal.Signals(number).name)
         self._waiting.append(number)
 
     def _on_alarm(self, number: int, frame: FrameType | None) -> None:
         if self._interrupting:
-            self._interrupting = False
-            raise Interrupted(None)
+            self._interrupt(None)
+
+    def _interrupt(self, source: str | None) -> NoReturn:
+        """Raise what ends the import, now and until it has ended. What came first is the reason."""
+        if self._interruption is None:
+            self._interruption = Interrupted(source)
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
+        raise Interrupted(self._interruption.source)
+
+    def _on_unraisable(self, what: sys.UnraisableHookArgs) -> None:
+        """Say nothing of an interruption that a finalizer has swallowed: it comes again."""
+        if not isinstance(what.exc_value, Interrupted):
+            self._unraisable(what)
 
     # ── in the loop ──
 

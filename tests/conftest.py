@@ -7,10 +7,29 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from pytest_timeout import Settings
+
+from tests.support.time_limit import TimeLimit
 
 # How long an example takes is a matter of what else the machine does.
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
+
+_time_limit = TimeLimit()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: Settings) -> bool:
+    """Count the time of a test in our way. Source: pytest-timeout, "Extending pytest-timeout with plugins"."""
+    _time_limit.begin(item, settings)
+    return True
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_timeout_cancel_timer(item: pytest.Item) -> bool:
+    """Count no more."""
+    _time_limit.end()
+    return True
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -145,7 +145,7 @@ class Room:
         """Return a connected client; the kernel alone makes the connection, so the loop need not run."""
         client = socket.socket(self.outside.family)
         self._stack.callback(client.close)
-        client.settimeout(5)
+        client.settimeout(20)
         client.connect(self.outside.getsockname())
         client.setblocking(False)
         return client
@@ -161,7 +161,7 @@ class Room:
         loop = asyncio.get_running_loop()
         client.setblocking(False)
         await loop.sock_sendall(client, b"hello")
-        return await asyncio.wait_for(loop.sock_recv(client, 5), 5) == b"hello"
+        return await asyncio.wait_for(loop.sock_recv(client, 5), 20) == b"hello"
 
     async def holds(self, count: int) -> None:
         """Return when the worker holds ``count`` connections."""

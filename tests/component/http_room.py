@@ -59,11 +59,11 @@ class Client:
 
     async def until(self, end: bytes) -> bytes:
         """Return what comes, up to and including ``end``."""
-        return await asyncio.wait_for(self.reader.readuntil(end), 5)
+        return await asyncio.wait_for(self.reader.readuntil(end), 20)
 
     async def rest(self) -> bytes:
         """Return all that comes until the server closes."""
-        return await asyncio.wait_for(self.reader.read(), 8)
+        return await asyncio.wait_for(self.reader.read(), 20)
 
     async def response(self) -> tuple[int, dict[str, str], bytes]:
         """Return status, headers and body of one response that has a content-length, or is chunked."""
@@ -72,12 +72,12 @@ class Client:
         headers = {name.lower(): value.strip() for name, _, value in (each.partition(":") for each in lines)}
         status = int(line.split(" ", 2)[1])
         if "content-length" in headers:
-            return status, headers, await asyncio.wait_for(self.reader.readexactly(int(headers["content-length"])), 5)
+            return status, headers, await asyncio.wait_for(self.reader.readexactly(int(headers["content-length"])), 20)
         if headers.get("transfer-encoding") != "chunked":
             return status, headers, b""
         body = b""
         while size := int(await self.until(b"\r\n"), 16):
-            body += (await asyncio.wait_for(self.reader.readexactly(size + 2), 5))[:-2]
+            body += (await asyncio.wait_for(self.reader.readexactly(size + 2), 20))[:-2]
         await self.until(b"\r\n")
         return status, headers, body
 

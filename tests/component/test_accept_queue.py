@@ -51,7 +51,7 @@ def connect(stack: ExitStack, listener: socket.socket, count: int) -> None:
     """Let so many clients wait; they are closed with the test."""
     for _ in range(count):
         client = stack.enter_context(socket.socket(listener.family, listener.type))
-        client.settimeout(5)
+        client.settimeout(20)
         client.connect(listener.getsockname())
 
 

@@ -86,7 +86,7 @@ async def test_peer_on_a_unix_socket_is_believed_as_unix(tmp_path: Path) -> None
         server = await asyncio.get_running_loop().create_unix_server(factory, path)
         reader, writer = await asyncio.open_unix_connection(path)
         writer.write(ASKED)
-        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
         writer.close()
         server.close()
         clients.append(app.scopes[0]["client"])

@@ -49,7 +49,7 @@ async def test_request_that_the_loop_has_not_read_is_answered() -> None:
         asyncio.get_running_loop().call_later(CALL_S, peer.sock.send, ask_for(b"/meanwhile"))
         tell(room)
         hold_up(2 * CALL_S)  # so that both are due in one turn
-        said = await asyncio.wait_for(peer.receive_all(), 5)
+        said = await asyncio.wait_for(peer.receive_all(), 20)
         assert said.startswith(b"HTTP/1.1 200 ") and b"connection: close\r\n" in said and said.endswith(b"/meanwhile")
 
 
@@ -62,7 +62,7 @@ async def test_request_at_the_end_of_the_keep_alive_is_answered() -> None:
         (connection,) = room.door.open
         peer.sock.send(ask_for(b"/meanwhile"))
         connection.expire()  # type: ignore[attr-defined]  # what the sweep does when its turn comes first
-        said = await asyncio.wait_for(peer.receive(), 5)
+        said = await asyncio.wait_for(peer.receive(), 20)
         assert said.startswith(b"HTTP/1.1 200 ") and said.endswith(b"/meanwhile")
 
 
@@ -75,7 +75,7 @@ async def test_idle_connection_ends_at_once_when_its_call_is_over() -> None:
         peer = await room.peer()
         await eventually_async(lambda: room.door.open)
         tell(room)
-        assert await asyncio.wait_for(peer.receive(), 5) == b""
+        assert await asyncio.wait_for(peer.receive(), 20) == b""
         await peer.send(ask_for(b"/late"))
         peer.end()
         await room.empty()
@@ -129,7 +129,7 @@ async def test_connections_end_one_after_another() -> None:
             kept.farewell.in_turn(connection.start_draining)
         await eventually_async(lambda: any(task.done() for task in asking))
         assert not all(task.done() for task in asking)
-        await asyncio.wait_for(asyncio.gather(*asking), 10)
+        await asyncio.wait_for(asyncio.gather(*asking), 20)
 
 
 @on_both_loops

@@ -57,7 +57,7 @@ async def room(handler: Callable[..., Any], lifespan: str = "") -> AsyncIterator
         yield made
     finally:
         made.service.leave(0.0, abort=True)
-        await asyncio.wait({made.task}, timeout=5)
+        await asyncio.wait({made.task}, timeout=20)
         made.scoreboard.close()
 
 

@@ -156,7 +156,7 @@ def test_a_factory_that_raises_costs_its_connection_only(
         await room.intake.start()
         running = asyncio.get_running_loop()
         for _ in range(3):
-            assert await asyncio.wait_for(running.sock_recv(room.connect(), 1), 5) == b""
+            assert await asyncio.wait_for(running.sock_recv(room.connect(), 1), 20) == b""
             assert await room.served(room.connect())
         assert (room.registry.failed, room.registry.accepted) == (3, 3)
         await room.leave()

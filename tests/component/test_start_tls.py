@@ -52,7 +52,7 @@ def starting(context: ssl.SSLContext, raised: list[Exception], handshake_s: floa
 
 def talk(sock: socket.socket, context: ssl.SSLContext, payload: bytes) -> bytes:
     """Say STARTTLS, upgrade, and return what comes back."""
-    sock.settimeout(5)
+    sock.settimeout(20)
     sock.sendall(b"STARTTLS\n")
     assert sock.recv(9, socket.MSG_WAITALL) == b"go ahead\n"
     with context.wrap_socket(sock, server_hostname="localhost") as client:

@@ -30,7 +30,7 @@ def served(handler: object, said: bytes = b"hello") -> tuple[bytes, FakeDoor]:
         door.opened(connection)
         connection.serve()
         assert sock.fileno() == -1
-        client.settimeout(5)
+        client.settimeout(20)
         heard = b""
         with suppress(ConnectionResetError):  # a handler that leaves something unread resets, as TCP does
             while data := client.recv(4096):
@@ -113,7 +113,7 @@ def test_cancel_ends_the_stream_and_abort_cuts_it() -> None:
     """cancel: the handler reads the end and can still write; abort: it can do neither; both again: nothing."""
     made, _door = endpoint(echo)
     listener = socket.create_server(("127.0.0.1", 0))
-    with listener, socket.create_connection(listener.getsockname(), timeout=5) as client:
+    with listener, socket.create_connection(listener.getsockname(), timeout=20) as client:
         sock, _ = listener.accept()
         connection: Served = made.connection(sock)
         connection.start_draining()

@@ -353,7 +353,7 @@ async def test_stop_cuts_what_is_open(certificates: Certificates, kind: str) -> 
         await reader.readexactly(5)
         await room.server.drain(0.1)
         with suppress(ConnectionError, ssl.SSLError):
-            assert await asyncio.wait_for(reader.read(), 5) == b""
+            assert await asyncio.wait_for(reader.read(), 20) == b""
 
 
 @on_both_loops
@@ -382,7 +382,7 @@ async def test_limit_counts_handshakes(certificates: Certificates) -> None:
         third = asyncio.ensure_future(room.connect())
         await asyncio.sleep(0.1)
         assert (room.counts.active, third.done()) == (2, False)
-        reader, writer = await asyncio.wait_for(third, 5)
+        reader, writer = await asyncio.wait_for(third, 20)
         writer.write(b"hello")
         assert await reader.readexactly(5) == b"hello"
         await eventually_async(lambda: room.counts.active == 1)

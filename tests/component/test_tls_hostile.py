@@ -78,7 +78,7 @@ async def test_end_comes_behind_what_a_pause_held_back(certificates: Certificate
 
     async with serving(hybrid.protocol(factory), certificates) as room:
         sock = await room.plain()
-        sock.settimeout(5)
+        sock.settimeout(20)
         with await asyncio.to_thread(_shaken, sock, certificates.client_context()) as client:
             await asyncio.to_thread(send, client)
             await room.empty()
@@ -143,7 +143,7 @@ async def test_new_keys_for_ever(certificates: Certificates, kind: str) -> None:
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
             with pytest.raises(ConnectionError):
                 for _ in range(300):
-                    await asyncio.wait_for(loop.sock_sendall(sock, client.requests(500)), 5)
+                    await asyncio.wait_for(loop.sock_sendall(sock, client.requests(500)), 20)
                     await asyncio.sleep(0)  # a send that need not wait lets nobody else run
             await room.empty()
             assert room.failed == 0
@@ -173,7 +173,7 @@ async def test_new_keys_now_and_then(certificates: Certificates) -> None:
                 try:
                     said += client.session.read()
                 except ssl.SSLWantReadError:
-                    data = await asyncio.wait_for(loop.sock_recv(sock, 65536), 5)
+                    data = await asyncio.wait_for(loop.sock_recv(sock, 65536), 20)
                     assert data, "the server has cut it"
                     client.incoming.write(data)
 

@@ -129,7 +129,7 @@ async def test_application_is_told_of_the_session(certificates: Certificates) ->
             context = certificates.client_context(certificate, version=ssl.TLSVersion.TLSv1_2)
             reader, writer = await room.connect(context)
             writer.write(request("/") + request("/", "1.1", "connection: close"))
-            await asyncio.wait_for(reader.read(), 5)
+            await asyncio.wait_for(reader.read(), 20)
             writer.close()
     nobody, _, client, again = (extensions["tls"] for extensions in told)
     assert nobody["tls_version"] == client["tls_version"] == 0x0303

@@ -508,7 +508,7 @@ async def test_accepted_while_the_worker_drains() -> None:
             connection.start_draining()
         go.set()
         assert (await client.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
-        assert (await asyncio.wait_for(client.reader.readexactly(4), 5))[:1] == bytes([0x80 | CLOSE])
+        assert (await asyncio.wait_for(client.reader.readexactly(4), 20))[:1] == bytes([0x80 | CLOSE])
         await eventually_async(lambda: app.heard and app.heard[-1]["type"] == "websocket.disconnect")
 
 

@@ -211,7 +211,7 @@ async def test_close_storm() -> None:
     async with serving(app) as room:
         peer = await room.peer()
         await peer.send(handshake() + closing(1000) * 1000 + masked(TEXT, b"late") + b"\xff" * 1000)
-        said = await asyncio.wait_for(peer.receive_all(), 5)
+        said = await asyncio.wait_for(peer.receive_all(), 20)
         assert said.partition(b"\r\n\r\n")[2] == b"\x88\x02\x03\xe8"
         await room.empty()
         assert app.end[0] == 1000 and room.door.lost == 0

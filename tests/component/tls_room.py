@@ -122,7 +122,7 @@ class TlsRoom:
     async def ended(self, sock: socket.socket) -> None:
         """Wait until the server has ended the connection, in whatever way."""
         with suppress(ConnectionError):
-            while await asyncio.wait_for(asyncio.get_running_loop().sock_recv(sock, 1000), 5):
+            while await asyncio.wait_for(asyncio.get_running_loop().sock_recv(sock, 1000), 20):
                 pass
 
     async def empty(self) -> None:

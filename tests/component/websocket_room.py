@@ -64,14 +64,14 @@ class Frames:
 
     async def frame(self) -> tuple[int, bytes]:
         """Return opcode and payload of the next frame; it is whole and not masked."""
-        first, second = await asyncio.wait_for(self.client.reader.readexactly(2), 5)
+        first, second = await asyncio.wait_for(self.client.reader.readexactly(2), 20)
         assert first & 0x80 and not second & 0x80
         length = second
         if length == 126:
             (length,) = struct.unpack("!H", await self.client.reader.readexactly(2))
         elif length == 127:
             (length,) = struct.unpack("!Q", await self.client.reader.readexactly(8))
-        return first & 0x0F, await asyncio.wait_for(self.client.reader.readexactly(length), 5)
+        return first & 0x0F, await asyncio.wait_for(self.client.reader.readexactly(length), 20)
 
     async def close(self) -> tuple[int, bytes]:
         """Return code and reason of a Close, passing over whatever comes before it; 1005: it has none."""

@@ -9,12 +9,22 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import ROOT, Block, Page, blocks
+from tests.support.variations import mostly_long
 
 PYTHON = list(blocks("python"))
 PROGRAMS = [(page, block) for page, block in PYTHON if "test" in block.marks]
 
 
-@pytest.mark.parametrize(("page", "block"), PROGRAMS, ids=[block.place for _, block in PROGRAMS])
+def is_short(program: tuple[Page, Block]) -> bool:
+    """Return whether ``make test`` runs it: what somebody reads first, and the reference."""
+    return not program[0].path.startswith("docs/how-to/")
+
+
+@pytest.mark.parametrize(
+    ("page", "block"),
+    mostly_long(PROGRAMS, is_short),
+    ids=[block.place for _, block in PROGRAMS],
+)
 def test_program_runs(page: Page, block: Block, tmp_path: Path) -> None:
     """What a page shows as a program leaves with 0 in a fresh interpreter, beside the files the page shows."""
     page.write_files(tmp_path)

@@ -125,7 +125,7 @@ def make_pool(request: pytest.FixtureRequest) -> Iterator[Callable[[int], Pool]]
 
 def served(client: socket.socket) -> bool:
     """Return whether the client gets its bytes back; a reset or an end is a failure, not an answer."""
-    client.settimeout(5)
+    client.settimeout(20)
     client.sendall(b"hello")
     return client.recv(5) == b"hello"
 

@@ -129,7 +129,7 @@ def test_file_is_reopened_by_everybody(serve: Serve, tmp_path: Path) -> None:
     assert "info    SIGUSR1: access log file reopened" in server.log
     assert "SIGUSR1: the log is stderr; nothing to reopen" in server.log
     os.kill(first, signal.SIGKILL)
-    pids = eventually(lambda: pids if len(pids := server.ready_pids()) == 2 and first not in pids else [], 10)
+    pids = eventually(lambda: pids if len(pids := server.ready_pids()) == 2 and first not in pids else [])
     (third,) = set(pids) - {second}
     assert str(path) in links(third) and str(old) not in links(third)
 

@@ -18,9 +18,11 @@ from tests.process.conftest import Serve
 from tests.support.clients import ask, hear, is_cut, refuses, say
 from tests.support.eventually import eventually
 from tests.support.server import Server, children, is_alive
+from tests.support.variations import long, mostly_long
 
 KNOBS = "tests.apps.blocking:knobs"
 LOOP = "tests.apps.knobs:knobs"
+SHORT = ("threads", "passing", "fork")
 THREADED = ("threads", "threads=mutex", "threads=main", "locked=fcntl", "passing", "thread", "fork")
 
 
@@ -38,7 +40,7 @@ def test_blocking_function_is_served_by_threads_of_its_own_accord(serve: Serve) 
     assert len(set(asked_one_by_one(server, "thread", 16))) == 16
 
 
-@pytest.mark.parametrize("model", ["threads", "threads=mutex", "threads=main", "passing"])
+@pytest.mark.parametrize("model", ["threads", long("threads=mutex"), long("threads=main"), "passing"])
 def test_as_many_at_a_time_as_there_are_threads(serve: Serve, model: str) -> None:
     """Three threads: three clients together, each in its own thread; the fourth is served when one has left."""
     server = serve(KNOBS, "--workers", "1", "--accept", model, "--threads", "3")
@@ -72,7 +74,7 @@ def test_request_handler_classes_of_the_standard_library(serve: Serve) -> None:
     assert said.endswith(f"/where {server.ready_pids()[0]}\n")
 
 
-@pytest.mark.parametrize("model", ["threads", "threads=main", "thread", "fork"])
+@pytest.mark.parametrize("model", ["threads", long("threads=main"), long("thread"), "fork"])
 def test_drain_shows_a_blocking_handler_the_end_of_its_stream(serve: Serve, model: str) -> None:
     """When the grace is over it reads the end, as if its peer had finished, and its last words are delivered."""
     server = serve(KNOBS, "--workers", "1", "--accept", model, "--graceful-timeout", "0.2")
@@ -85,7 +87,7 @@ def test_drain_shows_a_blocking_handler_the_end_of_its_stream(serve: Serve, mode
     assert "1 were cancelled, 0 cut" in server.log
 
 
-@pytest.mark.parametrize("model", ["threads", "thread", "fork"])  # who serves; who accepts makes no difference
+@pytest.mark.parametrize("model", ["threads", long("thread"), "fork"])  # who serves; who accepts makes no difference
 def test_handler_that_does_not_read_is_cut_and_left_behind(serve: Serve, model: str) -> None:
     """A thread cannot be cancelled: its connection is cut, and the worker leaves without it, in time and with 0."""
     server = serve(KNOBS, "--workers", "1", "--accept", model, "--graceful-timeout", "0.2")
@@ -98,7 +100,7 @@ def test_handler_that_does_not_read_is_cut_and_left_behind(serve: Serve, model: 
     assert "SIGKILL" not in server.log
 
 
-@pytest.mark.parametrize("model", THREADED)
+@pytest.mark.parametrize("model", mostly_long(THREADED, SHORT.__contains__))
 def test_who_waits_for_a_thread_is_served_before_the_stop(serve: Serve, model: str) -> None:
     """SIGTERM with every thread busy and a client in the queue behind: it is served when a thread is free."""
     limits = ("--threads", "1", "--limit-connections", "1")
@@ -210,7 +212,7 @@ def test_orphaned_child_ends_with_the_pool(serve: Serve) -> None:
         os.kill(pid, signal.SIGKILL)
         os.kill(server.pid, signal.SIGKILL)
         assert ask(client, "echo still") == "still"
-        eventually(lambda: not is_alive(child), 15)
+        eventually(lambda: not is_alive(child))
         assert is_cut(client)
 
 
@@ -221,9 +223,10 @@ STOPPED = [
     *((name, LOOP) for name in ("shared", "locked=robust", "passing", "reuseport")),
     *((name, KNOBS) for name in ("threads", "threads=main", "locked=fcntl", "passing", "reuseport", "thread", "fork")),
 ]
+STOPPED_SHORT = (("shared", LOOP), ("passing", LOOP), ("reuseport", KNOBS), ("threads", KNOBS), ("fork", KNOBS))
 
 
-@pytest.mark.parametrize(("model", "target"), STOPPED)
+@pytest.mark.parametrize(("model", "target"), mostly_long(STOPPED, STOPPED_SHORT.__contains__))
 def test_stop_serves_a_queue_that_is_longer_than_the_limit(serve: Serve, model: str, target: str) -> None:
     """SIGTERM with forty clients, four of them served: all are answered within the grace; newcomers are refused."""
     limits = ("--limit-connections", "2", "--threads", "2", "--graceful-timeout", "10")
@@ -244,7 +247,7 @@ def test_stop_serves_a_queue_that_is_longer_than_the_limit(serve: Serve, model: 
     assert server.wait() == 0, server.log
 
 
-@pytest.mark.parametrize(("model", "target"), [("reuseport", LOOP), ("reuseport", KNOBS), ("shared", LOOP)])
+@pytest.mark.parametrize(("model", "target"), [("reuseport", LOOP), long("reuseport", KNOBS), ("shared", LOOP)])
 def test_newcomers_are_refused_while_it_drains(serve: Serve, model: str, target: str) -> None:
     """No listener stays open behind the connections that a stop waits for."""
     server = serve(target, "--workers", "2", "--accept", model)
@@ -256,7 +259,7 @@ def test_newcomers_are_refused_while_it_drains(serve: Serve, model: str, target:
     assert server.wait() == 0
 
 
-@pytest.mark.parametrize("model", ["threads", "locked=robust", "threads=main"])
+@pytest.mark.parametrize("model", ["threads", long("locked=robust"), long("threads=main")])
 def test_child_that_a_handler_forgot_does_not_serve(serve: Serve, model: str) -> None:
     """os.fork in a handler, and a return in both: the child ends, and takes nobody's connections."""
     server = serve(KNOBS, "--workers", "1", "--accept", model, "--threads", "2")

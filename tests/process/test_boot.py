@@ -18,6 +18,7 @@ from tests.support.clients import ask
 from tests.support.eventually import eventually
 from tests.support.forked import NOBODY
 from tests.support.server import ROOT, Server, children
+from tests.support.variations import long
 
 KNOBS = "tests.apps.knobs:knobs"
 BOOTS = "tests.apps.boots"
@@ -32,7 +33,7 @@ def marking(tmp_path: Path) -> tuple[Path, dict[str, str]]:
 
 def marked(mark: Path, word: str, count: int = 1) -> None:
     """Wait until the app has left ``word`` so often."""
-    eventually(lambda: mark.exists() and mark.read_text().split().count(word) >= count, 10)
+    eventually(lambda: mark.exists() and mark.read_text().split().count(word) >= count)
 
 
 def ends(server: Server, code: int) -> str:
@@ -47,15 +48,18 @@ def errors(log: str) -> list[str]:
     return [line for line in log.splitlines() if "] error " in line]
 
 
-@pytest.mark.parametrize("preload", ["auto", "off"])
 @pytest.mark.parametrize(
-    ("target", "said", "tracebacks"),
+    ("target", "said", "tracebacks", "preload"),
     [
-        ("tests.apps.knobs:nothing", "nothing", 0),
-        ("tests.apps.nowhere:knobs", "tests.apps.nowhere", 0),
-        ("tests.apps.bad_import:knobs", "RuntimeError: this module has a bad day", 1),
-        ("tests.apps.knobs:two_arguments", "two_arguments(reader", 0),
-        ("tests.apps.knobs:KNOBS", "cannot be called", 0),
+        case if preload == "auto" or case[2] else long(*case)
+        for preload in ("auto", "off")
+        for case in (
+            ("tests.apps.knobs:nothing", "nothing", 0, preload),
+            ("tests.apps.nowhere:knobs", "tests.apps.nowhere", 0, preload),
+            ("tests.apps.bad_import:knobs", "RuntimeError: this module has a bad day", 1, preload),
+            ("tests.apps.knobs:two_arguments", "two_arguments(reader", 0, preload),
+            ("tests.apps.knobs:KNOBS", "cannot be called", 0, preload),
+        )
     ],
 )
 def test_app_that_cannot_be_loaded_is_exit_code_4(
@@ -80,7 +84,7 @@ def test_lifespan_that_fails_is_exit_code_3_after_some_attempts(serve: Serve, tm
     assert 3 <= mark.read_text().split().count("entered") <= 4
 
 
-@pytest.mark.parametrize("lifespan", ["hangs", "holds_loop"])
+@pytest.mark.parametrize("lifespan", ["hangs", long("holds_loop")])
 def test_lifespan_that_hangs_is_ended_by_the_boot_timeout(serve: Serve, lifespan: str) -> None:
     """Waiting for what never comes, with the loop free or not: killed in time, and code 3 says where it was."""
     # Time enough for the interpreter and the import, also on a busy machine.
@@ -158,7 +162,7 @@ def test_sigterm_during_a_slow_import_is_a_clean_stop(serve: Serve, tmp_path: Pa
     assert TRACEBACK not in log
 
 
-@pytest.mark.parametrize("lifespan", ["hangs", "holds_loop", "ignores_cancel"])
+@pytest.mark.parametrize("lifespan", ["hangs", "holds_loop", long("ignores_cancel")])
 def test_sigterm_during_a_slow_lifespan_is_a_clean_stop(serve: Serve, tmp_path: Path, lifespan: str) -> None:
     """A worker that boots is cancelled; one whose loop does not turn is killed soon."""
     mark, env = marking(tmp_path)
@@ -238,14 +242,14 @@ def test_unsafe_import_falls_back_and_says_why(serve: Serve, module: str, found:
         assert ask(client, "echo hello") == "hello"
 
 
-@pytest.mark.parametrize(("module", "found"), UNSAFE)
+@pytest.mark.parametrize(("module", "found"), UNSAFE[:1])
 def test_unsafe_import_is_exit_code_3_when_preload_is_on(serve: Serve, module: str, found: str) -> None:
     """``--preload on`` means it."""
     log = ends(serve(f"{module}:knobs", "--workers", "2", "--preload", "on", ready=False), 3)
     assert "--preload on" in log and found in log
 
 
-@pytest.mark.parametrize(("module", "found"), UNSAFE)
+@pytest.mark.parametrize(("module", "found"), UNSAFE[1:])
 def test_unsafe_import_is_no_matter_when_preload_is_off(serve: Serve, module: str, found: str) -> None:
     """``--preload off``: nothing is looked for, workers import."""
     server = serve(f"{module}:knobs", "--workers", "2", "--preload", "off")

@@ -346,7 +346,7 @@ def heartbeats(server: Server, pid: int) -> list[int]:
         beats.extend(view.heartbeat_ns for view in views if view.heartbeat_ns not in (0, *beats[-1:]))
         return not views
 
-    eventually(look, 15)
+    eventually(look)
     return beats
 
 
@@ -369,7 +369,7 @@ def test_lifespan_that_does_not_end_is_bounded(serve: Serve) -> None:
     server = serve(KNOBS, "--workers", "2", "--graceful-timeout", "0.1", "--lifespan", f"{DRAINS}:endless")
     first, second = server.ready_pids()
     drain(first)
-    eventually(lambda: f"(pid {first}) did not leave in time: SIGKILL" in server.log, 15)
+    eventually(lambda: f"(pid {first}) did not leave in time: SIGKILL" in server.log)
     assert second in server.wait_workers(2)
     assert not is_alive(first)
     server.end()

@@ -26,7 +26,7 @@ async def say(address: str, payload: bytes = b"hello\n") -> bytes:
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
         writer.write(payload)
-        return await asyncio.wait_for(reader.readexactly(len(payload)), 5)
+        return await asyncio.wait_for(reader.readexactly(len(payload)), 20)
     finally:
         writer.close()
         await writer.wait_closed()
@@ -172,7 +172,7 @@ async def read_all(address: str) -> bytes:
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
-        return await asyncio.wait_for(reader.read(), 5)
+        return await asyncio.wait_for(reader.read(), 20)
     finally:
         writer.close()
 

@@ -89,7 +89,7 @@ def test_parent_killed_during_an_import_that_hangs(serve: Serve, tmp_path: Path,
     arguments = ("--workers", "2", "--preload", preload, "--graceful-timeout", "0.1")
     env = {**os.environ, "MARK": str(mark)}
     server = serve("tests.apps.slow_import:knobs", *arguments, env=env, ready=False)
-    eventually(lambda: mark.exists() and mark.read_text().count("importing") == (1 if preload == "auto" else 2), 10)
+    eventually(lambda: mark.exists() and mark.read_text().count("importing") == (1 if preload == "auto" else 2))
     is_gone(loses_its_parent(server), within_s)
 
 
@@ -257,7 +257,7 @@ def held(serve: Serve, tmp_path: Path) -> Held:
     arguments = ("--workers", "1", "--bind", address)
     server = serve(f"{tmp_path / 'app.py'}:knobs", *arguments, env=env, ready=False)
     held = Held(server, address, hold)
-    eventually(held.echoes, 10)
+    eventually(held.echoes)
     return held
 
 
@@ -309,7 +309,7 @@ def test_garbage_in_the_scoreboard_ends_nobody(serve: Serve) -> None:
         row = board.row(0)
         row.cells[:] = memoryview(b"\xff" * row.cells.nbytes).cast("Q")
         os.kill(pid, signal.SIGKILL)
-        eventually(lambda: row[Cell.LIFE] == Life.READY and row[Cell.PID] not in (pid, 0), 10)
+        eventually(lambda: row[Cell.LIFE] == Life.READY and row[Cell.PID] not in (pid, 0))
         assert row[Cell.SPAWNS] == 2
     finally:
         board.close()
@@ -361,5 +361,5 @@ def test_channel_that_is_flooded_does_not_hold_the_parent(serve: Serve, tmp_path
     with server.connect() as client:
         pid = int(ask(client, "flood"))
     os.kill(pid, signal.SIGKILL)
-    eventually(lambda: len(pids := server.ready_pids()) == 2 and pid not in pids, 10)
+    eventually(lambda: len(pids := server.ready_pids()) == 2 and pid not in pids)
     assert server.stop() == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from tests.process.conftest import Serve
 from tests.support.clients import ask, connect_to, hear, is_cut, say
 from tests.support.eventually import eventually
 from tests.support.server import Server, is_alive
+from tests.support.variations import long
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = ROOT / "tests/apps/stalls.py"
@@ -51,10 +51,8 @@ def test_blocked_loop_is_dumped_with_its_line(serve: Serve) -> None:
     server = serve(STALLS, "--workers", "2", *SOON)
     victim, other = server.ready_pids()
     with connect_to(server, victim) as stuck, connect_to(server, other) as bystander:
-        began = time.monotonic()
         assert ask(stuck, "sleep") == "begins"
         said = wait_log(server, f"worker 0 (pid {victim}) has been blocked for")
-        took_s = time.monotonic() - began
         for _ in range(20):
             assert ask(bystander, "pid") == str(other)
             with server.connect() as newcomer:
@@ -65,7 +63,6 @@ def test_blocked_loop_is_dumped_with_its_line(serve: Serve) -> None:
     assert innermost == f"      {line_of('time.sleep', 'sleep')}"
     assert "\n      running: " in said and "asyncio tasks: " in said
     assert is_alive(victim), "nobody asked for more"
-    assert took_s < 10
     assert f"worker 0 (pid {victim}): its loop has not turned for" in server.log
 
 
@@ -75,7 +72,7 @@ def test_blocked_worker_is_replaced_and_the_log_says_why(serve: Serve) -> None:
     victim, other = server.ready_pids()
     with connect_to(server, victim) as stuck, connect_to(server, other) as bystander:
         say(stuck, "sleep")
-        eventually(lambda: is_replaced(server, victim), 20)
+        eventually(lambda: is_replaced(server, victim))
         assert ask(bystander, "pid") == str(other)
         assert hear(stuck) == "begins" and is_cut(stuck)
     said = wait_log(server, f"(pid {victim}) has been blocked for")
@@ -184,7 +181,7 @@ def test_busy_worker_is_left_alone(serve: Serve) -> None:
     assert "has been" not in server.log and "SIGABRT" not in server.log
 
 
-@pytest.mark.parametrize("accept", ["threads", "threads=main", "fork"])
+@pytest.mark.parametrize("accept", ["threads", long("threads=main"), "fork"])
 def test_blocking_handlers_may_take_their_time(serve: Serve, accept: str) -> None:
     """They run in threads, or processes: the loop turns on while they wait, and nothing else counts."""
     limits = ("--stall-dump", "0.8", "--worker-timeout", "0.8")
@@ -242,7 +239,7 @@ def test_upgraded_parent_dumps_workers_of_the_one_before(serve: Serve) -> None:
         wait_log(server, "] info    upgraded: ")
         assert server.ready_pids() == [victim, other]
         say(stuck, "sleep")
-        eventually(lambda: is_replaced(server, victim), 20)
+        eventually(lambda: is_replaced(server, victim))
     said = wait_log(server, f"(pid {victim}) has been blocked for")
     assert said.split("\n")[0].endswith(f" at {line_of('time.sleep', 'sleep')}")
     assert "asyncio tasks: " in said

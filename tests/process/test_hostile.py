@@ -53,7 +53,7 @@ def test_pool_heals_with_every_standard_stream_closed(serve: Serve) -> None:
     os.kill(mold, signal.SIGKILL)
     eventually(lambda: mold not in children(server.pid))
     os.kill(worker, signal.SIGKILL)
-    eventually(lambda: worker not in server.ready_pids() and len(server.ready_pids()) == 1, 15)
+    eventually(lambda: worker not in server.ready_pids() and len(server.ready_pids()) == 1)
     assert server.echoes()
     assert os.readlink(f"/proc/{server.pid}/fd/2") == "/dev/null"
     assert server.stop() == 0
@@ -69,7 +69,7 @@ def test_full_ready_pipe_does_not_hold_up_the_pool(serve: Serve) -> None:
     except BlockingIOError:
         os.set_blocking(write, True)
     server = serve(ECHO, "--workers", "1", ready=False, ready_pipe=(read, write))
-    eventually(lambda: "nobody was told" in server.log, 20)
+    eventually(lambda: "nobody was told" in server.log)
     assert server.stop() == 0
 
 

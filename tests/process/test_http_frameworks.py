@@ -25,9 +25,11 @@ from tests.apps.frameworks import common
 from tests.support.eventually import eventually
 from tests.support.http_clients import ByHand
 from tests.support.server import Server, running
+from tests.support.variations import mostly_long
 
 WSGI = ("flask", "bottle", "django_wsgi")
 FRAMEWORKS = ("starlette", "fastapi", "django", "litestar", "quart", *WSGI)
+SHORT = ("fastapi", "django", "flask")
 RAISES = ("starlette", "fastapi")
 """Frameworks that answer with 500 themselves, and then let the server have the exception."""
 CONTENT = bytes(range(256)) * 1200
@@ -53,7 +55,7 @@ class Served:
         return lambda: self.server.log[before:]
 
 
-@pytest.fixture(scope="module", params=FRAMEWORKS)
+@pytest.fixture(scope="module", params=mostly_long(FRAMEWORKS, SHORT.__contains__))
 def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Serve each framework in turn; the end is a test as well, whose server nobody can have after it."""
     name = request.param

@@ -32,6 +32,6 @@ def test_client_that_resets_before_it_is_accepted_is_no_error(serve: Serve, tmp_
             client.close()
     finally:
         os.kill(pid, signal.SIGCONT)
-    eventually(lambda: access.read_text().count("POST /echo") == 3, 2)
+    eventually(lambda: access.read_text().count("POST /echo") == 3)
     assert server.stop() == 0, server.log
     assert " error " not in server.log, server.log

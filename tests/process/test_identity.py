@@ -18,6 +18,7 @@ from tests.support.clients import ask, connect_to, is_cut, say
 from tests.support.eventually import eventually
 from tests.support.forked import NOBODY
 from tests.support.server import ROOT, children, is_alive
+from tests.support.variations import long
 
 KNOBS = "tests.apps.knobs:knobs"
 
@@ -64,7 +65,7 @@ def test_pid_file_lives_as_long_as_the_server(serve: Serve, tmp_path: Path) -> N
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("preload", ["auto", "off"])
+@pytest.mark.parametrize("preload", ["auto", long("off")])
 def test_app_runs_as_the_user_and_the_parent_does_not(
     serve: Serve, nobody_python: dict[str, Any], preload: str
 ) -> None:
@@ -81,7 +82,7 @@ def test_app_runs_as_the_user_and_the_parent_does_not(
         assert ask(client, "who").split()[:2] == [str(NOBODY), str(NOBODY)]
     victim = server.ready_pids()[0]
     os.kill(victim, signal.SIGKILL)
-    pids = eventually(lambda: pids if len(pids := server.ready_pids()) == 2 and victim not in pids else [], 10)
+    pids = eventually(lambda: pids if len(pids := server.ready_pids()) == 2 and victim not in pids else [])
     assert all(ids(pid)["Uid"] == [NOBODY] * 4 for pid in pids)
     assert server.stop() == 0
 
@@ -96,7 +97,7 @@ def test_dropped_mold_dies_with_the_parent(serve: Serve, nobody_python: dict[str
         folder.chmod(folder.stat().st_mode | 0o111)
     nobody_python = {**nobody_python, "env": {**nobody_python["env"], "MARK": str(mark)}}
     server = serve("tests.apps.slow_import:knobs", "--user", "nobody", ready=False, **nobody_python)
-    eventually(lambda: "importing" in mark.read_text(), 10)
+    eventually(lambda: "importing" in mark.read_text())
     (mold,) = children(server.pid)
     server.signal(signal.SIGKILL)
     server.wait()
@@ -156,7 +157,7 @@ def test_log_file_is_reopened_by_everybody(serve: Serve, tmp_path: Path) -> None
             say(client, f"fail in-{pid}")
             assert is_cut(client)
     os.kill(first, signal.SIGKILL)
-    pids = eventually(lambda: pids if len(pids := server.ready_pids()) == 2 and first not in pids else [], 10)
+    pids = eventually(lambda: pids if len(pids := server.ready_pids()) == 2 and first not in pids else [])
     (third,) = set(pids) - {second}
     with connect_to(server, third) as client:
         say(client, f"fail in-{third}")

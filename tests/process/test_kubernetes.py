@@ -93,7 +93,7 @@ def test_guard_sees_who_is_refused_without_a_delay(start: Callable[..., Server],
         pod.delete()
         assert pod.wait_end(MANIFEST.grace_s) == ExitCode.OK
         assert pod.is_listed()
-        eventually(lambda: clients.failed, 10)
+        eventually(lambda: clients.failed)
 
 
 def test_grace_that_is_too_short_is_foretold(start: Callable[..., Server], ready_file: Path, serve: Serve) -> None:
@@ -181,7 +181,7 @@ def test_worker_that_dies_in_the_delay_is_replaced(start: Callable[..., Server])
     server.signal(signal.SIGTERM)
     eventually(lambda: DELAYED in server.log)
     os.kill(before[0], signal.SIGKILL)
-    eventually(lambda: len(set(server.ready_pids()) - {before[0]}) == 2, 10)
+    eventually(lambda: len(set(server.ready_pids()) - {before[0]}) == 2)
     send_until(server, signal.SIGTERM, DRAINING)
     assert server.wait() == ExitCode.OK
 
@@ -223,7 +223,7 @@ def test_liveness_tells_a_parent_that_hangs(start: Callable[..., Server], ready_
     os.utime(ready_file, (0, time.time() - 70))
     assert not pod.probe("livenessProbe") and pod.probe("readinessProbe")
     server.signal(signal.SIGCONT)
-    eventually(lambda: pod.probe("livenessProbe"), 15)
+    eventually(lambda: pod.probe("livenessProbe"))
 
 
 def test_what_a_killed_server_left_is_removed_before_anything_else(
@@ -235,7 +235,7 @@ def test_what_a_killed_server_left_is_removed_before_anything_else(
     first.wait()
     assert ready_file.exists()
     second = serve("tests.apps.slow_import:handle", *arguments_for(MANIFEST, ready_file, workers="1"), ready=False)
-    eventually(lambda: not ready_file.exists(), 15)
+    eventually(lambda: not ready_file.exists())
     second.signal(signal.SIGQUIT)
     second.wait()
 
@@ -271,9 +271,9 @@ def test_file_is_there_through_an_upgrade(start: Callable[..., Server], ready_fi
         seen.append(ready_file.exists())
         return "upgraded: hybrid" in server.log
 
-    eventually(upgraded, 20)
+    eventually(upgraded)
     assert all(seen)
     os.utime(ready_file, (0, 0))
-    eventually(lambda: ready_file.stat().st_mtime > 0, 15)
+    eventually(lambda: ready_file.stat().st_mtime > 0)
     assert server.stop() == ExitCode.OK
     assert not ready_file.exists()

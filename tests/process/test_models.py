@@ -24,19 +24,26 @@ from tests.support.clients import ask, connect_to, crowd, hear, is_cut, say
 from tests.support.eventually import eventually
 from tests.support.parent_hand import Hand, is_away
 from tests.support.server import Server, running
+from tests.support.variations import mostly_long
 
 LOOP, THREADED = "tests.apps.knobs:knobs", "tests.apps.blocking:knobs"
 THREADS = "8"
-PAIRS = [
-    *((name, LOOP) for name, model in MODELS.items() if model.loop),
-    *((name, THREADED) for name, model in MODELS.items() if model.threaded),
-]
+PAIRS = {
+    **{f"{name}-loop": (name, LOOP) for name, model in MODELS.items() if model.loop},
+    **{f"{name}-threaded": (name, THREADED) for name, model in MODELS.items() if model.threaded},
+}
+SHORT = (
+    "shared-loop",
+    "passing-loop",
+    "locked=robust-threaded",
+    "reuseport-threaded",
+    "threads-threaded",
+    "fork-threaded",
+)
+"""One of each way: the others differ in what tests/component/test_every_acceptor.py tests without processes."""
+NAMES = mostly_long(PAIRS, SHORT.__contains__)
 OWN_QUEUES = ("reuseport",)
 """Models in which a worker that does not run keeps those waiting who are in its queue."""
-
-
-def name_of(pair: tuple[str, str]) -> str:
-    return f"{pair[0]}-{'loop' if pair[1] == LOOP else 'threaded'}"
 
 
 @dataclass(frozen=True)
@@ -54,17 +61,17 @@ class Case:
 
     def settled(self) -> list[int]:
         """Wait until both workers serve and nobody is connected; return their pids."""
-        eventually(lambda: sum(worker.active for worker in self.server.workers()) == 0, 10)
+        eventually(lambda: sum(worker.active for worker in self.server.workers()) == 0)
         return self.server.wait_workers(2)
 
     def without(self, *gone: int) -> None:
         """Wait until both workers serve, none of which is one of these, and nobody is connected."""
-        eventually(lambda: not set(gone) & set(self.settled()), 15)
+        eventually(lambda: not set(gone) & set(self.settled()))
 
 
-@pytest.fixture(scope="module", params=PAIRS, ids=name_of)
+@pytest.fixture(scope="module", params=NAMES)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
-    model, target = request.param
+    model, target = PAIRS[request.param]
     arguments = ("--accept", model, "--workers", "2", "--bind", "127.0.0.1:0", "--threads", THREADS)
     log = tmp_path_factory.mktemp("model") / "server.log"
     with running(target, *arguments, "--graceful-timeout", "5", log=log) as server:
@@ -129,7 +136,7 @@ def test_parked_worker_takes_nothing_until_it_is_unparked(case: Case) -> None:
             assert ask(client, "echo held") == "held"
             assert case.slot_of(client) == held_by
         hand.unpark()
-        eventually(lambda: _one_is_of(case, 0), 10)
+        eventually(lambda: _one_is_of(case, 0))
 
 
 def _one_is_of(case: Case, slot: int) -> bool:
@@ -200,7 +207,7 @@ def test_blocked_loop_keeps_at_most_one_waiting(case: Case) -> None:
                 say(client, "echo here")
             if case.model in OWN_QUEUES:  # its whole queue waits, until it is gone
                 os.kill(blocked, signal.SIGKILL)
-            eventually(lambda: len(answered(clients)) >= len(clients) - 1, 10)
+            eventually(lambda: len(answered(clients)) >= len(clients) - 1)
             with suppress(ProcessLookupError):
                 os.kill(blocked, signal.SIGKILL)
             assert set(answered(clients)) == {"here"}
@@ -256,14 +263,14 @@ def test_worker_short_of_descriptors_leaves_clients_to_the_other(case: Case) -> 
     finally:
         resource.prlimit(pids[0], resource.RLIMIT_NOFILE, before)
     assert case.settled() == pids
-    eventually(lambda: not any(is_away(case.server, slot) for slot in (0, 1)), 10)
+    eventually(lambda: not any(is_away(case.server, slot) for slot in (0, 1)))
     assert "descriptors run short" in case.server.log
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=name_of)
-def test_limit_is_kept_and_a_stop_cuts_nobody(tmp_path: Path, pair: tuple[str, str]) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_limit_is_kept_and_a_stop_cuts_nobody(tmp_path: Path, name: str) -> None:
     """Two workers of one connection each: the third client waits for a place; at SIGTERM who is there is served on."""
-    model, target = pair
+    model, target = PAIRS[name]
     limits = ("--limit-connections", "1", "--threads", "1", "--bind", "127.0.0.1:0")
     with running(target, "--accept", model, "--workers", "2", *limits, log=tmp_path / "log") as server:
         server.wait_ready()

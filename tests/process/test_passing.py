@@ -62,7 +62,7 @@ def test_connections_that_stay_are_spread_evenly(serve: Serve) -> None:
         eventually(lambda: sum(worker.active for worker in server.workers()) == 0)
         return counts
 
-    eventually(lambda: shares() == [10, 10, 10], 10)
+    eventually(lambda: shares() == [10, 10, 10])
     assert "accept passing" in server.log
     assert server.stop() == 0
 
@@ -187,7 +187,7 @@ def test_worker_of_a_replaced_mold_is_passed_connections(serve: Serve) -> None:
     first, second = server.ready_pids()
     os.kill(server.mold_pid(), signal.SIGKILL)
     os.kill(first, signal.SIGKILL)
-    eventually(lambda: first not in server.ready_pids() and len(server.ready_pids()) == 2, 20)
+    eventually(lambda: first not in server.ready_pids() and len(server.ready_pids()) == 2)
     assert len(set(answers(crowd_at(server, 6)))) == 2
     assert second in server.ready_pids()
 
@@ -221,7 +221,7 @@ def replace_worker(server: Server) -> None:
     """Kill a worker, and wait until two serve."""
     victim = server.ready_pids()[0]
     os.kill(victim, signal.SIGKILL)
-    eventually(lambda: victim not in server.ready_pids() and len(server.ready_pids()) == 2, 10)
+    eventually(lambda: victim not in server.ready_pids() and len(server.ready_pids()) == 2)
 
 
 def held(server: Server) -> list[str]:

@@ -51,7 +51,7 @@ def contained(serve: Serve, tmp_path: Path) -> Iterator[Contained]:
 
 def first(server: Server) -> int:
     """Return the pid, out here, of the process that is number 1 in there."""
-    return eventually(lambda: children(server.pid), 20)[0]
+    return eventually(lambda: children(server.pid))[0]
 
 
 def all_children(parent: int) -> dict[int, str]:
@@ -145,8 +145,8 @@ def test_reload_and_upgrade_work(contained: Contained) -> None:
     server = contained(KNOBS, "--workers", "1")
     parent = first(server)
     os.kill(parent, signal.SIGUSR2)
-    eventually(lambda: "upgraded: hybrid" in server.log, 20)
+    eventually(lambda: "upgraded: hybrid" in server.log)
     os.kill(parent, signal.SIGHUP)
-    eventually(lambda: "reloaded: generation 2 serves" in server.log, 20)
+    eventually(lambda: "reloaded: generation 2 serves" in server.log)
     os.kill(parent, signal.SIGTERM)
     assert server.wait() == ExitCode.OK

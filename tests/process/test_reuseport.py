@@ -105,7 +105,7 @@ def test_workers_of_a_replaced_mold_serve_every_socket(serve: Serve) -> None:
     os.kill(server.mold_pid(), signal.SIGKILL)
     for pid in old:
         os.kill(pid, signal.SIGKILL)
-    eventually(lambda: len(server.ready_pids()) == 3 and not set(old) & set(server.ready_pids()), 20)
+    eventually(lambda: len(server.ready_pids()) == 3 and not set(old) & set(server.ready_pids()))
     assert listening(server.pid, port_of(server)) == 3
     for pid in server.ready_pids():
         assert listening(pid, port_of(server)) == 3

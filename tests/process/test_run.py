@@ -68,7 +68,7 @@ class Script:
 
     def pool(self) -> int:
         """Return the pid of the parent that the script started, which is its session too."""
-        (parent,) = eventually(lambda: children(self.process.pid), 10)
+        (parent,) = eventually(lambda: children(self.process.pid))
         return parent
 
     def end(self) -> None:
@@ -85,7 +85,7 @@ def script(tmp_path: Path, free_port: int) -> Iterator[Script]:
     path.write_text(SCRIPT.format(port=free_port))
     running = Script(path, tmp_path / "log")
     try:
-        eventually(lambda: "ready in" in running.log, 20)
+        eventually(lambda: "ready in" in running.log)
         yield running
     finally:
         running.end()
@@ -95,7 +95,7 @@ def test_function_of_a_script_is_served_until_sigterm(script: Script, free_port:
     """``run(echo, lifespan=…)`` works from ``__main__``, passes SIGTERM on, and returns."""
     import socket
 
-    with socket.create_connection(("127.0.0.1", free_port), 5) as client:
+    with socket.create_connection(("127.0.0.1", free_port), 20) as client:
         client.sendall(b"hello")
         assert exactly(client, 5) == b"hello"
     pool = script.pool()
@@ -113,7 +113,7 @@ def test_pool_ends_with_the_program_that_runs_it(script: Script) -> None:
     assert len(session_members(pool)) == 4
     script.process.kill()
     script.process.wait(10)
-    eventually(lambda: not session_members(pool), 10)
+    eventually(lambda: not session_members(pool))
     assert "the program that started this server is gone" in script.log
 
 

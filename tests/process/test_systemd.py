@@ -284,7 +284,7 @@ def test_queue_outlives_the_server(
     assert name.startswith("hybrid/") and ":" not in name
     assert [each["FDPOLL"] for each in ear.heard if "FDSTORE" in each] == ["0"]
     first.signal(how)
-    eventually(lambda: everybody_gone(first), 20)
+    eventually(lambda: everybody_gone(first))
     clients = [connect(first, bind) for _ in range(3)]
     for client in clients:
         client.sendall(b"pid\n")
@@ -315,7 +315,7 @@ def test_socket_that_nothing_binds_any_more_is_ended(serve: Serve, ear: NotifySo
     port, other = free_port(), free_port()
     first = kept(serve, ear, "--bind", f"127.0.0.1:{port}")
     first.signal(signal.SIGKILL)
-    eventually(lambda: everybody_gone(first), 20)
+    eventually(lambda: everybody_gone(first))
     waiting = first.connect()
     with handing_over(ear.stored, tmp_path) as popen:
         second = serve(KNOBS, "--workers", "1", "--bind", f"127.0.0.1:{other}", env=environment(ear), **popen)
@@ -334,7 +334,7 @@ def test_socket_in_the_way_of_a_new_address_is_ended_first(serve: Serve, ear: No
     port = free_port()
     first = kept(serve, ear, "--bind", f"0.0.0.0:{port}")
     first.signal(signal.SIGTERM)
-    eventually(lambda: everybody_gone(first), 20)
+    eventually(lambda: everybody_gone(first))
     with handing_over(ear.stored, tmp_path) as popen:
         second = serve(KNOBS, "--workers", "1", "--bind", f"127.0.0.1:{port}", env=environment(ear), **popen)
     assert second.said["addresses"] == [f"127.0.0.1:{port}"]

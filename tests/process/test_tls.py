@@ -9,7 +9,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -25,12 +24,14 @@ from tests.support.clients import ask, hear, say
 from tests.support.eventually import eventually
 from tests.support.forked import NOBODY
 from tests.support.server import Server, exactly, until_eof
+from tests.support.variations import long, mostly_long
 
 STREAM, BLOCKING, HTTP = "tests.apps.knobs:knobs", "tests.apps.blocking:knobs", "tests.apps.http_knobs:app"
 PAIRS = [
     *((STREAM, name) for name, model in MODELS.items() if model.loop),
     *((BLOCKING, name) for name, model in MODELS.items() if model.threaded),
 ]
+SHORT = ((STREAM, "shared"), (STREAM, "passing"), (BLOCKING, "threads"), (BLOCKING, "fork"))
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,11 @@ def counts(server: Server) -> tuple[int, int, int]:
 # ── serving ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(("target", "model"), PAIRS, ids=[f"{model}-{target[11:]}" for target, model in PAIRS])
+@pytest.mark.parametrize(
+    ("target", "model"),
+    mostly_long(PAIRS, SHORT.__contains__),
+    ids=[f"{model}-{target[11:]}" for target, model in PAIRS],
+)
 def test_every_way_of_accepting(
     serve: Serve, certificates: Certificates, clients: ExitStack, target: str, model: str
 ) -> None:
@@ -161,13 +166,12 @@ def test_open_connection_finishes(serve: Serve, certificates: Certificates, targ
 @pytest.mark.parametrize("target", [STREAM, BLOCKING])
 def test_stalled_handshake_does_not_hold_up_a_stop(serve: Serve, certificates: Certificates, target: str) -> None:
     """A client that never says hello is cut when the grace is over."""
-    options = ("--graceful-timeout", "0.3", "--ssl-certfile", certificates.server)
+    options = ("--graceful-timeout", "0.3", "--ssl-handshake-timeout", "300", "--ssl-certfile", certificates.server)
     server = serve(target, "--workers", "1", *options)
     with server.connect() as silent:
         eventually(lambda: counts(server)[0] == 1)
-        began = time.monotonic()
         assert server.stop() == 0
-        assert time.monotonic() - began < 3.0
+        assert "SIGKILL" not in server.log
         with suppress(ConnectionError):
             until_eof(silent)
 
@@ -175,8 +179,11 @@ def test_stalled_handshake_does_not_hold_up_a_stop(serve: Serve, certificates: C
 # ── the boot ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("workers", ["1", "0"])
-@pytest.mark.parametrize("preload", ["on", "off"])
+KEY_READERS = [("1", "on"), long("1", "off"), ("0", "on")]
+"""The mold, a worker, or the one process; the last does not ask whether to preload."""
+
+
+@pytest.mark.parametrize(("workers", "preload"), KEY_READERS)
 def test_encrypted_key(
     serve: Serve, certificates: Certificates, workers: str, preload: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,8 +198,7 @@ def test_encrypted_key(
     assert PASSWORD not in server.log
 
 
-@pytest.mark.parametrize("workers", ["1", "0"])
-@pytest.mark.parametrize("preload", ["on", "off"])
+@pytest.mark.parametrize(("workers", "preload"), KEY_READERS)
 def test_boot_without_the_password_fails_once_and_at_once(
     serve: Serve, certificates: Certificates, workers: str, preload: str
 ) -> None:
@@ -227,7 +233,7 @@ def test_key_that_root_alone_may_read(
 # ── peers that are none ──────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("target", [STREAM, BLOCKING, HTTP])
+@pytest.mark.parametrize("target", [long(STREAM), BLOCKING, HTTP])
 def test_stalled_handshakes_are_cut(serve: Serve, certificates: Certificates, target: str) -> None:
     """--ssl-handshake-timeout: others are served meanwhile, and the log says nothing of it."""
     options = ("--ssl-handshake-timeout", "0.5", "--ssl-certfile", certificates.server)

@@ -155,7 +155,7 @@ def test_pool_replaces_worn_workers_and_loses_nothing(serve: Serve) -> None:
         answered += 1
         return server.log.count("takes the place of worker") >= 2
 
-    eventually(replaced_twice, 20)
+    eventually(replaced_twice)
     assert answered >= 10
     assert first != server.wait_workers(1)
     assert "is to be replaced: it has served " in server.log

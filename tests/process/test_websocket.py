@@ -26,6 +26,7 @@ from tests.support.connections import Client as Peer
 from tests.support.eventually import eventually, eventually_async
 from tests.support.reloads import reload, wait_alone
 from tests.support.server import Server, running
+from tests.support.variations import long
 from tests.support.websocket_clients import dial, regulars
 
 APP = "tests.apps.websockets:app"
@@ -71,7 +72,7 @@ def is_clean(server: Server) -> bool:
 # ── a reload, a stop, recycling ──────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.parametrize("loop", ["uvloop", long("asyncio")])
 async def test_reload_and_stop_with_open_sockets(serve: Serve, loop: str) -> None:
     """1012 at the reload, 1001 at the stop and no other code; every message is acknowledged; nothing has failed."""
     server = serve(APP, "--workers", "2", "--loop", loop)
@@ -100,7 +101,7 @@ async def test_recycling(serve: Serve) -> None:
     """--max-requests: a WebSocket is one; the worn-out worker's clients come again at another."""
     server = serve(APP, "--workers", "2", "--max-requests", "3", "--max-requests-jitter", "0")
     async with regulars(server, 6) as people:
-        await eventually_async(lambda: people.codes.total() >= 6, 20)
+        await eventually_async(lambda: people.codes.total() >= 6)
         await people.wait_more(5)
         assert set(people.codes) == {1012} and people.wrong == [] and people.refused == 0
         assert is_clean(server), server.log
@@ -247,7 +248,7 @@ async def test_dead_clients_leave_nothing_behind(serve: Serve, by_hand: ByHand, 
     await eventually_async(lambda: sum(worker.active for worker in server.workers()) == len(peers))
     for peer in peers:
         peer.reset() if how == "rst" else peer.sock.close()
-    await eventually_async(lambda: not sum(worker.active for worker in server.workers()), 15)
+    await eventually_async(lambda: not sum(worker.active for worker in server.workers()))
     await eventually_async(lambda: len(open_descriptors(pid)) == before)
     assert is_clean(server), server.log
     assert server.stop() == 0
@@ -282,7 +283,7 @@ async def test_killed_client_leaves_nothing_behind(serve: Serve) -> None:
         client.kill()
         client.join(10)
         client.close()
-    await eventually_async(lambda: not sum(worker.active for worker in server.workers()), 15)
+    await eventually_async(lambda: not sum(worker.active for worker in server.workers()))
     await eventually_async(lambda: len(open_descriptors(pid)) == before)
     assert is_clean(server), server.log
 
@@ -323,7 +324,7 @@ async def test_no_pings(serve: Serve, by_hand: ByHand) -> None:
     """--ws-ping-interval 0: a peer that answers nothing is not asked; --write-timeout is for one that reads nothing."""
     server = serve(APP, "--workers", "1", "--ws-ping-interval", "0", "--write-timeout", "0.5")
     idle, _slow = await by_hand(server, "/echo"), await by_hand(server, "/flood")
-    await eventually_async(lambda: sum(worker.active for worker in server.workers()) == 1, 15)
+    await eventually_async(lambda: sum(worker.active for worker in server.workers()) == 1)
     await idle.send(b"\x81\x80\0\0\0\0")
     while not (said := await idle.receive()).endswith(b"\x81\0"):
         assert said and b"\x89" not in said

@@ -137,7 +137,7 @@ def test_flood(flooded: Server, flood: str, path: str) -> None:
         assert said + other._take(10) == b"\x81\x0astill here"
         assert peak_bytes(pid) - before < FLOODED_BYTES
         client.socket.close()
-        eventually(lambda: sum(worker.active for worker in flooded.workers()) == 1, 15)
+        eventually(lambda: sum(worker.active for worker in flooded.workers()) == 1)
 
 
 # ── a browser ────────────────────────────────────────────────────────────────────────────────────────────────

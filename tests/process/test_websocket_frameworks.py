@@ -15,9 +15,11 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from tests.support.eventually import eventually_async
 from tests.support.reloads import reload
 from tests.support.server import Server, running
+from tests.support.variations import mostly_long
 from tests.support.websocket_clients import dial
 
 FRAMEWORKS = ("starlette", "fastapi", "litestar", "quart", "channels")
+SHORT = ("fastapi", "channels")
 OWN_DENIAL = ("starlette", "fastapi", "quart")
 """Frameworks that can deny with a response of the application's."""
 HANDLES = {"litestar": 4500, "quart": 1000}
@@ -36,7 +38,7 @@ class Served:
         return await dial(self.server, path, **options)
 
 
-@pytest.fixture(scope="module", params=FRAMEWORKS)
+@pytest.fixture(scope="module", params=mostly_long(FRAMEWORKS, SHORT.__contains__))
 def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Serve each framework in turn."""
     name = request.param

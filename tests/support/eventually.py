@@ -9,15 +9,18 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_POLL_S = 0.005
+WITHIN_S = 20.0
+"""Patience, no measurement: what takes milliseconds may take seconds while other tests have the cores."""
+_SHORTEST_S = 0.002
+_LONGEST_S = 0.025
 
 
-def eventually(check: Callable[[], T], within_s: float = 5.0) -> T:
+def eventually(check: Callable[[], T], within_s: float = WITHIN_S) -> T:
     """Return the first truthy result of ``check``; fail with its last result when the time is up.
 
     An AssertionError raised by ``check`` counts as "not yet" and is shown at the end.
     """
-    deadline = time.monotonic() + within_s
+    began = time.monotonic()
     while True:
         last: object = None
         try:
@@ -27,14 +30,15 @@ def eventually(check: Callable[[], T], within_s: float = 5.0) -> T:
             last = result
         except AssertionError as error:
             last = error
-        if time.monotonic() > deadline:
+        waited_s = time.monotonic() - began
+        if waited_s > within_s:
             raise AssertionError(f"not within {within_s} s; last: {last!r}")
-        time.sleep(_POLL_S)
+        time.sleep(_pause_s(waited_s))
 
 
-async def eventually_async(check: Callable[[], T], within_s: float = 5.0) -> T:
+async def eventually_async(check: Callable[[], T], within_s: float = WITHIN_S) -> T:
     """Do the same as :func:`eventually` without holding the loop."""
-    deadline = time.monotonic() + within_s
+    began = time.monotonic()
     while True:
         last: object = None
         try:
@@ -44,6 +48,12 @@ async def eventually_async(check: Callable[[], T], within_s: float = 5.0) -> T:
             last = result
         except AssertionError as error:
             last = error
-        if time.monotonic() > deadline:
+        waited_s = time.monotonic() - began
+        if waited_s > within_s:
             raise AssertionError(f"not within {within_s} s; last: {last!r}")
-        await asyncio.sleep(_POLL_S)
+        await asyncio.sleep(_pause_s(waited_s))
+
+
+def _pause_s(waited_s: float) -> float:
+    """Return when to look again. Many a look reads all of /proc: who waits long looks less often."""
+    return min(_LONGEST_S, max(_SHORTEST_S, waited_s / 16))

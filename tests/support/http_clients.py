@@ -117,7 +117,7 @@ class Crowd(People):
 
     def work(self) -> None:
         """Be one client after another. Runs in: a thread."""
-        while not self._over.is_set():
+        while not self.is_over():
             try:
                 client = self.server.connect(timeout_s=PATIENCE_S)
             except OSError:
@@ -132,7 +132,7 @@ class Crowd(People):
     def _ask(self, connection: ByHand) -> None:
         """Ask until the connection ends, by either side."""
         pid = 0
-        while not self._over.is_set():
+        while not self.is_over():
             try:
                 answer = connection.get("/pid")
             except (Cut, OSError) as error:

@@ -102,7 +102,7 @@ class Pod:
     @contextmanager
     def watched(self) -> Iterator[Pod]:
         """Be probed for the length of a block; it begins when the pod is ready and in the list of the service."""
-        eventually(lambda: self.probe("startupProbe"), 20)
+        eventually(lambda: self.probe("startupProbe"))
         kubelet = threading.Thread(target=self._watch, name="kubelet")
         kubelet.start()
         try:

@@ -20,9 +20,11 @@ from typing import Any
 from hybrid.ground.states import Life
 from hybrid.shared.scoreboard import NOT_ACCEPTING, Cell, Scoreboard
 from tests.support.eventually import eventually
+from tests.support.quick_start import quick_start
 
 ROOT = Path(__file__).resolve().parents[2]
-BOOT_S = 30.0
+BOOT_S = 45.0
+NONE: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,24 +44,33 @@ class WorkerView:
 
 
 class Server:
-    """A running ``hybrid-serve``. Closes: every process of its session, by pid, on :meth:`end`."""
+    """A running ``hybrid-serve``. Closes: every process of its session, by pid, on :meth:`end`.
+
+    Args: popen: of :class:`subprocess.Popen`; and ``quick``, whether the command's own work may be done here, which
+    it is unless that is said to be wrong: :mod:`tests.support.quick_start`.
+    """
 
     def __init__(self, arguments: tuple[str, ...], log: Path, **popen: Any) -> None:
         self.log_path = log
         read, write = popen.pop("ready_pipe", None) or os.pipe()
         self._ready_read = read
+        arguments = (*arguments, "--ready-fd", str(write))
+        command, settings_fds = [popen.pop("python", sys.executable), "-m", "hybrid", *arguments], NONE
+        if popen.pop("quick", True) and command[0] == sys.executable and not {"cwd", "preexec_fn"} & set(popen):
+            command, settings_fds = quick_start(arguments, popen.get("env", os.environ), str(ROOT)) or (command, NONE)
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [popen.pop("python", sys.executable), "-m", "hybrid", *arguments, "--ready-fd", str(write)],
-                pass_fds=(write, *popen.pop("pass_fds", ())),
+                command,
+                pass_fds=(write, *settings_fds, *popen.pop("pass_fds", ())),
                 start_new_session=True,
-                preexec_fn=popen.pop("preexec_fn", _stop_with_us),
+                preexec_fn=popen.pop("preexec_fn", stop_with_us),
                 stdout=popen.pop("stdout", output),
                 stderr=output,
                 cwd=popen.pop("cwd", ROOT),
                 **popen,
             )
-        os.close(write)
+        for fd in (write, *settings_fds):
+            os.close(fd)
         self.pid = self.process.pid
         self.said: dict[str, Any] = {}
 
@@ -92,7 +103,7 @@ class Server:
         address: str = self.said["addresses"][0]
         return address
 
-    def connect(self, address: str | None = None, timeout_s: float = 10.0) -> socket.socket:
+    def connect(self, address: str | None = None, timeout_s: float = 20.0) -> socket.socket:
         """Return a connected, blocking socket."""
         address = address or self.address
         if address.startswith("unix:"):
@@ -210,7 +221,7 @@ class Server:
             self._ready_read = -1
 
 
-def _stop_with_us() -> None:
+def stop_with_us() -> None:
     """Be sent SIGTERM when whoever runs the tests is killed. Source: prctl(2) PR_SET_PDEATHSIG."""
     _LIBC.prctl(1, signal.SIGTERM, 0, 0, 0)
 

@@ -64,7 +64,7 @@ class Regulars:
     async def wait_more(self, count: int) -> None:
         """Wait until each has so many more acknowledged."""
         before = self.acknowledged.copy()
-        await eventually_async(lambda: all(self.acknowledged[each] >= before[each] + count for each in before), 20)
+        await eventually_async(lambda: all(self.acknowledged[each] >= before[each] + count for each in before))
 
 
 @asynccontextmanager

@@ -289,7 +289,7 @@ def as_toml(texts: Mapping[str, list[str]]) -> str:
 
 
 @given(texts=subsets("f"))
-@hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_all_sources_speak_alike(texts: dict[str, list[str]], tmp_path: Path) -> None:
     """The same options come to the same settings from the command line, the environment and a file."""
     path = tmp_path / "hybrid.toml"

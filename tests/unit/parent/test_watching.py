@@ -195,7 +195,7 @@ def test_end_is_over_when_it_is_reaped(room: Room) -> None:
         room.watch.wait(1_000)
         return room.watching.is_over
 
-    eventually(has_been_reaped, 10)
+    eventually(has_been_reaped)
     room.watching.end()
     room.watching.time_passed()
     assert (room.changes, room.starts, room.watching.deadline, room.house.log.errors) == (0, 1, None, [])
