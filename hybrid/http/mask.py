@@ -7,7 +7,10 @@ bytes 8.2 / 9.1 / 287 / 10900.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
+from importlib.machinery import PathFinder
+from types import ModuleType
 from typing import Final
 
 _CHUNK: Final = 16384
@@ -26,10 +29,25 @@ def xor(data: bytes, mask: bytes) -> bytes:
 def choose() -> Callable[[bytes, bytes], bytes]:
     """Return the fastest function that does what :func:`xor` does. Runs in: worker, once, at import."""
     try:
-        from websockets.speedups import apply_mask
-    except ImportError:  # not installed, or without its C
+        found: Callable[[bytes, bytes], bytes] = _speedups().apply_mask
+    except (ImportError, AttributeError, ValueError):  # not installed, or without its C, or another package's name
         return xor
-    return apply_mask
+    return found
+
+
+def _speedups() -> ModuleType:
+    """Load the one module, without the package around it: that imports 2 MB of others, and nothing else of it is used.
+
+    Raises: ImportError: it is not there. ValueError: what has the package's name already was never found anywhere.
+    """
+    package = importlib.util.find_spec("websockets")  # of a top-level name, this imports nothing
+    places = None if package is None else package.submodule_search_locations
+    spec = PathFinder.find_spec("websockets.speedups", places) if places else None
+    if spec is None or spec.loader is None:
+        raise ImportError("websockets.speedups is not there")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 apply_mask: Final = choose()
