@@ -185,6 +185,24 @@ def test_a_burst_that_nobody_else_takes_is_taken(loop: asyncio.AbstractEventLoop
     run(loop, main())
 
 
+def test_the_last_that_fits_is_the_last_in_a_burst_too(loop: asyncio.AbstractEventLoop, room: Room) -> None:
+    """A full worker has left its listeners alone already: nothing takes it back."""
+
+    async def main() -> None:
+        room.furnish(limit=BEFORE_IT_WAITS)
+        _another_accepts(room)
+        for _ in range(20):
+            room.connect()
+        await room.intake.start()
+        await eventually_async(lambda: room.registry.active >= BEFORE_IT_WAITS)
+        ended = asyncio.get_running_loop().time() + 20 * shared.PAUSE_S
+        await eventually_async(lambda: asyncio.get_running_loop().time() > ended)
+        assert room.registry.active <= BEFORE_IT_WAITS + 2
+        await room.leave()
+
+    run(loop, main())
+
+
 def test_a_worker_that_looks_away_can_leave(
     loop: asyncio.AbstractEventLoop, room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
