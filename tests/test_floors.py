@@ -198,6 +198,28 @@ def test_guard_sees_a_loop_that_was_loaded() -> None:
     assert "asyncio" in loaded_by("hybrid.worker.drain")
 
 
+UNNEEDED = (
+    "argparse",
+    "cyclopts",
+    "email.utils",
+    "http.client",
+    "importlib.metadata",
+    "logging.config",
+    "rich",
+    "websockets",
+)
+"""What some worker may need, or the command does: the mold, which all workers are copies of, goes without."""
+
+
+def test_mold_loads_nothing_that_most_workers_do_not_need() -> None:
+    """In a fresh interpreter, whatever was loaded at its start: each of these is up to 2 MB in every pool."""
+    code = "import sys; at_start = {*sys.modules}; import hybrid.mold.main; print(*{*sys.modules} - at_start)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, timeout=30)
+    loaded = set(run.stdout.split())
+    assert "hybrid.worker.service" in loaded
+    assert not loaded & set(UNNEEDED)
+
+
 def test_package_itself_loads_nothing() -> None:
     """``import hybrid`` costs a module: the public names come when they are used."""
     assert {module for module in loaded_by("hybrid") if module.startswith("hybrid")} == {"hybrid"}

@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from email.utils import formatdate
-from time import time
+from time import gmtime, time
+from typing import Final
+
+_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def http_date(second: int) -> str:
+    """Return a moment, in seconds since 1970, as HTTP writes it: ``Sun, 06 Nov 1994 08:49:37 GMT``.
+
+    Not by ``email.utils``: that imports 1 MB of modules, which every process of ours would hold.
+    Source: RFC 9110 §5.6.7.
+    """
+    year, month, day, hour, minute, sec, weekday, _, _ = gmtime(second)
+    return f"{_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04} {hour:02}:{minute:02}:{sec:02} GMT"
 
 
 class StandingLines:
@@ -29,5 +42,5 @@ class StandingLines:
             second = int(self._clock())
             if second != self._second:
                 self._second = second
-                self._bytes = b"date: " + formatdate(second, usegmt=True).encode("ascii") + b"\r\n" + self._server
+                self._bytes = b"date: " + http_date(second).encode("ascii") + b"\r\n" + self._server
         return self._bytes

@@ -28,6 +28,7 @@ from hybrid.shared.loader import LoadedTarget, load
 from hybrid.shared.messages import Log, Op, Record
 from hybrid.shared.scoreboard import Scoreboard
 from hybrid.shared.tls_context import ServerTls, server_tls
+from hybrid.worker.loops import import_loop
 from hybrid.worker.main import Birth, live
 
 
@@ -103,6 +104,7 @@ def _set_title(title: str) -> None:
 def _prepare(mold: Mold, report_fd: int, preload: bool) -> bool:
     """Import the app if asked to, and tell the parent how it went; False when nothing can be forked."""
     _find_imports(mold.settings.launch.sys_path)
+    import_loop(mold.settings.worker.loop)
     before = fork_safety.snapshot()
     gc.disable()
     if preload:

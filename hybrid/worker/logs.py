@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import logging
-import logging.config
 import os
 
 from hybrid.ground.errors import UsageError
@@ -85,6 +84,8 @@ def load_config(path: str) -> None:
     Loggers that exist already stay enabled unless the file says otherwise.
     Raises: UsageError: the file cannot be read or used.
     """
+    import logging.config  # here: sockets, queues and pickle come with it
+
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()

@@ -39,6 +39,17 @@ def new_measured_loop(name: str) -> tuple[asyncio.AbstractEventLoop, IdleClock |
     return loop, LibuvIdle.of(loop, uvloop.loop)
 
 
+def import_loop(name: str) -> None:
+    """Import what loops of kind ``name`` come from, and make none. Runs in: mold, so that its workers share it.
+
+    What is not installed stays out: the worker says so.
+    """
+    try:
+        _uvloop(name)
+    except UsageError:
+        pass
+
+
 def _uvloop(name: str) -> ModuleType | None:
     """Return the package that loops of kind ``name`` come from; None: asyncio."""
     if name == "asyncio":

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from hybrid.connection.registry import Door
+from hybrid.connection.registry import Door, Registry
 from hybrid.ground.errors import ListenError
 from hybrid.worker.acceptors import shared
 from hybrid.worker.acceptors.acceptor import Factory, Stage
 from hybrid.worker.loops import new_loop
 from tests.component.acceptor_room import BACKLOG, LOOPS, Echo, Room, Thief, run
+from tests.support.eventually import eventually_async
 
 
 @pytest.fixture(params=LOOPS)
@@ -126,6 +127,100 @@ def test_a_parked_worker_first_takes_what_it_was_woken_for(loop: asyncio.Abstrac
         for _ in range(10):
             await asyncio.sleep(0)
         assert room.waiting()
+        await room.leave()
+
+    run(loop, main())
+
+
+# ── a burst ──
+
+BEFORE_IT_WAITS = 3
+"""Connections that a worker takes before one that has none is to have its part."""
+
+
+def _another_accepts(room: Room) -> None:
+    """Let there be a worker that holds nothing."""
+    Registry(room.scoreboard.use_slot(1)).accepting = True
+
+
+def test_of_a_burst_a_part_is_left_to_others(
+    loop: asyncio.AbstractEventLoop, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With another worker at hand that has none, the rest of the queue is left alone; a park first looks again."""
+    monkeypatch.setattr(shared, "PAUSE_S", 60.0)
+
+    async def main() -> None:
+        room.furnish()
+        _another_accepts(room)
+        clients = [room.connect() for _ in range(10)]
+        await room.intake.start()
+        await eventually_async(lambda: room.registry.active >= BEFORE_IT_WAITS)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert room.registry.active <= BEFORE_IT_WAITS + 2  # asyncio opens them two turns after it accepts
+        assert room.waiting()
+        assert await room.served(clients[0])
+        room.intake.park()
+        await room.away()
+        assert room.waiting()
+        room.intake.unpark()
+        await room.holds(10)
+        await room.leave()
+
+    run(loop, main())
+
+
+def test_a_burst_that_nobody_else_takes_is_taken(loop: asyncio.AbstractEventLoop, room: Room) -> None:
+    """The other worker is blocked: it has the fewest, and goes on having them."""
+
+    async def main() -> None:
+        room.furnish()
+        _another_accepts(room)
+        clients = [room.connect() for _ in range(50)]
+        await room.intake.start()
+        await room.holds(50)
+        assert [await room.served(client) for client in clients] == [True] * 50
+        await room.leave()
+
+    run(loop, main())
+
+
+def test_the_last_that_fits_is_the_last_in_a_burst_too(loop: asyncio.AbstractEventLoop, room: Room) -> None:
+    """A full worker has left its listeners alone already: nothing takes it back."""
+
+    async def main() -> None:
+        room.furnish(limit=BEFORE_IT_WAITS)
+        _another_accepts(room)
+        for _ in range(20):
+            room.connect()
+        await room.intake.start()
+        await eventually_async(lambda: room.registry.active >= BEFORE_IT_WAITS)
+        ended = asyncio.get_running_loop().time() + 20 * shared.PAUSE_S
+        await eventually_async(lambda: asyncio.get_running_loop().time() > ended)
+        assert room.registry.active <= BEFORE_IT_WAITS + 2
+        await room.leave()
+
+    run(loop, main())
+
+
+def test_a_worker_that_looks_away_can_leave(
+    loop: asyncio.AbstractEventLoop, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it outlives the acceptor."""
+    monkeypatch.setattr(shared, "PAUSE_S", 0.02)
+
+    async def main() -> None:
+        room.furnish()
+        _another_accepts(room)
+        for _ in range(10):
+            room.connect()
+        await room.intake.start()
+        await eventually_async(lambda: room.registry.active >= BEFORE_IT_WAITS)
+        await room.intake.leave()
+        held = room.registry.active
+        ended = asyncio.get_running_loop().time() + 0.05
+        await eventually_async(lambda: asyncio.get_running_loop().time() > ended)
+        assert room.registry.active == held
         await room.leave()
 
     run(loop, main())

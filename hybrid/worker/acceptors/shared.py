@@ -2,7 +2,8 @@
 
 The kernel wakes one worker per connection (see :mod:`hybrid.worker.acceptors.exclusive`). After taking one, a
 worker goes to the tail of the queue of waiters unless it holds the fewest connections: so connections that stay
-are spread evenly, and a worker that was just replaced is filled first.
+are spread evenly, and a worker that was just replaced is filled first. Of a burst, which wakes nobody because nobody
+sleeps, it leaves the others their part (:mod:`hybrid.worker.acceptors.courtesy`).
 
 Where the loop's epoll cannot be reached, or with ``shared=plain``, it is the plain shared socket: everybody is
 woken, somebody is first.
@@ -23,7 +24,8 @@ from collections.abc import Callable
 from hybrid.connection.registry import Served
 from hybrid.shared.machine import advance
 from hybrid.worker.acceptors.acceptor import STAGES, Entrance, Stage, StageEvent
-from hybrid.worker.acceptors.exclusive import EXCLUSIVE, PLAIN, Seat, loop_epoll
+from hybrid.worker.acceptors.courtesy import PAUSE_S, Courtesy
+from hybrid.worker.acceptors.exclusive import EXCLUSIVE, PLAIN, Place, Seat, loop_epoll
 from hybrid.worker.acceptors.guard import guarded
 from hybrid.worker.acceptors.intake import Intake
 from hybrid.worker.acceptors.loop_server import LoopServer
@@ -64,6 +66,9 @@ class Shared:
         self._server = make_server(self)
         self._seat: Seat | Reopening | None = None
         self._rotating: Seat | None = None  # the seat, if it is an exclusive one
+        self._courtesy = Courtesy(intake.registry)
+        self._pause: asyncio.TimerHandle | None = None
+        """Runs while another worker is to take what waits."""
         self._queue = select.poll()
         self._queue.register(listener.fileno(), select.POLLIN)
 
@@ -97,8 +102,14 @@ class Shared:
         """Count the connection and let another worker take the next one, unless this one holds the fewest."""
         active = self._intake.opened(connection)
         seat = self._rotating
-        if seat is not None and should_rotate(active, self._intake.fewest()):
-            seat.rotate()
+        if seat is None or seat.place is not Place.IN:
+            return  # nothing to go away from: it was the last that fits, or we look away already
+        if should_rotate(active, least := self._intake.fewest()):
+            if self._courtesy.waits(active, least):
+                seat.exit()
+                self._pause = asyncio.get_running_loop().call_later(PAUSE_S, self._end_pause)
+            else:
+                seat.rotate()
 
     async def start(self) -> None:
         """Begin to accept. Raises: ListenError: the loop does not take the listener."""
@@ -109,6 +120,7 @@ class Shared:
         """Accept no more, but for a connection that this worker alone was woken for."""
         if self.stage is not Stage.ACCEPTING:
             return
+        self._end_pause()
         self._advance(StageEvent.PARK)
         if owes_nothing or not self.waiting():
             self._settle()
@@ -177,6 +189,14 @@ class Shared:
             f"accepting on the plain shared socket: {reason}, so connections may be spread unevenly. "
             "Use --loop uvloop or asyncio, or say --accept shared=plain."
         )
+
+    def _end_pause(self) -> None:
+        """Look again, if we looked away."""
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+            if self._rotating is not None:
+                self._rotating.enter()
 
     def _settle(self) -> None:
         """Go away, unless somebody changed their mind."""

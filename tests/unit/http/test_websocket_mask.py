@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import pytest
@@ -32,6 +33,19 @@ def test_without_the_c_extension_numbers_are_used(monkeypatch: pytest.MonkeyPatc
     """``websockets`` is no dependency of ours."""
     monkeypatch.setitem(sys.modules, "websockets.speedups", None)
     assert choose() is xor
+
+
+def test_the_package_around_the_c_extension_is_not_imported() -> None:
+    """It imports 2 MB of modules; and whoever does want it finds it as it is."""
+    pytest.importorskip("websockets.speedups")
+    code = (
+        "import sys; at_start = {*sys.modules}; from hybrid.http.mask import apply_mask, xor; "
+        "assert apply_mask is not xor; "
+        "assert not [name for name in {*sys.modules} - at_start if name.startswith('websockets')]; "
+        "import websockets.speedups; print(websockets.speedups.apply_mask(bytes(4), b'mask').decode())"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.stdout == "mask\n", run.stderr
 
 
 def test_with_the_c_extension_it_is_used() -> None:
