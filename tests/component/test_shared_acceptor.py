@@ -15,7 +15,7 @@ import pytest
 
 from hybrid.connection.registry import Door, Registry
 from hybrid.ground.errors import ListenError
-from hybrid.worker.acceptors import shared
+from hybrid.worker.acceptors import courtesy, shared
 from hybrid.worker.acceptors.acceptor import Factory, Stage
 from hybrid.worker.loops import new_loop
 from tests.component.acceptor_room import BACKLOG, LOOPS, Echo, Room, Thief, run
@@ -195,7 +195,7 @@ def test_the_last_that_fits_is_the_last_in_a_burst_too(loop: asyncio.AbstractEve
             room.connect()
         await room.intake.start()
         await eventually_async(lambda: room.registry.active >= BEFORE_IT_WAITS)
-        ended = asyncio.get_running_loop().time() + 20 * shared.PAUSE_S
+        ended = asyncio.get_running_loop().time() + 20 * courtesy.PAUSE_S
         await eventually_async(lambda: asyncio.get_running_loop().time() > ended)
         assert room.registry.active <= BEFORE_IT_WAITS + 2
         await room.leave()
