@@ -94,7 +94,7 @@ async def serve_bare(stack: AsyncExitStack) -> Ports:
     from tests.benchmarks.servers import BareEcho
 
     async def serve(factory: Callable[[], asyncio.BaseProtocol]) -> int:
-        server = await asyncio.get_running_loop().create_server(factory, "127.0.0.1", 0)
+        server = await asyncio.get_running_loop().create_server(factory, "127.0.0.1", 0, backlog=4096)
         stack.callback(server.close)
         port: int = server.sockets[0].getsockname()[1]
         return port

@@ -1,7 +1,7 @@
 """User-space instructions of a request, counted under callgrind: ``make bench-instructions``.
 
 They hardly depend on what else the machine does: a figure that grew is a change of ours. One client asks, one request
-at a time, so that each has a turn of the loop. A count is the difference of two lengths, which leaves out what marks
+at a time, so that each has a turn of the loop; where each has a connection, all wait before the first is accepted. A count is the difference of two lengths, which leaves out what marks
 them. What the kernel does is not in it: that is the business of :mod:`tests.benchmarks.peers`.
 
 The last figures are in instructions.json, by the version of Python and by whether the hot path is compiled. They
@@ -16,13 +16,14 @@ import os
 import platform
 import pstats
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -58,29 +59,43 @@ ASKED = {
 class Asking:
     """One client of one workload. Closes: its connection, on :meth:`close`. Raises: WrongAnswer."""
 
-    def __init__(self, port: int, workload: Workload) -> None:
+    def __init__(self, port: int, workload: Workload, held: Callable[[], AbstractContextManager[None]]) -> None:
+        """``held``: makes a block in which the server does nothing."""
         self._port = port
         self._workload = workload
+        self._held = held
         self._number = 0
         self._size = len(sample(port, workload))
         self._sock = connect(port, workload.opening) if workload.keeps_alive else None
 
     def ask(self, count: int) -> None:
-        """Ask so often."""
-        for number in range(self._number, self._number + count):
-            sock = self._sock or connect(self._port, b"")
-            sock.sendall(self._workload.request(number))
-            answer = b""
-            while len(answer) < self._size or self._sock is None:
-                more = sock.recv(65536)
-                if not more:
-                    break
-                answer += more
-            if len(answer) != self._size or not answer.startswith(self._workload.begins):
-                raise WrongAnswer(f"not the answer that came first: {answer[:60]!r}")
-            if self._sock is None:
-                sock.close()
+        """Ask so often: one after another on the connection that is kept, else on so many that wait together.
+
+        How many turns of the loop a connection takes would else depend on who of us is faster.
+        """
+        requests = [self._workload.request(number) for number in range(self._number, self._number + count)]
         self._number += count
+        if self._sock is not None:
+            for request in requests:
+                self._sock.sendall(request)
+                self._read(self._sock)
+            return
+        with ExitStack() as stack:
+            with self._held():
+                socks = [stack.enter_context(connect(self._port, b"")) for _ in requests]
+                for sock, request in zip(socks, requests, strict=True):
+                    sock.sendall(request)
+            for sock in socks:
+                self._read(sock)
+                if sock.recv(1):
+                    raise WrongAnswer("something comes behind the answer")
+
+    def _read(self, sock: socket.socket) -> None:
+        answer = b""
+        while len(answer) < self._size and (more := sock.recv(65536)):
+            answer += more
+        if len(answer) != self._size or not answer.startswith(self._workload.begins):
+            raise WrongAnswer(f"not the answer that came first: {answer[:60]!r}")
 
     def close(self) -> None:
         """Close the connection."""
@@ -133,7 +148,7 @@ class Counted:
         port, asked = ASKED[workload]
         if port not in self._ports:
             return None
-        asking = Asking(self._ports[port], asked)
+        asking = Asking(self._ports[port], asked, self._held)
         asking.ask(WARM_UP)
         return asking
 
@@ -152,6 +167,16 @@ class Counted:
         """Return the instructions of so many requests and a mark."""
         asking.ask(count)
         return self._mark()
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Stop the process meanwhile."""
+        os.kill(self._process.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
+        try:
+            yield
+        finally:
+            os.kill(self._process.pid, signal.SIGCONT)
 
     @property
     def dump(self) -> Path:
