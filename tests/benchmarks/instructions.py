@@ -1,8 +1,9 @@
 """User-space instructions of a request, counted under callgrind: ``make bench-instructions``.
 
-They hardly depend on what else the machine does: a figure that grew is a change of ours. One client asks, one request
-at a time, so that each has a turn of the loop; where each has a connection, all wait before the first is accepted. A count is the difference of two lengths, which leaves out what marks
-them. What the kernel does is not in it: that is the business of :mod:`tests.benchmarks.peers`.
+They do not depend on what else the machine does, so a figure that grew is a change of ours. One client asks, one
+request at a time: each has a turn of the loop. Where each has a connection, all wait before the first is accepted. A
+count is the difference of two lengths, which leaves out what marks them. What the kernel does is not in it: that is the
+business of :mod:`tests.benchmarks.peers`. Nor are garbage collections, unless there is one in every 120 requests.
 
 The last figures are in instructions.json, by the version of Python and by whether the hot path is compiled. They
 belong to one build of the interpreter: with another one they are shown, and nothing fails.
@@ -14,7 +15,6 @@ import argparse
 import json
 import os
 import platform
-import pstats
 import shutil
 import signal
 import socket
@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from hybrid.bench import tethered
@@ -43,7 +44,8 @@ WINDOWS = 8
 """So often each length is counted; the least of them counts: what comes when it likes falls into some of them only."""
 WARM_UP = 300
 """Before: the interpreter specializes its code, and lists of free objects fill."""
-SERVERS = ("hybrid", "bare", "uvicorn")
+OTHERS = ("bare", "uvicorn")
+"""What hybrid is compared with: a floor, and a peer where it is installed."""
 _WORDS = b"what is said in sixty-four bytes comes back in sixty-four bytes."
 _ECHO = Workload("echo", "", "", lambda number: _WORDS, _WORDS, begins=_WORDS, read=lambda data: data[:64] or None)
 ASKED = {
@@ -111,6 +113,7 @@ class Counted:
         self.kind = ""
         self._out = folder / name
         self._dumps = 0
+        self._control: socket.socket | None = None
         # Nothing of our environment but what finds Python's parts: its size moves the stack.
         environ = {key: os.environ[key] for key in ("PATH", "LD_LIBRARY_PATH") if key in os.environ}
         environ |= {"PYTHONPATH": f"{tree}:{ROOT}", "PYTHONHASHSEED": "0"}
@@ -139,6 +142,7 @@ class Counted:
 
     def order(self, order: bytes) -> None:
         """Have an order of :mod:`tests.benchmarks.instructed` obeyed."""
+        assert self._control is not None
         self._control.sendall(order)
         if self._control.recv(1) != b"k":
             raise WrongAnswer(f"{self.name} has ended")
@@ -194,6 +198,8 @@ class Counted:
 
     def end(self) -> None:
         """End it."""
+        if self._control is not None:
+            self._control.close()
         self._process.kill()
         self._process.wait()
         if self._process.stdout is not None:
@@ -259,7 +265,7 @@ def grown(figures: Mapping[str, float], last: Last) -> list[str]:
 def measure(servers: Sequence[str], workloads: Sequence[str], tree: Path) -> tuple[dict[str, dict[str, float]], str]:
     """Return instructions per request by server and workload, and the kind of hybrid's hot path.
 
-    Closes: all servers. Raises: WrongAnswer: also when hybrid does not start; another one is left out.
+    Closes: all servers. Raises: WrongAnswer: also when one does not start.
     """
     counts: dict[str, dict[str, float]] = {}
     kind = ""
@@ -271,9 +277,7 @@ def measure(servers: Sequence[str], workloads: Sequence[str], tree: Path) -> tup
             stack.callback(started[-1].end)
         for server in started:
             if not server.wait_ready():
-                if server.name == "hybrid":
-                    raise WrongAnswer("hybrid did not start: see above")
-                continue
+                raise WrongAnswer(f"{server.name} did not start: see above")
             kind = server.kind if server.name == "hybrid" else kind
             found = {name: server.count(name) for name in workloads}
             counts[server.name] = {name: count for name, count in found.items() if count is not None}
@@ -308,24 +312,31 @@ def self_costs(dump: Path) -> dict[str, int]:
 
 
 def profile(workload: str, tree: Path, lines: int) -> None:
-    """Print where a request's instructions go in C, and its time in Python. Raises: WrongAnswer."""
+    """Print where a request goes: by function of C in instructions, and by function of Python in the interpreter's.
+
+    Raises: WrongAnswer.
+    """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hybrid-instructions-")))
-        counted, timed = Counted("hybrid", tree, folder), Counted("hybrid", tree, folder / "..", counts=False)
+        counted, stepped = Counted("hybrid", tree, folder), Counted("hybrid", tree, folder, counts=False)
         stack.callback(counted.end)
-        stack.callback(timed.end)
-        if not (timed.wait_ready() and counted.wait_ready()):
+        stack.callback(stepped.end)
+        if not (stepped.wait_ready() and counted.wait_ready()):
             raise WrongAnswer("hybrid did not start: see above")
-        print(f"{workload}: {counted.count(workload):,.0f} instructions a request; in C:")
-        costs = sorted(self_costs(counted.dump).items(), key=lambda item: -item[1])
-        print("\n".join(f"{cost / 3 / COUNT:10,.0f} {name}" for name, cost in costs[:lines]))
-        asking = timed.asking(workload)
+        print(f"{workload}: {counted.count(workload):,.0f} instructions of the processor a request; by function of C:")
+        costs = Counter(self_costs(counted.dump))
+        for name, cost in costs.most_common(lines):
+            print(f"{cost / 3 / COUNT:10,.0f} {name}")
+        asking = stepped.asking(workload)
         assert asking is not None
-        timed.order(b"p")
-        asking.ask(10 * COUNT)
-        timed.order(b"s" + os.fsencode(folder / "profile"))
-        print(f"In Python, of {10 * COUNT} requests; the profile itself makes calls dear:")
-        pstats.Stats(str(folder / "profile")).strip_dirs().sort_stats("tottime").print_stats(lines)
+        stepped.order(b"p")
+        asking.ask(COUNT)
+        stepped.order(b"s" + os.fsencode(folder / "steps"))
+        steps = json.loads((folder / "steps").read_text())
+        total = sum(count for _, count in steps.values()) / COUNT
+        print(f"{total:,.0f} instructions of the interpreter a request, and calls; by function of Python:")
+        for name, (calls, count) in sorted(steps.items(), key=lambda item: -item[1][1])[:lines]:
+            print(f"{count / COUNT:10,.0f} {calls / COUNT:6.2f} {name}")
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -333,7 +344,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m tests.benchmarks.instructions", description="Count the user-space instructions of a request."
     )
     parser.add_argument("--workload", nargs="+", default=list(ASKED), choices=list(ASKED), metavar="NAME")
-    parser.add_argument("--against", nargs="*", default=list(SERVERS[1:]), choices=SERVERS[1:], metavar="NAME")
+    parser.add_argument("--against", nargs="*", default=list(OTHERS), choices=OTHERS, metavar="NAME")
     parser.add_argument("--tree", type=Path, default=ROOT, help="hybrid is taken from there; default: this tree")
     parser.add_argument("--update", action="store_true", help="the figures are the last ones from now on")
     parser.add_argument("--profile", choices=list(ASKED), metavar="NAME", help="no comparison: where it goes")
@@ -356,7 +367,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.profile:
             profile(chosen.profile, chosen.tree, chosen.lines)
             return 0
-        counts, kind = measure(("hybrid", *chosen.against), chosen.workload, chosen.tree)
+        others = [name for name in chosen.against if name == "bare" or find_spec(name) is not None]
+        counts, kind = measure(("hybrid", *others), chosen.workload, chosen.tree)
     except WrongAnswer as error:
         print(f"instructions are not counted: {error}")
         return 1
