@@ -90,8 +90,8 @@ bench-peers-latency bench-peers-memory bench-peers-balance: ## how late at 70 % 
 bench-reloads: $(VENV)/.installed-test ## reload after reload under load: nothing may be lost; ARGS="--count 1000"
 	$(BIN)/python -m tests.benchmarks.reloads $(ARGS)
 
-bench-instructions: $(VENV)/.installed-test ## instructions of a request, compared with the last ones; ARGS="--update"
-	$(BIN)/python -m tests.benchmarks.instructions $(ARGS)
+bench-instructions: $(VENV)/.installed-test $(if $(NEEDED),$(BUILT)/.built) ## of a request, and the last ones; COMPILED=1 ARGS="--update"
+	$(BIN)/python -m tests.benchmarks.instructions $(if $(NEEDED),--tree $(BUILT)) $(ARGS)
 
 bench-reload-time: ## how long new code takes to be served, beside gunicorn and uvicorn; ARGS="--rounds 1"
 	@$(MAKE) --no-print-directory VENV=.venv-peers .venv-peers/.installed-peers

@@ -52,8 +52,9 @@ class HttpConnection(Ending):
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Open. Raises: nothing; a raise here would wedge a uvloop listener."""
         self.transport = transport
-        self._endpoint.opened(self)
-        self._wait(self._endpoint.times.head_s)  # who connects and says nothing is no better than who is slow
+        endpoint = self._endpoint
+        endpoint.opened(self)
+        self.deadline = endpoint.head_until  # who connects and says nothing is no better than who is slow
 
     def data_received(self, data: bytes) -> None:
         """Use what came, or keep it until its turn."""

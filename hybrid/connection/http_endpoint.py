@@ -179,6 +179,8 @@ class HttpEndpoint:
     and never early."""
     idle_until: float = 0.0
     """The deadline of a connection that is idle from now on."""
+    head_until: float = 0.0
+    """The deadline of a connection that is opened now."""
     sweeping: asyncio.TimerHandle | None = None
 
     def opened(self, connection: HttpConnection) -> None:
@@ -220,6 +222,7 @@ class HttpEndpoint:
     def _look_ahead(self, now: float) -> None:
         self.horizon = now + _SWEEP_S
         self.idle_until = self.horizon + (self.times.keep_alive_s or inf)
+        self.head_until = self.horizon + (self.times.head_s or inf)
 
     def _sweep(self) -> None:
         now = self.loop.time()

@@ -45,8 +45,8 @@ class AsgiEndpoint:
     context: Context = field(default_factory=copy_context)
     """Of every request at its beginning; each has a copy."""
     access_log: AccessLog | None = None
-    server: Address | None = None
-    """Where all connections were accepted; None: each is asked."""
+    server: tuple[str, int | None] | None = None
+    """Where all connections were accepted, as the scope has it; None: each is asked."""
     trust: Trust | None = None
     """Whose forwarded headers are believed; None: nobody's."""
     read_high_bytes: int = READ_HIGH_BYTES
@@ -119,7 +119,7 @@ class AsgiEndpoint:
             "root_path": self.root_path,
             "headers": [],
             "client": scope_address(address(transport, "peername")),
-            "server": scope_address(self.server or address(transport, "sockname")),
+            "server": self.server or scope_address(address(transport, "sockname")),
             "extensions": None if session is None else tls_extension(session),
         }
         return template
@@ -149,7 +149,7 @@ def asgi_factory(
         root_path=settings.root_path,
         access_log=shared.access_log,
         trust=shared.trust,
-        server=shared.server,
+        server=None if shared.server is None else scope_address(shared.server),
         drain=shared.farewell.notice(),
     )
     endpoint = shared.endpoint(partial(AsgiExchange, asgi), asgi.entry, door, asgi.context)
@@ -157,8 +157,8 @@ def asgi_factory(
     return connections(endpoint)
 
 
-def scope_address(where: Any) -> tuple[str, int | None] | None:
+def scope_address(where: Address) -> tuple[str, int | None] | None:
     """Return an address as the scope has it: (host, port), a unix socket's (path, None), or None."""
-    if where == UNKNOWN or where == "":
-        return None
-    return (where, None) if isinstance(where, str) else (where[0], where[1])
+    if isinstance(where, str):
+        return (where, None) if where else None
+    return None if where == UNKNOWN else where

@@ -4,8 +4,8 @@ It prints one line of JSON, its ports, and serves until whoever reads that close
 each order is a byte and answered with one, so that both sides know what was before it:
 
 ``m``  call getloadavg(3): callgrind is told to write down its counts whenever somebody does
-``p``  begin a profile of Python functions
-``s``  end it, and write it to the file that follows the byte
+``p``  begin to count what the interpreter does
+``s``  stop, and write it to the file that follows the byte: JSON, [calls, bytecode instructions] by function
 
 What varies from run to run is taken out: objects of the start are frozen, the wall clock stands still, and hybrid's
 timers never end. Callgrind is fifty times slower than a processor, and what is due once a second would weigh as much.
@@ -14,7 +14,6 @@ timers never end. Callgrind is fifty times slower than a processor, and what is 
 from __future__ import annotations
 
 import asyncio
-import cProfile
 import gc
 import importlib
 import itertools
@@ -23,14 +22,17 @@ import os
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from types import CodeType, FrameType
 from typing import Any, cast
 
 time.time = itertools.repeat(1767225600.0).__next__  # before anybody takes the name from the module
 
 import uvloop  # noqa: E402
 
+from hybrid.ground.build import kind  # noqa: E402
 from tests.benchmarks.apps_http import hello, websocket_echo  # noqa: E402
 
 Ports = dict[str, int]
@@ -45,14 +47,46 @@ class Unhurried(uvloop.Loop):
         return super().call_later(delay * 86400, callback, *args, context=context)
 
 
+class Steps:
+    """Counts the instructions of the interpreter, by function. What is called in C, or compiled, is none of it."""
+
+    def __init__(self) -> None:
+        self._calls: Counter[CodeType] = Counter()
+        self._steps: Counter[CodeType] = Counter()
+
+    def begin(self) -> None:
+        """Count from now on, in this thread."""
+        sys.settrace(self._enter)
+
+    def _enter(self, frame: FrameType, event: str, _: object) -> Callable[..., Any]:
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        self._calls[frame.f_code] += 1
+        return self._step
+
+    def _step(self, frame: FrameType, event: str, _: object) -> Callable[..., Any]:
+        if event == "opcode":
+            self._steps[frame.f_code] += 1
+        return self._step
+
+    def end(self, path: str) -> None:
+        """Stop, and write what was counted."""
+        sys.settrace(None)
+        counts = {
+            f"{getattr(code, 'co_qualname', code.co_name)} ({os.path.basename(code.co_filename)})": (calls, steps)
+            for code, calls in self._calls.items()
+            if (steps := self._steps[code])
+        }
+        with open(path, "w") as file:
+            json.dump(counts, file)
+
+
 class Control(asyncio.Protocol):
     """The control connection."""
-
-    _profile: cProfile.Profile
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         self._transport = cast(asyncio.Transport, transport)
+        self._steps = Steps()
 
     def data_received(self, data: bytes) -> None:
         """Obey, then say so."""
@@ -60,11 +94,9 @@ class Control(asyncio.Protocol):
             gc.collect()  # the next one is as far away every time
             os.getloadavg()
         elif data == b"p":
-            self._profile = cProfile.Profile()
-            self._profile.enable()
+            self._steps.begin()
         else:
-            self._profile.disable()
-            self._profile.dump_stats(os.fsdecode(data[1:]))
+            self._steps.end(os.fsdecode(data[1:]))
         self._transport.write(b"k")
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -94,7 +126,7 @@ async def serve_bare(stack: AsyncExitStack) -> Ports:
     from tests.benchmarks.servers import BareEcho
 
     async def serve(factory: Callable[[], asyncio.BaseProtocol]) -> int:
-        server = await asyncio.get_running_loop().create_server(factory, "127.0.0.1", 0)
+        server = await asyncio.get_running_loop().create_server(factory, "127.0.0.1", 0, backlog=4096)
         stack.callback(server.close)
         port: int = server.sockets[0].getsockname()[1]
         return port
@@ -122,12 +154,6 @@ async def serve_uvicorn(stack: AsyncExitStack) -> Ports:
 SERVERS = {"hybrid": serve_hybrid, "bare": serve_bare, "uvicorn": serve_uvicorn}
 
 
-def kind() -> str:
-    """Return ``compiled`` if the hot path is, else ``pure``."""
-    where = sys.modules.get("hybrid.connection.http_connection")
-    return "compiled" if where is not None and not str(where.__file__).endswith(".py") else "pure"
-
-
 async def main(name: str) -> None:
     """Serve until the process is ended."""
     async with AsyncExitStack() as stack:
@@ -135,7 +161,11 @@ async def main(name: str) -> None:
         control = await asyncio.get_running_loop().create_server(Control, "127.0.0.1", 0)
         gc.collect()
         gc.freeze()
-        said = {"control": control.sockets[0].getsockname()[1], "ports": ports, "kind": kind()}
+        said = {
+            "control": control.sockets[0].getsockname()[1],
+            "ports": ports,
+            "kind": kind() if name == "hybrid" else "",
+        }
         print(json.dumps(said), flush=True)
         await asyncio.Event().wait()
 

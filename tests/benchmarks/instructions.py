@@ -1,8 +1,9 @@
 """User-space instructions of a request, counted under callgrind: ``make bench-instructions``.
 
-They hardly depend on what else the machine does: a figure that grew is a change of ours. One client asks, one request
-at a time, so that each has a turn of the loop. A count is the difference of two lengths, which leaves out what marks
-them. What the kernel does is not in it: that is the business of :mod:`tests.benchmarks.peers`.
+They do not depend on what else the machine does, so a figure that grew is a change of ours. One client asks, one
+request at a time: each has a turn of the loop. Where each has a connection, all wait before the first is accepted. A
+count is the difference of two lengths, which leaves out what marks them. What the kernel does is not in it: that is the
+business of :mod:`tests.benchmarks.peers`. Nor are garbage collections, unless there is one in every 120 requests.
 
 The last figures are in instructions.json, by the version of Python and by whether the hot path is compiled. They
 belong to one build of the interpreter: with another one they are shown, and nothing fails.
@@ -14,17 +15,18 @@ import argparse
 import json
 import os
 import platform
-import pstats
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from hybrid.bench import tethered
@@ -42,7 +44,8 @@ WINDOWS = 8
 """So often each length is counted; the least of them counts: what comes when it likes falls into some of them only."""
 WARM_UP = 300
 """Before: the interpreter specializes its code, and lists of free objects fill."""
-SERVERS = ("hybrid", "bare", "uvicorn")
+OTHERS = ("bare", "uvicorn")
+"""What hybrid is compared with: a floor, and a peer where it is installed."""
 _WORDS = b"what is said in sixty-four bytes comes back in sixty-four bytes."
 _ECHO = Workload("echo", "", "", lambda number: _WORDS, _WORDS, begins=_WORDS, read=lambda data: data[:64] or None)
 ASKED = {
@@ -58,29 +61,43 @@ ASKED = {
 class Asking:
     """One client of one workload. Closes: its connection, on :meth:`close`. Raises: WrongAnswer."""
 
-    def __init__(self, port: int, workload: Workload) -> None:
+    def __init__(self, port: int, workload: Workload, held: Callable[[], AbstractContextManager[None]]) -> None:
+        """``held``: makes a block in which the server does nothing."""
         self._port = port
         self._workload = workload
+        self._held = held
         self._number = 0
         self._size = len(sample(port, workload))
         self._sock = connect(port, workload.opening) if workload.keeps_alive else None
 
     def ask(self, count: int) -> None:
-        """Ask so often."""
-        for number in range(self._number, self._number + count):
-            sock = self._sock or connect(self._port, b"")
-            sock.sendall(self._workload.request(number))
-            answer = b""
-            while len(answer) < self._size or self._sock is None:
-                more = sock.recv(65536)
-                if not more:
-                    break
-                answer += more
-            if len(answer) != self._size or not answer.startswith(self._workload.begins):
-                raise WrongAnswer(f"not the answer that came first: {answer[:60]!r}")
-            if self._sock is None:
-                sock.close()
+        """Ask so often: one after another on the connection that is kept, else on so many that wait together.
+
+        How many turns of the loop a connection takes would else depend on who of us is faster.
+        """
+        requests = [self._workload.request(number) for number in range(self._number, self._number + count)]
         self._number += count
+        if self._sock is not None:
+            for request in requests:
+                self._sock.sendall(request)
+                self._read(self._sock)
+            return
+        with ExitStack() as stack:
+            with self._held():
+                socks = [stack.enter_context(connect(self._port, b"")) for _ in requests]
+                for sock, request in zip(socks, requests, strict=True):
+                    sock.sendall(request)
+            for sock in socks:
+                self._read(sock)
+                if sock.recv(1):
+                    raise WrongAnswer("something comes behind the answer")
+
+    def _read(self, sock: socket.socket) -> None:
+        answer = b""
+        while len(answer) < self._size and (more := sock.recv(65536)):
+            answer += more
+        if len(answer) != self._size or not answer.startswith(self._workload.begins):
+            raise WrongAnswer(f"not the answer that came first: {answer[:60]!r}")
 
     def close(self) -> None:
         """Close the connection."""
@@ -96,6 +113,7 @@ class Counted:
         self.kind = ""
         self._out = folder / name
         self._dumps = 0
+        self._control: socket.socket | None = None
         # Nothing of our environment but what finds Python's parts: its size moves the stack.
         environ = {key: os.environ[key] for key in ("PATH", "LD_LIBRARY_PATH") if key in os.environ}
         environ |= {"PYTHONPATH": f"{tree}:{ROOT}", "PYTHONHASHSEED": "0"}
@@ -124,6 +142,7 @@ class Counted:
 
     def order(self, order: bytes) -> None:
         """Have an order of :mod:`tests.benchmarks.instructed` obeyed."""
+        assert self._control is not None
         self._control.sendall(order)
         if self._control.recv(1) != b"k":
             raise WrongAnswer(f"{self.name} has ended")
@@ -133,7 +152,7 @@ class Counted:
         port, asked = ASKED[workload]
         if port not in self._ports:
             return None
-        asking = Asking(self._ports[port], asked)
+        asking = Asking(self._ports[port], asked, self._held)
         asking.ask(WARM_UP)
         return asking
 
@@ -153,6 +172,16 @@ class Counted:
         asking.ask(count)
         return self._mark()
 
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Stop the process meanwhile."""
+        os.kill(self._process.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
+        try:
+            yield
+        finally:
+            os.kill(self._process.pid, signal.SIGCONT)
+
     @property
     def dump(self) -> Path:
         """What callgrind wrote last."""
@@ -169,6 +198,8 @@ class Counted:
 
     def end(self) -> None:
         """End it."""
+        if self._control is not None:
+            self._control.close()
         self._process.kill()
         self._process.wait()
         if self._process.stdout is not None:
@@ -234,7 +265,7 @@ def grown(figures: Mapping[str, float], last: Last) -> list[str]:
 def measure(servers: Sequence[str], workloads: Sequence[str], tree: Path) -> tuple[dict[str, dict[str, float]], str]:
     """Return instructions per request by server and workload, and the kind of hybrid's hot path.
 
-    Closes: all servers. Raises: WrongAnswer: also when hybrid does not start; another one is left out.
+    Closes: all servers. Raises: WrongAnswer: also when one does not start.
     """
     counts: dict[str, dict[str, float]] = {}
     kind = ""
@@ -246,9 +277,7 @@ def measure(servers: Sequence[str], workloads: Sequence[str], tree: Path) -> tup
             stack.callback(started[-1].end)
         for server in started:
             if not server.wait_ready():
-                if server.name == "hybrid":
-                    raise WrongAnswer("hybrid did not start: see above")
-                continue
+                raise WrongAnswer(f"{server.name} did not start: see above")
             kind = server.kind if server.name == "hybrid" else kind
             found = {name: server.count(name) for name in workloads}
             counts[server.name] = {name: count for name, count in found.items() if count is not None}
@@ -283,24 +312,31 @@ def self_costs(dump: Path) -> dict[str, int]:
 
 
 def profile(workload: str, tree: Path, lines: int) -> None:
-    """Print where a request's instructions go in C, and its time in Python. Raises: WrongAnswer."""
+    """Print where a request goes: by function of C in instructions, and by function of Python in the interpreter's.
+
+    Raises: WrongAnswer.
+    """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hybrid-instructions-")))
-        counted, timed = Counted("hybrid", tree, folder), Counted("hybrid", tree, folder / "..", counts=False)
+        counted, stepped = Counted("hybrid", tree, folder), Counted("hybrid", tree, folder, counts=False)
         stack.callback(counted.end)
-        stack.callback(timed.end)
-        if not (timed.wait_ready() and counted.wait_ready()):
+        stack.callback(stepped.end)
+        if not (stepped.wait_ready() and counted.wait_ready()):
             raise WrongAnswer("hybrid did not start: see above")
-        print(f"{workload}: {counted.count(workload):,.0f} instructions a request; in C:")
-        costs = sorted(self_costs(counted.dump).items(), key=lambda item: -item[1])
-        print("\n".join(f"{cost / 3 / COUNT:10,.0f} {name}" for name, cost in costs[:lines]))
-        asking = timed.asking(workload)
+        print(f"{workload}: {counted.count(workload):,.0f} instructions of the processor a request; by function of C:")
+        costs = Counter(self_costs(counted.dump))
+        for name, cost in costs.most_common(lines):
+            print(f"{cost / 3 / COUNT:10,.0f} {name}")
+        asking = stepped.asking(workload)
         assert asking is not None
-        timed.order(b"p")
-        asking.ask(10 * COUNT)
-        timed.order(b"s" + os.fsencode(folder / "profile"))
-        print(f"In Python, of {10 * COUNT} requests; the profile itself makes calls dear:")
-        pstats.Stats(str(folder / "profile")).strip_dirs().sort_stats("tottime").print_stats(lines)
+        stepped.order(b"p")
+        asking.ask(COUNT)
+        stepped.order(b"s" + os.fsencode(folder / "steps"))
+        steps = json.loads((folder / "steps").read_text())
+        total = sum(count for _, count in steps.values()) / COUNT
+        print(f"{total:,.0f} instructions of the interpreter a request, and calls; by function of Python:")
+        for name, (calls, count) in sorted(steps.items(), key=lambda item: -item[1][1])[:lines]:
+            print(f"{count / COUNT:10,.0f} {calls / COUNT:6.2f} {name}")
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -308,7 +344,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m tests.benchmarks.instructions", description="Count the user-space instructions of a request."
     )
     parser.add_argument("--workload", nargs="+", default=list(ASKED), choices=list(ASKED), metavar="NAME")
-    parser.add_argument("--against", nargs="*", default=list(SERVERS[1:]), choices=SERVERS[1:], metavar="NAME")
+    parser.add_argument("--against", nargs="*", default=list(OTHERS), choices=OTHERS, metavar="NAME")
     parser.add_argument("--tree", type=Path, default=ROOT, help="hybrid is taken from there; default: this tree")
     parser.add_argument("--update", action="store_true", help="the figures are the last ones from now on")
     parser.add_argument("--profile", choices=list(ASKED), metavar="NAME", help="no comparison: where it goes")
@@ -331,7 +367,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.profile:
             profile(chosen.profile, chosen.tree, chosen.lines)
             return 0
-        counts, kind = measure(("hybrid", *chosen.against), chosen.workload, chosen.tree)
+        others = [name for name in chosen.against if name == "bare" or find_spec(name) is not None]
+        counts, kind = measure(("hybrid", *others), chosen.workload, chosen.tree)
     except WrongAnswer as error:
         print(f"instructions are not counted: {error}")
         return 1
