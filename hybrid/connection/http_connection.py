@@ -39,7 +39,7 @@ class HttpConnection(Ending):
     __slots__ = ("_is_first", "_reader", "_unread", "memo")
 
     def __init__(self, endpoint: HttpEndpoint) -> None:
-        super().__init__(endpoint)
+        Ending.__init__(self, endpoint)  # hot: connections; with super() 119,751 instructions, 118,040 so
         self._reader = HeadReader(endpoint.limits)
         self._is_first = True
         self._unread = 0

@@ -37,7 +37,7 @@ class Ending(Wire):
     )
 
     def __init__(self, endpoint: HttpEndpoint) -> None:
-        super().__init__(endpoint)
+        Wire.__init__(self, endpoint)
         self._buffer: bytes | bytearray = b""
         """Came, and is not used yet: a part of a head, which grows in place, or pipelined requests."""
         self._body: Body | None = None
