@@ -18,7 +18,7 @@ from typing import Any
 from hybrid.connection.failures import log
 from hybrid.connection.http_ending import Ending
 from hybrid.connection.http_endpoint import Exchange, HttpEndpoint, Upgraded
-from hybrid.connection.http_phases import ANSWERING, CLOSED, IDLE, LINGERING, UPGRADED, PhaseEvent
+from hybrid.connection.http_phases import AFTER_LOST, ANSWERING, CLOSED, IDLE, LINGERING, UPGRADED, PhaseEvent
 from hybrid.connection.http_wire import NEVER
 from hybrid.http.body import Body, body_of
 from hybrid.http.errors import HttpError
@@ -95,7 +95,7 @@ class HttpConnection(Ending):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell whoever waits that the transport is gone; the door, if no application runs for it."""
-        self._advance(PhaseEvent.LOST)
+        self._phase = AFTER_LOST[self._phase]
         self.is_lost = True
         self.deadline = self._answer_by  # the application has its time also without its client
         self._buffer, self._body, self._corked = b"", None, []

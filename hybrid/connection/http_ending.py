@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from hybrid.connection.farewell import Farewell
 from hybrid.connection.http_endpoint import Exchange, HttpEndpoint, Upgraded
-from hybrid.connection.http_phases import ANSWERING, CLOSED, HEAD, IDLE, LINGERING, UPGRADED, PhaseEvent
+from hybrid.connection.http_phases import AFTER_FINISH, ANSWERING, CLOSED, HEAD, IDLE, LINGERING, UPGRADED
 from hybrid.connection.http_wire import NEVER, Wire
 from hybrid.http.body import Body
 from hybrid.http.errors import HttpError
@@ -174,7 +174,7 @@ class Ending(Wire):
         """Say no more; close when the peer has, or has had time to."""
         if self._phase is CLOSED:
             return
-        self._advance(PhaseEvent.FINISH)
+        self._phase = AFTER_FINISH[self._phase]
         self._flush()
         if self._body is not None or self._buffer:
             self._is_last = False  # more is on its way, whatever was said
