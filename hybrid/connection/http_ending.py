@@ -175,16 +175,21 @@ class Ending(Wire):
         if self._phase is CLOSED:
             return
         self._phase = AFTER_FINISH[self._phase]
-        self._flush()
+        if self._corked:
+            self._flush()
         if self._body is not None or self._buffer:
             self._is_last = False  # more is on its way, whatever was said
         self._body, self._buffer = None, b""
         if self._exchange is not None:
             return  # its answer is still to come
-        self.resume_reading()
+        if not self._is_reading:
+            self.resume_reading()
         if self._peer_is_done or self._is_last or not self.transport.can_write_eof():
             self.transport.close()
         else:
             self._shut()
         self._unsent = self.transport.get_write_buffer_size()
-        self._wait((self._unsent and self._endpoint.times.write_s) or _LINGER_S)
+        if self._unsent:
+            self._wait(self._endpoint.times.write_s or _LINGER_S)
+        else:
+            self.deadline = self._endpoint.horizon + _LINGER_S
