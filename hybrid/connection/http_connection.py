@@ -18,7 +18,7 @@ from typing import Any
 from hybrid.connection.failures import log
 from hybrid.connection.http_ending import Ending
 from hybrid.connection.http_endpoint import Exchange, HttpEndpoint, Upgraded
-from hybrid.connection.http_phases import ANSWERING, CLOSED, IDLE, LINGERING, UPGRADED, PhaseEvent
+from hybrid.connection.http_phases import AFTER_LOST, ANSWERING, CLOSED, IDLE, LINGERING, UPGRADED, PhaseEvent
 from hybrid.connection.http_wire import NEVER
 from hybrid.http.body import Body, body_of
 from hybrid.http.errors import HttpError
@@ -39,7 +39,7 @@ class HttpConnection(Ending):
     __slots__ = ("_is_first", "_reader", "_unread", "memo")
 
     def __init__(self, endpoint: HttpEndpoint) -> None:
-        super().__init__(endpoint)
+        Ending.__init__(self, endpoint)  # hot: connections; with super() 119,751 instructions, 118,040 so
         self._reader = HeadReader(endpoint.limits)
         self._is_first = True
         self._unread = 0
@@ -95,11 +95,12 @@ class HttpConnection(Ending):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell whoever waits that the transport is gone; the door, if no application runs for it."""
-        self._advance(PhaseEvent.LOST)
+        self._phase = AFTER_LOST[self._phase]
         self.is_lost = True
         self.deadline = self._answer_by  # the application has its time also without its client
         self._buffer, self._body, self._corked = b"", None, []
-        self._release_senders()
+        if self._waiters is not None:
+            self._release_senders()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.disconnect()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from hybrid.connection.farewell import Farewell
 from hybrid.connection.http_endpoint import Exchange, HttpEndpoint, Upgraded
-from hybrid.connection.http_phases import ANSWERING, CLOSED, HEAD, IDLE, LINGERING, UPGRADED, PhaseEvent
+from hybrid.connection.http_phases import AFTER_FINISH, ANSWERING, CLOSED, HEAD, IDLE, LINGERING, UPGRADED
 from hybrid.connection.http_wire import NEVER, Wire
 from hybrid.http.body import Body
 from hybrid.http.errors import HttpError
@@ -37,7 +37,7 @@ class Ending(Wire):
     )
 
     def __init__(self, endpoint: HttpEndpoint) -> None:
-        super().__init__(endpoint)
+        Wire.__init__(self, endpoint)
         self._buffer: bytes | bytearray = b""
         """Came, and is not used yet: a part of a head, which grows in place, or pipelined requests."""
         self._body: Body | None = None
@@ -174,17 +174,22 @@ class Ending(Wire):
         """Say no more; close when the peer has, or has had time to."""
         if self._phase is CLOSED:
             return
-        self._advance(PhaseEvent.FINISH)
-        self._flush()
+        self._phase = AFTER_FINISH[self._phase]
+        if self._corked:
+            self._flush()
         if self._body is not None or self._buffer:
             self._is_last = False  # more is on its way, whatever was said
         self._body, self._buffer = None, b""
         if self._exchange is not None:
             return  # its answer is still to come
-        self.resume_reading()
+        if not self._is_reading:
+            self.resume_reading()
         if self._peer_is_done or self._is_last or not self.transport.can_write_eof():
             self.transport.close()
         else:
             self._shut()
         self._unsent = self.transport.get_write_buffer_size()
-        self._wait((self._unsent and self._endpoint.times.write_s) or _LINGER_S)
+        if self._unsent:
+            self._wait(self._endpoint.times.write_s or _LINGER_S)
+        else:
+            self.deadline = self._endpoint.horizon + _LINGER_S

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 from typing import cast
 
@@ -99,4 +100,4 @@ def origin_of(head: Head, peer: Address, trust: Trust | None) -> Origin | None:
 def connections(endpoint: HttpEndpoint) -> Callable[[], asyncio.BaseProtocol]:
     """Return what makes one connection for each socket that a listener accepts."""
     # Both loops take any object with a protocol's methods; HttpConnection does not inherit, so that it can be compiled.
-    return cast(Callable[[], asyncio.BaseProtocol], lambda: HttpConnection(endpoint))
+    return cast(Callable[[], asyncio.BaseProtocol], partial(HttpConnection, endpoint))

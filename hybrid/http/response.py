@@ -91,7 +91,7 @@ class Response:
     Every call raises RuntimeError where it does not fit, ValueError for what cannot be sent.
 
     ``must_close``: nothing may follow it on this connection; settled once it is complete. ``is_event_stream``: its head
-    says that events follow, without end; once it has started.
+    says that events follow, without end; once it has started. ``is_complete``: its last byte was returned.
     """
 
     __slots__ = (
@@ -103,6 +103,7 @@ class Response:
         "_step",
         "_trailers",
         "_with_trailers",
+        "is_complete",
         "is_event_stream",
         "must_close",
     )
@@ -121,16 +122,12 @@ class Response:
         self._with_trailers = False
         self.must_close = not head.keep_alive
         self.is_event_stream = False
+        self.is_complete = False  # hot: ASGI hello; as a property 60,311 instructions, 59,147 so
 
     @property
     def has_begun(self) -> bool:
         """Whether a byte of it may have left: it cannot be replaced by another one."""
         return self._step is not NEW and self._step is not HELD
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether its last byte was returned."""
-        return self._step is COMPLETE
 
     @property
     def has_body(self) -> bool:
@@ -155,6 +152,7 @@ class Response:
         if self._step is not HELD or self._framing is not _LENGTH:
             raise RuntimeError("only a body whose length was said can leave by another way, and only whole")
         held, self._held, self._left, self._step = self._held, b"", 0, COMPLETE
+        self.is_complete = True
         return held
 
     def start(
@@ -296,6 +294,7 @@ class Response:
             data = self._held + data
             self._held = b""
         self._step = after
+        self.is_complete = after is COMPLETE
         return data
 
     def trailers(self, headers: Pairs, more: bool) -> bytes:
@@ -310,6 +309,7 @@ class Response:
             )
         lines = header_lines(headers, _NOT_IN_TRAILERS)
         self._step = after
+        self.is_complete = after is COMPLETE
         if self._framing is not _CHUNKED:
             return b""
         self._trailers += lines
