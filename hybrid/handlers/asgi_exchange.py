@@ -119,7 +119,8 @@ class AsgiExchange(AsgiTask):
     def _complete(self, data: bytes) -> None:
         """Write the last bytes of the response; whoever waits in :meth:`receive` learns that it is complete."""
         self._connection.write_last(data, self, close=self._response.must_close)
-        self._wake()
+        if self._waiters:
+            self._wake()
         if self._entry is not None:
             self._log_access()
 
