@@ -361,7 +361,7 @@ def test_heart_beats_through_drain_and_lifespan(serve: Serve) -> None:
     assert left_by_itself(server, pid)
     assert "shut down" in server.log
     assert beats[-1] - beats[0] > 1_000_000_000
-    assert max(later - earlier for earlier, later in pairwise(beats)) < 1_000_000_000
+    assert max(later - earlier for earlier, later in pairwise(beats)) < 3_000_000_000
 
 
 def test_lifespan_that_does_not_end_is_bounded(serve: Serve) -> None:

@@ -52,7 +52,7 @@ def open_socket(stack: ExitStack, server: Server, path: bytes = b"/echo", *lines
 @pytest.mark.long
 def test_thousands_of_idle_sockets(serve: Serve) -> None:
     """They cost little, all of them are closed at a reload with 1012, and nothing of them stays."""
-    server = serve(APP, "--workers", "2")
+    server = serve(APP, "--workers", "2", "--ws-ping-interval", "0")
     pids = server.ready_pids()
     with ExitStack() as stack:
         for _ in range(20):  # what is made once is there
