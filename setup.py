@@ -55,7 +55,7 @@ def extensions() -> list[Extension]:
     options = ["--config-file=", "--ignore-missing-imports", f"--python-version={version}"]
     return mypycify(
         [*options, *HOT],
-        opt_level=os.environ.get("HYBRID_COMPILE_OPT", "3"),
+        opt_level="3",
         debug_level="0",
         group_name="hybrid",
     )

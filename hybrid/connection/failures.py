@@ -44,26 +44,18 @@ def text_of(error: BaseException) -> str:
 
 def log_failed_request(app: str, title: str, error: BaseException) -> None:
     """Log one record, with the traceback: the application has a bug, and it cost this request."""
-    log.error(
-        "app %s failed, %s: %s: %s",
-        app,
-        title,
-        type(error).__name__,
-        text_of(error),
-        exc_info=(type(error), error, error.__traceback__),
-    )
+    _log_raised("app %s failed, %s: %s: %s", app, title, error)
 
 
 def log_failure(name: str, peer: str, error: BaseException) -> None:
     """Log one record, with the traceback: the handler has a bug, and it cost this connection."""
-    log.error(
-        "handler %s failed, connection from %s closed: %s: %s",
-        name,
-        peer,
-        type(error).__name__,
-        text_of(error),
-        exc_info=(type(error), error, error.__traceback__),
-    )
+    _log_raised("handler %s failed, connection from %s closed: %s: %s", name, peer, error)
+
+
+def _log_raised(template: str, code: str, whose: str, error: BaseException) -> None:
+    """Log one record. Args: template: for the two, and the exception's type and text."""
+    what = type(error).__name__, text_of(error)
+    log.error(template, code, whose, *what, exc_info=(type(error), error, error.__traceback__))
 
 
 def as_bytes(item: object) -> bytes:

@@ -99,7 +99,7 @@ class HttpConnection(Ending):
         self.is_lost = True
         self.deadline = self._answer_by  # the application has its time also without its client
         self._buffer, self._body, self._corked = b"", None, []
-        if self._waiters is not None:
+        if self._waiters is not None:  # hot: connections; see Ending._finish
             self._release_senders()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:

@@ -106,7 +106,7 @@ class Registry:
     def remove(self, connection: Served) -> None:
         """Count a closed connection. One that is not open changes nothing."""
         self.open.discard(connection)
-        self._cells[Cell.ACTIVE] = len(self.open) | self._not_accepting  # hot: connections; as _publish() does
+        self._cells[Cell.ACTIVE] = len(self.open) | self._not_accepting  # hot: connections; _publish() written out
         if self._waiters and not self.open:
             self._wake()
 

@@ -119,7 +119,7 @@ class AsgiExchange(AsgiTask):
     def _complete(self, data: bytes) -> None:
         """Write the last bytes of the response; whoever waits in :meth:`receive` learns that it is complete."""
         self._connection.write_last(data, self, close=self._response.must_close)
-        if self._waiters:
+        if self._waiters:  # hot: ASGI hello; 59,147 instructions, 58,526 so
             self._wake()
         if self._entry is not None:
             self._log_access()

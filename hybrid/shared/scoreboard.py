@@ -258,7 +258,8 @@ class Scoreboard:
     def slots_used(self) -> int:
         """One more than the highest slot that ever held a worker."""
         used: int = self._cells[Header.SLOTS_USED]
-        return used if used < self.slots else self.slots  # hot: connections; min() costs 500 more
+        # hot: connections; with min() 500 of 111,685 instructions more
+        return used if used < self.slots else self.slots
 
     def use_slot(self, slot: int) -> Row:
         """Mark ``slot`` as used and return its row, reset. Runs in: parent."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,10 +23,8 @@ from tests.benchmarks.http_load import Load
 from tests.benchmarks.http_workloads import WORKLOADS
 from tests.benchmarks.measure import as_command
 from tests.benchmarks.memory import APP
+from tests.benchmarks.peer_balance import LIMIT
 from tests.benchmarks.peer_servers import ROOT
-
-LIMIT = 0.52
-"""The bar for the larger share, the median of the rounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +50,7 @@ def measure(server: BenchServer, for_s: float, *, saturate: bool) -> list[Share]
         if saturate:
             load.run(for_s)
         else:
-            ends_s = time.monotonic() + for_s
-            while time.monotonic() < ends_s:
-                load.run(0.0)
+            load.run_calmly(for_s)
         after = [_schedule(worker.pid) for worker in workers]
     pairs = zip(workers, before, after, strict=True)
     return [Share(worker.active, new[0] - old[0], new[1] - old[1]) for worker, old, new in pairs]

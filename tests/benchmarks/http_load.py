@@ -216,6 +216,12 @@ class Load:
         except OSError as error:
             raise WrongAnswer(f"a connection broke: {error}") from error
 
+    def run_calmly(self, for_s: float) -> None:
+        """Ask for so long, once on each connection at a time: a server that is not saturated has CPU to spare."""
+        deadline_s = time.monotonic() + for_s
+        while time.monotonic() < deadline_s:
+            self.run(0.0)
+
     def _keep_asking(self, deadline_s: float) -> int:
         depth, size = self._workload.depth, self._size * self._workload.depth
         flights, count, waiting = self._flights, 0, len(self._flights)

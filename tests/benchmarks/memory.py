@@ -28,11 +28,10 @@ from hybrid.shared.procfs import memory_use
 from tests.benchmarks.http_load import Load
 from tests.benchmarks.http_workloads import WORKLOADS
 from tests.benchmarks.measure import as_command
+from tests.benchmarks.peer_memory import LIMIT_MIB
 from tests.benchmarks.peer_servers import ROOT
 from tests.support.eventually import eventually
 
-LIMIT_MIB = 45.0
-"""The bar for two workers and all that belongs to them, after the load."""
 WORKERS = 2
 APP = ("apps_http:hello", "--app-dir", str(ROOT / "tests" / "benchmarks"))
 PARENT = ("hybrid.parent.__main__", "hybrid.parent.main")
@@ -87,11 +86,6 @@ def held(pid: int) -> list[Held]:
             used = memory_use(each)
             found.append(Held(role_of(each, pid), used.pss_bytes // 1024, used.private_bytes // 1024))
     return found
-
-
-def tree_pss(pid: int) -> list[tuple[str, int]]:
-    """Return the role of a process and of each one below it, and its proportional set size in kB."""
-    return [(each.role, each.pss_kb) for each in held(pid)]
 
 
 def modules(*names: str) -> dict[str, int]:

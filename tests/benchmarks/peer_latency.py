@@ -19,15 +19,14 @@ from hybrid.bench.figures import percentile
 from hybrid.bench.jobs import Job, Mode, Outcome, Reply
 from hybrid.bench.load import Clients, honesty
 from hybrid.ground.errors import HybridError
-from tests.benchmarks.http_load import Workload, WrongAnswer, sample
+from tests.benchmarks.http_load import Workload, sample
 from tests.benchmarks.http_workloads import WORKLOADS
 from tests.benchmarks.measure import CLIENT_CPU, as_command, pin, scheduler
 from tests.benchmarks.peer_choice import add_options, announce, check, subjects, write_json
 from tests.benchmarks.peer_commands import PEERS
 from tests.benchmarks.peer_servers import Candidate, Running
-from tests.benchmarks.peer_turn import Turn, all_running, take_turn
+from tests.benchmarks.peer_turn import Turn, all_running, take_turns
 
-WARM_UP_S = 0.4
 SATURATING_TURNS = 3
 FULL = 0.95
 """A rate that is a larger share of a server's saturation only fills its queue: how long depends on how long."""
@@ -113,19 +112,9 @@ def measure(workload: Workload, candidates: Sequence[Candidate], plan: Plan) -> 
 
 def _saturate(started: Sequence[tuple[Row, Running]], workload: Workload, plan: Plan) -> None:
     turns: dict[str, list[Turn]] = {row.name: [] for row, _ in started}
-    for number in range(-1, SATURATING_TURNS):
-        for row, running in started if number % 2 else reversed(started):
-            if row.problem:
-                continue
-            try:
-                if number < 0:
-                    running.wait_ready(workload)
-                turn = take_turn(running, workload, WARM_UP_S if number < 0 else plan.for_s)
-            except WrongAnswer as error:
-                row.problem = str(error)
-                continue
-            if number >= 0:
-                turns[row.name].append(turn)
+    for number, row, turn in take_turns(started, workload, SATURATING_TURNS, plan.for_s):
+        if number >= 0:
+            turns[row.name].append(turn)
     for row, _ in started:
         if not row.problem:
             row.saturate(turns[row.name])

@@ -12,20 +12,20 @@ AFTER`` compares nothing but hybrid as it is in several source trees.
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.benchmarks.http_load import Workload, WrongAnswer
+from tests.benchmarks.http_load import Workload
 from tests.benchmarks.http_workloads import WORKLOADS
 from tests.benchmarks.measure import CLIENT_CPU, as_command, pin
 from tests.benchmarks.peer_choice import add_options, announce, check, subjects, write_json
 from tests.benchmarks.peer_commands import PEERS, Setup, hybrid, peers
 from tests.benchmarks.peer_report import Row, as_json, markdown, missed, table
-from tests.benchmarks.peer_servers import Candidate, Running
-from tests.benchmarks.peer_turn import all_running, take_turn
+from tests.benchmarks.peer_servers import Candidate
+from tests.benchmarks.peer_turn import all_running, take_turns
 
-WARM_UP_S = 0.4
 _LOGGING = Setup(logged=True)
 
 
@@ -50,34 +50,15 @@ def measure(workload: Workload, candidates: Sequence[Candidate], plan: Plan) -> 
     for _ in range(plan.starts):
         with all_running(candidates, workload.app) as servers:
             started = [(row, running) for row, running in zip(rows, servers, strict=True) if running]
-            answers = _rounds(started, workload, plan)
+            answers: Counter[str] = Counter()
+            for turn, row, done in take_turns(started, workload, plan.rounds, plan.for_s):
+                answers[row.name] += done.requests
+                if turn >= 0:
+                    row.add(done)
             for row, candidate, running in zip(rows, candidates, servers, strict=True):
                 if running and candidate.access_log and not row.problem:
                     row.problem = _unlogged(running.folder / candidate.access_log, answers[row.name])
     return rows
-
-
-def _rounds(started: Sequence[tuple[Row, Running]], workload: Workload, plan: Plan) -> dict[str, int]:
-    """Let the servers take turns; return how often each has answered.
-
-    Whoever answers wrongly is left out from then on, and its row says why.
-    """
-    answers = {row.name: 0 for row, _ in started}
-    for turn in range(-1, plan.rounds):
-        for row, running in started if turn % 2 else reversed(started):
-            if row.problem:
-                continue
-            try:
-                if turn < 0:
-                    running.wait_ready(workload)
-                done = take_turn(running, workload, WARM_UP_S if turn < 0 else plan.for_s)
-            except WrongAnswer as error:
-                row.problem = str(error)
-                continue
-            answers[row.name] += done.requests
-            if turn >= 0:
-                row.add(done)
-    return answers
 
 
 def _unlogged(log: Path, answers: int) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hybrid.bench.jobs import Outcome
-from tests.benchmarks import measure, peer_balance, peer_choice, peer_latency, peer_memory
+from tests.benchmarks import measure, peer_balance, peer_choice, peer_latency, peer_memory, peer_turn
 from tests.benchmarks.http_load import WrongAnswer
 from tests.benchmarks.http_workloads import WORKLOADS
 from tests.benchmarks.peer_balance import Round
@@ -71,7 +71,7 @@ def test_all_are_asked_at_one_rate_that_each_can_keep_up_with() -> None:
 
 def test_latency_is_measured_at_a_share_of_the_saturation(monkeypatch: pytest.MonkeyPatch) -> None:
     """A real server, at both rates; a peer that is missing has a row that says so."""
-    monkeypatch.setattr(peer_latency, "WARM_UP_S", 0.02)
+    monkeypatch.setattr(peer_turn, "WARM_UP_S", 0.02)
     monkeypatch.setattr(peer_latency, "SATURATING_TURNS", 1)
     missing = replace(hybrid("missing", ROOT), problem="is not installed")
     plan = peer_latency.Plan(1, 0.2, 0.3, HYBRID)

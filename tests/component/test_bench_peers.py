@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from hybrid.bench.measure import tree
-from tests.benchmarks import http_load, peers
+from tests.benchmarks import http_load, peer_turn, peers
 from tests.benchmarks.http_load import Load, Workload, WrongAnswer, read_answer
 from tests.benchmarks.http_workloads import BARS, WORKLOADS
 from tests.benchmarks.measure import scheduler
@@ -169,7 +169,7 @@ def test_no_two_requests_of_a_browser_are_the_same() -> None:
 
 def test_hybrid_is_measured_and_a_missing_peer_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """One round with a real server; what is not installed has a row without figures."""
-    monkeypatch.setattr(peers, "WARM_UP_S", 0.02)
+    monkeypatch.setattr(peer_turn, "WARM_UP_S", 0.02)
     missing = replace(PEERS["granian"], problem="not installed")
     static = replace(PEERS["nginx"], problem="", only_app="apps_http:hello")
     wsgi = replace(PEERS["gunicorn"], problem="")
@@ -183,7 +183,7 @@ def test_hybrid_is_measured_and_a_missing_peer_says_so(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("logs", [True, False])
 def test_a_server_that_is_said_to_log_is_asked_for_its_lines(logs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each answer has one; what does not log, and was to, has no figure."""
-    monkeypatch.setattr(peers, "WARM_UP_S", 0.02)
+    monkeypatch.setattr(peer_turn, "WARM_UP_S", 0.02)
     candidate = replace(hybrid(HYBRID, ROOT, Setup(logged=logs)), access_log="access.log")
     (mine,) = peers.measure(WORKLOADS["hello"], [candidate], peers.Plan(1, 0.02))
     assert mine.problem == "" if logs else "its access log has 0 lines for " in mine.problem
