@@ -19,11 +19,10 @@ import pytest
 from hybrid.ground.clock import monotonic_ns
 from hybrid.ground.states import Life
 from hybrid.shared.models import MODELS
-from hybrid.shared.procfs import open_descriptors
 from tests.support.clients import ask, connect_to, crowd, hear, is_cut, say
 from tests.support.eventually import eventually
 from tests.support.parent_hand import Hand, is_away
-from tests.support.server import Server, running
+from tests.support.server import Server, kept_descriptors, running
 from tests.support.variations import mostly_long
 
 LOOP, THREADED = "tests.apps.knobs:knobs", "tests.apps.blocking:knobs"
@@ -252,7 +251,7 @@ def test_worker_short_of_descriptors_leaves_clients_to_the_other(case: Case) -> 
     before = resource.prlimit(pids[0], resource.RLIMIT_NOFILE)
     try:
         with Hand(case.server, 0) as hand:
-            resource.prlimit(pids[0], resource.RLIMIT_NOFILE, (len(open_descriptors(pids[0])) + 4, before[1]))
+            resource.prlimit(pids[0], resource.RLIMIT_NOFILE, (kept_descriptors(pids[0]) + 4, before[1]))
             hand.look()  # as it does by itself each second, and more often when many come
             eventually(lambda: is_away(case.server, 0))
             eventually(lambda: not _one_is_of(case, 0))

@@ -17,7 +17,7 @@ from tests.support.clients import ask
 from tests.support.eventually import eventually
 from tests.support.http_clients import Crowd
 from tests.support.reloads import Site, reload, serves_load, wait_alone
-from tests.support.server import ROOT, Server, is_alive
+from tests.support.server import ROOT, Server, is_alive, kept_descriptors
 from tests.support.variations import long
 
 KNOBS = "tests.apps.knobs:knobs"
@@ -49,11 +49,6 @@ def upgrade(server: Server, times: int = 1) -> None:
     eventually(lambda: server.log.count("] info    upgraded: ") == times, 20)
 
 
-def held(server: Server) -> int:
-    """Return how many descriptors the parent keeps: the fewest of many looks, as connections pass through it."""
-    return min(len(open_descriptors(server.pid)) for _ in range(100))
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("accept", ["shared", "passing", "reuseport", "locked=robust"])
 def test_nothing_is_lost(serve: Serve, accept: str) -> None:
@@ -64,11 +59,11 @@ def test_nothing_is_lost(serve: Serve, accept: str) -> None:
         people.wait_more(50)
         upgrade(server)
         people.wait_more(50)
-        before = held(server)
+        before = kept_descriptors(server.pid)
         upgrade(server, 2)
         people.wait_more(50)
         assert (server.ready_pids(), server.mold_pid()) == (workers, mold)
-        eventually(lambda: held(server) <= before)
+        eventually(lambda: kept_descriptors(server.pid) <= before)
         os.kill(workers[1], signal.SIGKILL)
         eventually(lambda: len(pids := server.ready_pids()) == 2 and workers[1] not in pids, 20)
         people.wait_more(50)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid.ground.states import Life
+from hybrid.shared.procfs import open_descriptors
 from hybrid.shared.scoreboard import NOT_ACCEPTING, Cell, Scoreboard
 from tests.support.eventually import eventually
 from tests.support.quick_start import quick_start
@@ -265,6 +266,11 @@ def session_members(session: int) -> list[int]:
 def children(parent: int) -> list[int]:
     """Return the living children of a process."""
     return [pid for pid, fields in processes() if int(fields[1]) == parent]
+
+
+def kept_descriptors(pid: int) -> int:
+    """Return how many descriptors a process keeps: the fewest of many looks, as connections come and go."""
+    return min(len(open_descriptors(pid)) for _ in range(100))
 
 
 def is_alive(pid: int) -> bool:
