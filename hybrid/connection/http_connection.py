@@ -104,7 +104,7 @@ class HttpConnection(Ending):
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.disconnect()
-        if not self._is_running:
+        if self._latest is None and not self._earlier:  # else when it returns: an answer may be complete before that
             self._endpoint.closed(self)
 
     # ── requests ──
