@@ -37,6 +37,9 @@ fi; \
 echo "Ctrl-C here stops the server."; echo
 endef
 
+# Set, each boot of a server would compile all its modules again, and each run of the tests all tests: twice the time.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: serve compile test test-long test-all lint format docs coverage bench bench-peers bench-peers-latency \
 	bench-peers-memory bench-peers-balance bench-reloads bench-reload-time \
 	bench-instructions accepting clean

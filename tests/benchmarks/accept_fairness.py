@@ -3,7 +3,7 @@
 Run: ``python -m tests.benchmarks.accept_fairness [LOOP]``. Prints, per way of accepting, the connections that each
 worker holds and their coefficient of variation (standard deviation ÷ mean). Bar: ≤ 0.02 with ``shared`` at 1000
 connections a second. As fast as one client can is shown beside it and has no bar: while everybody is busy, who is
-free takes the next one, and nobody is to wait for the sake of evenness.
+free takes the next one, and nobody is to wait for long for the sake of evenness.
 """
 
 from __future__ import annotations

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from hybrid.bench import plot
 from hybrid.bench.designs import BLOCKING
 from hybrid.bench.report import Report
 from hybrid.bench.scenarios import Held, Spread
 from tests.unit.bench.reports import EVEN, held, load, report, row
 
-pytest.importorskip("matplotlib")
-
-from hybrid.bench import plot
+pytestmark = pytest.mark.skipif(find_spec("matplotlib") is None, reason="matplotlib is not installed")
 
 ONES = Held(400, True, Spread((1, 1, 1, 1)), None)
 WHOLE: Report = report(

@@ -9,11 +9,9 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import pytest
-from aiohttp import web
 from aiosmtpd.smtp import SMTP
 
 from hybrid.handlers import detect, protocol_factory
@@ -23,6 +21,9 @@ from hybrid.shared.loader import load
 from hybrid.worker.loops import new_loop
 from tests.component.test_protocol import FakeDoor, anonymous_tls
 from tests.support.eventually import eventually_async
+
+if TYPE_CHECKING:  # an import of a second, which each process that collects would pay
+    from aiohttp import web
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -125,11 +126,15 @@ def ask(port: int) -> list[bytes]:
 
 
 async def count_body(request: web.BaseRequest) -> web.Response:
+    from aiohttp import web
+
     return web.Response(text=f"{request.path} {len(await request.read())}")
 
 
 def test_aiohttp_serves_http_client_and_its_own(caplog: pytest.LogCaptureFixture) -> None:
     """web.Server has no room for an attribute of ours, keep-alive and bodies work all the same."""
+    import aiohttp
+    from aiohttp import web
 
     async def run() -> None:
         async with serving(web.Server(count_body)) as (door, port):
@@ -146,6 +151,7 @@ def test_aiohttp_serves_http_client_and_its_own(caplog: pytest.LogCaptureFixture
 
 def test_aiohttp_finishes_its_request_when_it_drains() -> None:
     """The example: made by an async factory; idle connections close, busy ones answer first."""
+    from aiohttp import web
 
     async def run() -> None:
         made = await load(f"{EXAMPLES}/aiohttp_server.py:make_server", factory=True).complete()

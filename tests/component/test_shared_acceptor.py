@@ -17,6 +17,7 @@ from hybrid.connection.registry import Door, Registry
 from hybrid.ground.errors import ListenError
 from hybrid.worker.acceptors import shared
 from hybrid.worker.acceptors.acceptor import Factory, Stage
+from hybrid.worker.acceptors.courtesy import PAUSE_S
 from hybrid.worker.loops import new_loop
 from tests.component.acceptor_room import BACKLOG, LOOPS, Echo, Room, Thief, run
 from tests.support.eventually import eventually_async
@@ -134,7 +135,7 @@ def test_a_parked_worker_first_takes_what_it_was_woken_for(loop: asyncio.Abstrac
 
 # ── a burst ──
 
-BEFORE_IT_WAITS = 3
+BEFORE_IT_WAITS = 2
 """Connections that a worker takes before one that has none is to have its part."""
 
 
@@ -163,6 +164,7 @@ def test_of_a_burst_a_part_is_left_to_others(
         room.intake.park()
         await room.away()
         assert room.waiting()
+        monkeypatch.setattr(shared, "PAUSE_S", PAUSE_S)
         room.intake.unpark()
         await room.holds(10)
         await room.leave()
@@ -195,7 +197,7 @@ def test_the_last_that_fits_is_the_last_in_a_burst_too(loop: asyncio.AbstractEve
             room.connect()
         await room.intake.start()
         await eventually_async(lambda: room.registry.active >= BEFORE_IT_WAITS)
-        ended = asyncio.get_running_loop().time() + 20 * shared.PAUSE_S
+        ended = asyncio.get_running_loop().time() + 20 * PAUSE_S
         await eventually_async(lambda: asyncio.get_running_loop().time() > ended)
         assert room.registry.active <= BEFORE_IT_WAITS + 2
         await room.leave()

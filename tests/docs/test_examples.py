@@ -16,6 +16,7 @@ import pytest
 
 from tests.docs.pages import ROOT, Page
 from tests.support.server import Server, running, until_eof
+from tests.support.variations import mostly_long
 
 Conversation = Callable[[Server], None]
 
@@ -111,6 +112,10 @@ CONVERSATIONS: dict[str, Conversation] = {
 }
 
 
+SHORT = ("echo.py", "blocking.py", "fastapi_app.py", "wsgi_app.py")
+"""One of each kind of handler."""
+
+
 def command_of(example: str) -> list[str]:
     """Return the arguments that examples/README.md starts an example with, on a port of its own."""
     text = Page("examples/README.md").text
@@ -118,7 +123,7 @@ def command_of(example: str) -> list[str]:
     return shlex.split(re.sub(r"(--bind \S+):\d+", r"\1:0", line))
 
 
-@pytest.mark.parametrize("example", CONVERSATIONS)
+@pytest.mark.parametrize("example", mostly_long(CONVERSATIONS, SHORT.__contains__))
 def test_example_serves(example: str, tmp_path: Path) -> None:
     """It boots on two workers, answers, and stops with 0 when asked."""
     env = {

@@ -13,7 +13,8 @@ import pytest
 
 from hybrid.bench.measure import tree
 from tests.support.eventually import eventually
-from tests.support.server import ROOT, is_alive, stop_with_us
+from tests.support.server import ROOT, is_alive
+from tests.support.tied import tied
 from tests.support.variations import long
 
 COMMAND = [sys.executable, "-m", "hybrid.cli.bench"]
@@ -22,9 +23,7 @@ SMALL = ("--rounds", "1", "--for-s", "0.1", "--connections", "20", "--rate", "50
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
-    return subprocess.run(
-        [*COMMAND, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=50, preexec_fn=stop_with_us
-    )
+    return subprocess.run(tied([*COMMAND, *arguments]), cwd=ROOT, capture_output=True, text=True, timeout=50)
 
 
 def test_comparison_measures_every_model_asked_for() -> None:
@@ -136,9 +135,7 @@ def test_failure_is_one_line_and_a_code(arguments: list[str], code: int, words: 
 def running_bench() -> tuple[subprocess.Popen[str], set[int]]:
     """Start a long comparison; return it and every process of it, once workers are among them."""
     arguments = ["accept", "--models", "shared", "--workers", "2", "--rounds", "100"]
-    process = subprocess.Popen(
-        [*COMMAND, *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=stop_with_us
-    )
+    process = subprocess.Popen(tied([*COMMAND, *arguments]), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     # Two clients, and twice a parent, a mold and their workers.
     everyone = eventually(lambda: found if len(found := set(tree(process.pid))) >= 10 else set())
     return process, everyone

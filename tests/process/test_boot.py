@@ -216,7 +216,7 @@ def test_ctrl_c_at_any_moment_of_the_boot_leaves_no_traceback(serve: Serve) -> N
 
 def test_parent_and_workers_are_of_the_package_that_was_started(serve: Serve, tmp_path: Path) -> None:
     """A checkout that is run next to an installed hybrid is run as a whole, not half of each."""
-    shutil.copytree(ROOT / "hybrid", tmp_path / "hybrid", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "hybrid", tmp_path / "hybrid")
     init = tmp_path / "hybrid" / "__init__.py"
     init.write_text(init.read_text().replace(f'"{hybrid.__version__}"', '"9.9.9"'))
     server = serve(KNOBS, "--workers", "1", "--app-dir", str(ROOT), cwd=tmp_path)

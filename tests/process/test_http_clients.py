@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import aiohttp
 import httpx
 import pytest
 import trustme
@@ -152,6 +151,7 @@ def test_httpx_keeps_its_connection(server: Server) -> None:
 
 async def test_aiohttp(server: Server) -> None:
     """Many at a time on a few connections; a body without a length, and one that is asked for."""
+    import aiohttp  # here: a second, which each process that collects would pay
 
     async def pieces() -> AsyncIterator[bytes]:
         for _ in range(20):

@@ -17,7 +17,8 @@ import pytest
 
 from tests.support.clients import ask, hear, is_cut, refuses
 from tests.support.eventually import eventually
-from tests.support.server import ROOT, session_members, stop_with_us
+from tests.support.server import ROOT, session_members
+from tests.support.tied import tied
 from tests.support.variations import long
 
 KNOBS = "tests.apps.knobs:knobs"
@@ -54,11 +55,10 @@ class Alone:
         self.log_path = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, *command],
+                tied([sys.executable, *command]),
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                preexec_fn=stop_with_us,
                 cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "MARK": str(log) + ".mark"},
             )

@@ -13,6 +13,7 @@ import hybrid
 from hybrid import InLoopServer, PoolServer, WorkerLoad, WorkerStatus
 from tests.apps.loads import loads
 from tests.support.eventually import eventually_async
+from tests.support.variations import long
 
 Server = PoolServer | InLoopServer
 
@@ -44,8 +45,10 @@ async def command(server: Server, line: bytes) -> int:
     return answer
 
 
-@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-@pytest.mark.parametrize("how", ["spin", "block"])
+@pytest.mark.parametrize(
+    ("loop", "how"),
+    [("uvloop", "spin"), long("uvloop", "block"), long("asyncio", "spin"), ("asyncio", "block")],
+)
 async def test_held_loop_is_seen_from_outside(loop: str, how: str) -> None:
     """0.6 s in which nobody is served are 0.6 s of loop use, and a tick that was late by what is more than its period.
 
@@ -74,7 +77,7 @@ def asyncio_ns() -> int:
     return round(asyncio.get_running_loop().time() * 1e9)
 
 
-@pytest.mark.parametrize("bind", ["127.0.0.1:0", "[::1]:0", "unix:{}/socket", "unix:@hybrid-test-{pid}"])
+@pytest.mark.parametrize("bind", ["127.0.0.1:0", long("[::1]:0"), "unix:{}/socket", long("unix:@hybrid-test-{pid}")])
 async def test_who_waits_to_be_accepted_is_seen_from_outside(bind: str, tmp_path: Path) -> None:
     """A worker that is full leaves newcomers in the queue, and says how many; when it has room, the queue empties."""
     bind = bind.format(tmp_path, pid=os.getpid())

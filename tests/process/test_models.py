@@ -267,7 +267,7 @@ def test_worker_short_of_descriptors_leaves_clients_to_the_other(case: Case) -> 
     assert "descriptors run short" in case.server.log
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", mostly_long(PAIRS, ("shared-loop", "passing-loop", "threads-threaded").__contains__))
 def test_limit_is_kept_and_a_stop_cuts_nobody(tmp_path: Path, name: str) -> None:
     """Two workers of one connection each: the third client waits for a place; at SIGTERM who is there is served on."""
     model, target = PAIRS[name]

@@ -19,6 +19,7 @@ from tests.support.eventually import eventually
 from tests.support.http_clients import ByHand, Crowd
 from tests.support.reloads import PATIENCE_S, Site, reload, serves_load, wait_alone, wait_ended
 from tests.support.server import ROOT, Server
+from tests.support.variations import long
 
 CLIENTS = 6
 RELEASE = """
@@ -58,7 +59,7 @@ def wait_said(server: Server, words: str, times: int) -> None:
     eventually(lambda: server.log.count(words) == times)
 
 
-@pytest.mark.parametrize("preload", ["on", "off"])
+@pytest.mark.parametrize("preload", ["on", long("off")])
 def test_new_code_is_served(serve: Serve, site: Site, preload: str) -> None:
     """Whatever is on disk when it is asked for; every worker of the old generation leaves, with its mold."""
     server = serve(site.target, "--workers", "2", "--preload", preload)
@@ -252,6 +253,7 @@ def test_settings_that_are_wrong_change_nothing(serve: Serve, site: Site, tmp_pa
     assert serves_load(server, 1)
 
 
+@pytest.mark.long
 def test_directory_of_the_start_that_is_gone(serve: Serve, site: Site, tmp_path: Path) -> None:
     """Relative names begin there, and perhaps a pyproject.toml is; the log says what to do."""
     start = tmp_path / "release"
@@ -268,7 +270,7 @@ def test_directory_of_the_start_that_is_gone(serve: Serve, site: Site, tmp_path:
     wait_alone(server, 3, 1)
 
 
-@pytest.mark.parametrize("how", ["start", "chdir"])
+@pytest.mark.parametrize("how", ["start", long("chdir")])
 def test_releases_behind_a_link(serve: Serve, tmp_path: Path, how: str) -> None:
     """The link leads to the next release: what is imported and what is opened by a relative name are both of it."""
     for name in ("one", "two"):

@@ -18,6 +18,7 @@ from tests.support.eventually import eventually
 from tests.support.http_clients import Crowd
 from tests.support.reloads import Site, reload, serves_load, wait_alone
 from tests.support.server import ROOT, Server, is_alive
+from tests.support.variations import long
 
 KNOBS = "tests.apps.knobs:knobs"
 HTTP = "tests.apps.http_knobs:app"
@@ -28,7 +29,7 @@ def copy(tmp_path: Path) -> Path:
     """A copy of the package, to be changed under a server that runs from it."""
     root = tmp_path / "copy"
     root.mkdir()
-    shutil.copytree(ROOT / "hybrid", root / "hybrid", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "hybrid", root / "hybrid")  # with the bytecode, and its sources' times, or it is compiled
     (root / "tests").symlink_to(ROOT / "tests")
     return root
 
@@ -125,6 +126,7 @@ class Settings:"""
     ],
     ids=["option", "group"],
 )
+@pytest.mark.long
 def test_version_with_other_options(serve: Serve, copy: Path, file: str, old: str, new: str) -> None:
     """The parent cannot reload into it and says what to do first; done that, it can."""
     server = serve(KNOBS, "--workers", "1", cwd=copy)
@@ -146,10 +148,10 @@ def test_version_with_other_options(serve: Serve, copy: Path, file: str, old: st
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        ("parent/main.py", "class Parent:", "class Parent(", "the new program exited with code 1"),
+        long("parent/main.py", "class Parent:", "class Parent(", "the new program exited with code 1"),
         ("parent/handover.py", "FORMAT = 1", "FORMAT = 2", "its format is 1, and this version takes 2"),
-        ("shared/scoreboard.py", "VERSION = ", "VERSION = 100 + ", "is no scoreboard of this version"),
-        ("shared/privileges.py", "return pwd.getpwnam(user)", "raise KeyError", "no such user"),
+        long("shared/scoreboard.py", "VERSION = ", "VERSION = 100 + ", "is no scoreboard of this version"),
+        long("shared/privileges.py", "return pwd.getpwnam(user)", "raise KeyError", "no such user"),
     ],
 )
 def test_program_that_cannot_take_over_changes_nothing(
@@ -168,6 +170,7 @@ def test_program_that_cannot_take_over_changes_nothing(
     assert server.stop() == 0
 
 
+@pytest.mark.long
 def test_program_that_hangs_when_it_is_tried(serve: Serve, copy: Path, tmp_path: Path) -> None:
     """It is waited for as long as for a boot; then another one can be tried."""
     server = serve(KNOBS, "--workers", "1", "--boot-timeout", "4", cwd=copy)
@@ -243,6 +246,7 @@ def test_pid_file_socket_file_and_log_are_kept(serve: Serve, tmp_path: Path) -> 
     assert not pid.exists() and not sock.exists()
 
 
+@pytest.mark.long
 def test_upgrade_after_reloads(serve: Serve, tmp_path: Path) -> None:
     """Generations go on where they were."""
     site = Site(tmp_path)

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -187,6 +186,8 @@ async def test_denied_and_closed(crowded: Server) -> None:
 
 async def test_aiohttp(crowded: Server) -> None:
     """Another client, that compresses, too."""
+    import aiohttp  # here: a second, which each process that collects would pay
+
     async with (
         aiohttp.ClientSession() as session,
         session.ws_connect(f"http://{crowded.address}/echo", compress=15) as socket,

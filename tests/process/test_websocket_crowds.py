@@ -18,6 +18,7 @@ from tests.support.eventually import eventually
 from tests.support.http_clients import ByHand
 from tests.support.reloads import reload
 from tests.support.server import Server, running
+from tests.support.variations import long
 
 SOCKETS = 2000
 IDLE_BYTES = 24 * 1024
@@ -116,7 +117,7 @@ def flooded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         assert is_clean(server) and server.stop() == 0, server.log
 
 
-@pytest.mark.parametrize("path", ["/echo", "/drip"])
+@pytest.mark.parametrize("path", ["/echo", long("/drip")])
 @pytest.mark.parametrize("flood", FLOODS)
 def test_flood(flooded: Server, flood: str, path: str) -> None:
     """Sent by who reads nothing, to who takes all and to who takes nothing: the worker stays small, and others live."""
@@ -143,6 +144,7 @@ def test_flood(flooded: Server, flood: str, path: str) -> None:
 # ── a browser ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.long
 def test_browser_through_a_reload(serve: Serve, tmp_path: Path) -> None:
     """A page whose script connects again: it is told 1012, in order, and is served by the new generation."""
     tool(*BROWSERS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import select
@@ -21,6 +20,7 @@ from hybrid.ground.states import Life
 from hybrid.shared.scoreboard import NOT_ACCEPTING, Cell, Scoreboard
 from tests.support.eventually import eventually
 from tests.support.quick_start import quick_start
+from tests.support.tied import tied
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOT_S = 45.0
@@ -60,10 +60,9 @@ class Server:
             command, settings_fds = quick_start(arguments, popen.get("env", os.environ), str(ROOT)) or (command, NONE)
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                command,
+                command if "preexec_fn" in popen else tied(command),
                 pass_fds=(write, *settings_fds, *popen.pop("pass_fds", ())),
                 start_new_session=True,
-                preexec_fn=popen.pop("preexec_fn", stop_with_us),
                 stdout=popen.pop("stdout", output),
                 stderr=output,
                 cwd=popen.pop("cwd", ROOT),
@@ -219,14 +218,6 @@ class Server:
         if self._ready_read >= 0:
             os.close(self._ready_read)
             self._ready_read = -1
-
-
-def stop_with_us() -> None:
-    """Be sent SIGTERM when whoever runs the tests is killed. Source: prctl(2) PR_SET_PDEATHSIG."""
-    _LIBC.prctl(1, signal.SIGTERM, 0, 0, 0)
-
-
-_LIBC = ctypes.CDLL(None)
 
 
 def exactly(client: socket.socket, count: int) -> bytes:

@@ -35,9 +35,10 @@ CALM_S = 0.05
 def is_too_many(mine: int, least: int) -> bool:
     """Return whether a worker with ``mine`` connections has more than its share; ``least``: the fewest of all.
 
-    The slack makes a worker take some in a row; it is at most a sixteenth, or 52 % of what two workers hold.
+    One more is as even as it gets. Of many, a sixteenth more, which leaves one of two workers 52 %: so a crowd comes in
+    without a pause for every few.
     """
-    return mine - least > max(2, least >> 4)
+    return mine - least > max(1, least >> 4)
 
 
 class Courtesy:

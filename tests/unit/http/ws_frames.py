@@ -5,6 +5,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import cycle
+from operator import xor
 
 from hybrid.http.deflate import DeflateParameters, Inflater
 from hybrid.http.frames import Event, FrameReader
@@ -15,7 +17,7 @@ MASK = b"\x37\xfa\x21\x3d"
 
 def masked(payload: bytes, mask: bytes = MASK) -> bytes:
     """Return ``payload`` under ``mask``, byte by byte as §5.3 says."""
-    return bytes(byte ^ mask[at & 3] for at, byte in enumerate(payload))
+    return bytes(map(xor, payload, cycle(mask)))
 
 
 def head(first: int, size: int, *, mask: bytes | None = MASK, form: int = 0) -> bytes:
