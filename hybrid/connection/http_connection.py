@@ -104,7 +104,7 @@ class HttpConnection(Ending):
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.disconnect()
-        if not self._is_running:
+        if self._latest is None and not self._earlier:  # else when it returns: an answer may be complete before that
             self._endpoint.closed(self)
 
     # ── requests ──
@@ -128,9 +128,7 @@ class HttpConnection(Ending):
                     self._set_deadline()
             return
         self._phase = ANSWERING  # hot: ASGI hello; a look into the table costs 90 ns, here and when answered
-        if endpoint.times.request_s:
-            self._answer_by = endpoint.horizon + endpoint.times.request_s
-        self.deadline = self._answer_by
+        self._answer_by = self.deadline = endpoint.answer_until
         if self._waiters is not None:
             self._set_deadline()
         self._is_last = not head.keep_alive

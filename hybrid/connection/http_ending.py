@@ -79,13 +79,8 @@ class Ending(Wire):
             self._latest = None
         else:
             self._earlier = tuple(each for each in self._earlier if each is not exchange)
-        if self._phase is CLOSED and not self._is_running:
+        if self._phase is CLOSED and self._latest is None and not self._earlier:
             self._endpoint.closed(self)
-
-    @property
-    def _is_running(self) -> bool:
-        """Whether an application has not returned: an answer may be complete before that."""
-        return self._latest is not None or bool(self._earlier)
 
     def fail(self) -> None:
         """Count the connection as one that the application failed, once."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 READ_HIGH_BYTES = 65536
 """Of pipelined requests, or of a body that nobody asks for, above which the socket is left alone."""
 _SWEEP_S = 1.0
+UNLIMITED = 1 << 60
+"""More requests than ever begin. A whole number: to compare one with a float takes twice as long."""
 
 
 class Exchange(Protocol):
@@ -89,7 +91,7 @@ class Load:
     Two counts that only grow say both how many were begun and how many run: counting the former costs nothing more.
     """
 
-    ceiling: float = inf
+    ceiling: int = UNLIMITED
     """Up to here ``begun`` may come; above it the answer is 503. As many as may run, and one for each that ended."""
     begun: int = 0
     """Requests ever given to the application."""
@@ -181,6 +183,8 @@ class HttpEndpoint:
     """The deadline of a connection that is idle from now on."""
     head_until: float = 0.0
     """The deadline of a connection that is opened now."""
+    answer_until: float = inf
+    """The deadline of a request that begins now."""
     sweeping: asyncio.TimerHandle | None = None
 
     def opened(self, connection: HttpConnection) -> None:
@@ -223,6 +227,7 @@ class HttpEndpoint:
         self.horizon = now + _SWEEP_S
         self.idle_until = self.horizon + (self.times.keep_alive_s or inf)
         self.head_until = self.horizon + (self.times.head_s or inf)
+        self.answer_until = self.horizon + (self.times.request_s or inf)
 
     def _sweep(self) -> None:
         now = self.loop.time()

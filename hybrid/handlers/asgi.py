@@ -53,6 +53,25 @@ class AsgiEndpoint:
     memo: StartMemo = field(default_factory=StartMemo)
     drain: Notice = field(default_factory=Farewell().notice)
     """Of the worker's end; the same for all requests."""
+    blank: Scope = field(init=False)
+    """What is the same for every request; the rest in its place, for the order of keys."""
+
+    def __post_init__(self) -> None:
+        self.blank = {
+            "type": "http",
+            "asgi": {},
+            "http_version": "1.1",
+            "method": "",
+            "scheme": "http",
+            "path": "",
+            "raw_path": b"",
+            "query_string": b"",
+            "root_path": self.root_path,
+            "headers": [],
+            "client": None,
+            "server": self.server,
+            "extensions": None,
+        }
 
     def scope(self, connection: HttpConnection, head: Head) -> Scope:
         """Return what the application is told of the request."""
@@ -101,27 +120,20 @@ class AsgiEndpoint:
             scope["server"] = (scope["server"][0], origin.port)
 
     def _template(self, connection: HttpConnection) -> Scope:
-        """Return what is the same for every request of a connection; the rest in its place, for the order of keys."""
+        """Return what is the same for every request of a connection."""
         template: Scope | None = connection.memo
         if template is not None:
             return template
         transport = connection.transport
+        # hot: connections; made anew each time: 2,650 of 111,685 instructions more
+        connection.memo = template = self.blank.copy()
+        template["client"] = scope_address(address(transport, "peername"))
+        if self.server is None:
+            template["server"] = scope_address(address(transport, "sockname"))
         session = transport.get_extra_info("ssl_object")
-        connection.memo = template = {
-            "type": "http",
-            "asgi": {},
-            "http_version": "1.1",
-            "method": "",
-            "scheme": "http" if session is None else "https",
-            "path": "",
-            "raw_path": b"",
-            "query_string": b"",
-            "root_path": self.root_path,
-            "headers": [],
-            "client": scope_address(address(transport, "peername")),
-            "server": self.server or scope_address(address(transport, "sockname")),
-            "extensions": None if session is None else tls_extension(session),
-        }
+        if session is not None:
+            template["scheme"] = "https"
+            template["extensions"] = tls_extension(session)
         return template
 
 

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
-from math import inf
 from typing import cast
 
 from hybrid.connection.access_log import AccessLog, Entry
 from hybrid.connection.addresses import UNKNOWN, Address
 from hybrid.connection.farewell import Farewell
 from hybrid.connection.http_connection import HttpConnection
-from hybrid.connection.http_endpoint import Exchange, HttpEndpoint, HttpTimes, Load
+from hybrid.connection.http_endpoint import UNLIMITED, Exchange, HttpEndpoint, HttpTimes, Load
 from hybrid.connection.registry import Door
 from hybrid.handlers.wsgi_threads import Threads
 from hybrid.http.date import StandingLines
@@ -57,7 +56,7 @@ class HttpShared:
         return cls(
             settings,
             StandingLines("hybrid" if settings.server_header else "", date=settings.date_header),
-            Load(settings.limit_concurrency or inf),
+            Load(settings.limit_concurrency or UNLIMITED),
             Trust(proxy.allow_ips, proxy.header) if proxy is not None and proxy.headers else None,
             access_log,
             websocket or WebSocketSettings(),

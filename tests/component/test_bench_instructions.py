@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from tests.benchmarks import instructions
 from tests.benchmarks.instructions import LIMIT, ROOT, Counted, Last, build, grown, main, self_costs, table
+from tests.benchmarks.overhead import cut
 
 DUMP = """# callgrind format
 version: 1
@@ -100,6 +102,12 @@ def test_without_valgrind_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr(shutil, "which", lambda name: None)
     assert main([]) == 0
     assert "no valgrind" in capsys.readouterr().out
+
+
+def test_what_overhead_cuts_is_there(tmp_path: Path) -> None:
+    """The source without counters, limits and deadlines is made from the source as it is: no cut is out of date."""
+    cut(tmp_path)
+    assert compileall.compile_dir(tmp_path / "hybrid" / "connection", quiet=1)
 
 
 @pytest.mark.parametrize("name", ["hybrid", "bare"])

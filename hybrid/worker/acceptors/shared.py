@@ -25,7 +25,7 @@ from hybrid.connection.registry import Served
 from hybrid.shared.machine import advance
 from hybrid.worker.acceptors.acceptor import STAGES, Entrance, Stage, StageEvent
 from hybrid.worker.acceptors.courtesy import PAUSE_S, Courtesy
-from hybrid.worker.acceptors.exclusive import EXCLUSIVE, PLAIN, Place, Seat, loop_epoll
+from hybrid.worker.acceptors.exclusive import EXCLUSIVE, IN, PLAIN, Seat, loop_epoll
 from hybrid.worker.acceptors.guard import guarded
 from hybrid.worker.acceptors.intake import Intake
 from hybrid.worker.acceptors.loop_server import LoopServer
@@ -102,7 +102,7 @@ class Shared:
         """Count the connection and let another worker take the next one, unless this one holds the fewest."""
         active = self._intake.opened(connection)
         seat = self._rotating
-        if seat is None or seat.place is not Place.IN:
+        if seat is None or seat.place is not IN:
             return  # nothing to go away from: it was the last that fits, or we look away already
         if should_rotate(active, least := self._intake.fewest()):
             if self._courtesy.waits(active, least):
