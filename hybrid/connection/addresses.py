@@ -13,6 +13,9 @@ from anyio.abc import SocketAttribute
 Address = tuple[str, int] | str
 """(host, port), or the path of a unix socket ("" if it has none)."""
 
+_KEYS: Any = SocketAttribute
+"""anyio declares each key as what is found by it; compiled code believes that, and refuses the key."""
+
 UNKNOWN: Address = ("", 0)
 """The peer of a connection that was gone before it was served."""
 
@@ -63,17 +66,17 @@ def show(where: Address) -> str:
 
 def attributes(transport: asyncio.BaseTransport, local: Address, peer: Address) -> Mapping[Any, Callable[[], Any]]:
     """Return what ``extra()`` finds: anyio's SocketAttribute set, as far as it is known."""
-    found: dict[Any, Callable[[], Any]] = {SocketAttribute.local_address: lambda: local}
+    found: dict[Any, Callable[[], Any]] = {_KEYS.local_address: lambda: local}
     if peer != UNKNOWN:
-        found[SocketAttribute.remote_address] = lambda: peer
+        found[_KEYS.remote_address] = lambda: peer
     if isinstance(local, tuple):
-        found[SocketAttribute.local_port] = lambda: local[1]
+        found[_KEYS.local_port] = lambda: local[1]
     if isinstance(peer, tuple) and peer != UNKNOWN:
-        found[SocketAttribute.remote_port] = lambda: peer[1]
+        found[_KEYS.remote_port] = lambda: peer[1]
     raw = transport.get_extra_info("socket")
     if raw is not None:
-        found[SocketAttribute.raw_socket] = lambda: raw
-        found[SocketAttribute.family] = lambda: raw.family
+        found[_KEYS.raw_socket] = lambda: raw
+        found[_KEYS.family] = lambda: raw.family
     return found
 
 
