@@ -9,6 +9,7 @@ import asyncio
 import os
 from collections import UserDict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
@@ -19,8 +20,9 @@ from hybrid.connection.access_line import compile_format
 from hybrid.connection.access_log import AccessLog
 from hybrid.handlers.http_shared import HttpShared
 from hybrid.shared.http_settings import HttpSettings
+from hybrid.worker.dump import report
 from tests.component.http_room import Client, serving
-from tests.component.websocket_room import dial
+from tests.component.websocket_room import dial, masked
 from tests.support.connections import on_both_loops
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -231,3 +233,31 @@ async def test_reason_that_is_no_text(reason: object) -> None:
     async with serving(app) as room:
         assert await (await dial(room)).close() == (1011, b"")
     assert said == [f"websocket.close: reason is {type(reason).__name__}, not str"]
+
+
+async def waits_here(event: asyncio.Event) -> None:
+    with suppress(asyncio.CancelledError):
+        await event.wait()
+
+
+@pytest.mark.parametrize("path", ["request", "websocket"])
+@on_both_loops
+async def test_dump_tells_where_an_application_waits(path: str) -> None:
+    """In the line of the application's own, though our part below it may be compiled, and has no frame then."""
+    begun, event = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if path == "websocket":
+            await send({"type": "websocket.accept"})
+        begun.set()
+        await waits_here(event)
+
+    async with serving(app) as room:
+        if path == "websocket":
+            (await dial(room)).send(masked(1, b"hi"))
+        else:
+            (await room.connect()).send(GET)
+        await begun.wait()
+        told = await asyncio.to_thread(report, asyncio.get_running_loop())
+    (line,) = (each for each in told.splitlines() if each.startswith("  app "))
+    assert f" at {__file__}:" in line and line.endswith(" in waits_here")
