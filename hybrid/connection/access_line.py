@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quoted
+from typing import Any
 
 from hybrid.connection.request_id import request_id
 from hybrid.http.errors import HttpError
@@ -36,8 +37,8 @@ class Entry:
     ``head``: None: it could not be read. ``status``: 0: none was sent. ``body_bytes``: of the response's body, as sent.
     ``started``: :data:`hybrid.ground.clock.monotonic` at the request's beginning; 0: not known (not the loop's time:
     uvloop's has a resolution of a millisecond). ``request_id``: empty: it is made if the line wants it.
-    ``response_headers``: needed only where :attr:`AccessLog.wants_response_headers`. ``duration_s``: negative: the log
-    looks at the clock.
+    ``response_headers``: as the application said them; needed only where :attr:`AccessLog.wants_response_headers`.
+    ``duration_s``: negative: the log looks at the clock.
     """
 
     head: Head | None
@@ -47,7 +48,7 @@ class Entry:
     body_bytes: int = 0
     started: float = 0.0
     request_id: str = ""
-    response_headers: Iterable[tuple[bytes, bytes]] | None = None
+    response_headers: Iterable[Any] | None = None
     duration_s: float = -1.0
     began_at: float = field(default=0.0, init=False)
     """Wall clock; the log sets it."""

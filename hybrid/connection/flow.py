@@ -206,7 +206,7 @@ class Flow:
                 return data
             self._put_back(data)
 
-    async def receive_until(self, delimiter: bytes, max_bytes: int) -> bytes:
+    async def receive_until(self, delimiter: bytes | bytearray | memoryview, max_bytes: int) -> bytes:
         """Return the bytes up to ``delimiter``, which is consumed and not returned.
 
         Args: max_bytes: within so many bytes the delimiter must end, however they arrive.

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import CancelledError
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from operator import index
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
 
 from hybrid.connection.failures import log
 from hybrid.connection.http_connection import HttpConnection
-from hybrid.handlers.asgi_task import AsgiTask, Message
+from hybrid.handlers.asgi_task import AsgiTask, Message, checked
 from hybrid.handlers.disconnected import Disconnected, is_from_disconnect
 from hybrid.http.errors import HttpError
 from hybrid.http.head import Head
@@ -153,23 +155,24 @@ class AsgiExchange(AsgiTask):
         self._told = self._is_whole
         return {"type": "http.request", "body": body, "more_body": not self._is_whole}
 
-    async def send(self, message: Message) -> None:
+    async def send(self, message: Mapping[str, Any]) -> None:
         """Take one message of the response.
 
         Raises: RuntimeError: the message does not fit here; ValueError, TypeError: what is in it cannot be sent;
         Disconnected: the client is gone.
         """
         connection, response = self._connection, self._response
-        kind = message["type"]
+        said: Message = message if type(message) is dict else dict(message)  # compiled code takes no other mapping
+        kind = said["type"]
         if connection.is_lost or self._error is not None:
             raise Disconnected("the client has closed the connection")
         if kind == "http.response.body":
-            more = message.get("more_body", False)
+            more = said.get("more_body", False)
             if self._is_drained and more and not self._has_heard:
                 raise Disconnected("the server stops: the event stream ends here")
-            data = response.body(message.get("body", b""), more)
+            data = response.body(said.get("body", b""), more)
             if self._entry is not None and response.has_body:
-                self._entry.body_bytes += memoryview(message.get("body", b"")).nbytes
+                self._entry.body_bytes += memoryview(said.get("body", b"")).nbytes
             if response.is_complete:
                 self._complete(data)
             else:
@@ -181,13 +184,13 @@ class AsgiExchange(AsgiTask):
                 elif self._pieces % _TURNS == 0:
                     await asyncio.sleep(0)  # or an application that only sends would hold the loop for ever
         elif kind == "http.response.start":
-            self._begin(message)
+            self._begin(said)
         elif kind == "http.response.trailers":
-            data = response.trailers(message.get("headers", ()), message.get("more_trailers", False))
+            data = response.trailers(said.get("headers", ()), said.get("more_trailers", False))
             if response.is_complete:
                 self._complete(data)
         elif kind == "http.response.early_hint":
-            hint = response.informational(103, _links(message["links"]))
+            hint = response.informational(103, _links(said["links"]))
             if hint:
                 connection.write(hint)
         else:
@@ -196,20 +199,22 @@ class AsgiExchange(AsgiTask):
     def _begin(self, message: Message) -> None:
         """Take the head of the response."""
         connection, response = self._connection, self._response
-        headers = message.get("headers", ())
+        status, headers = message["status"], message.get("headers", ())
+        if type(status) is not int:
+            status = index(status)  # an HTTPStatus, or a number of numpy's
         entry, access_log = self._entry, self._endpoint.access_log
         if entry is not None and access_log is not None and access_log.wants_response_headers:
             headers = entry.response_headers = list(headers)  # they may be there to be read once
         response.start(
-            message["status"],
+            status,
             headers,
             self._endpoint.standing(),
             # After an expectation it is not known whether a body follows.
             close=(connection.draining and not connection.has_next) or self._wants_continue,
-            trailers=message.get("trailers", False),
+            trailers="trailers" in message and bool(message["trailers"]),
         )
         if entry is not None:
-            entry.status = message["status"]
+            entry.status = status
         if connection.draining:
             self.drain()
 
@@ -219,7 +224,8 @@ class AsgiExchange(AsgiTask):
         endpoint, connection = self._endpoint, self._connection
         error: BaseException | None = None
         try:
-            await endpoint.app(endpoint.scope(connection, self._head), self.receive, self.send)
+            running = endpoint.app(endpoint.scope(connection, self._head), self.receive, self.send)
+            await (running if type(running) is CoroutineType else checked(running))
         except BaseException as raised:  # noqa: BLE001  (the user's code; logged, and never the loop's end)
             error = raised
             if endpoint.loop.is_closed():  # nobody is left to be told: a task that was pending at the end is destroyed
@@ -268,5 +274,5 @@ class AsgiExchange(AsgiTask):
         return self._response.is_complete
 
 
-def _links(links: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
+def _links(links: Iterable[Any]) -> list[tuple[bytes, Any]]:
     return [(b"link", link) for link in links]

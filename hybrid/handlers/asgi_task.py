@@ -11,6 +11,7 @@ from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 from functools import partial
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from hybrid.connection.access_log import Entry
@@ -38,6 +39,16 @@ else:
     def _start(coroutine: Any, *, loop: asyncio.AbstractEventLoop, context: Context, name: str) -> asyncio.Task[None]:
         """Start a task in a context: it copies the one it is made in."""
         return context.run(partial(asyncio.Task, coroutine, loop=loop, name=name))
+
+
+def checked(running: Any) -> Any:
+    """Return what an application returned that is no coroutine, if it can be awaited.
+
+    Raises: TypeError: it cannot; compiled code would await whatever is iterable, as a WSGI application's list.
+    """
+    if not isawaitable(running):
+        raise TypeError(f"the application returned {type(running).__name__}, not an awaitable: it is an async function")
+    return running
 
 
 class AsgiTask:

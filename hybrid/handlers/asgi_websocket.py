@@ -11,14 +11,16 @@ from __future__ import annotations
 import asyncio
 import random
 from asyncio import CancelledError
+from collections.abc import Mapping
 from enum import IntEnum
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 from hybrid.connection.failures import log
 from hybrid.connection.http_connection import HttpConnection
 from hybrid.connection.http_endpoint import Exchange, HttpEndpoint
 from hybrid.connection.websocket import WebSocket
-from hybrid.handlers.asgi_task import AsgiTask, Message, Scope
+from hybrid.handlers.asgi_task import AsgiTask, Message, Scope, checked
 from hybrid.handlers.disconnected import Disconnected, causes, is_from_disconnect
 from hybrid.http.deflate import Deflater, Inflater
 from hybrid.http.errors import HttpError
@@ -183,18 +185,19 @@ class AsgiWebSocket(AsgiTask):
         self._has_told = True
         return {"type": "websocket.disconnect", "code": int(code), "reason": reason}
 
-    async def send(self, message: Message) -> None:
+    async def send(self, message: Mapping[str, Any]) -> None:
         """Take one message.
 
         Raises: RuntimeError: the message does not fit here; ValueError, TypeError: what is in it cannot be sent;
         Disconnected: the client is gone.
         """
-        kind = message["type"]
+        said: Message = message if type(message) is dict else dict(message)  # compiled code takes no other mapping
+        kind = said["type"]
         socket = self._socket
         if socket is not None and kind == "websocket.send":
             if socket.is_over:
                 raise Disconnected("the WebSocket is closed") if self._stage is not Stage.OVER else _closed(kind)
-            socket.send(*_payload(message))
+            socket.send(*_payload(said))
             self._sent += 1
             if self._connection.is_full:
                 await self._connection.room()
@@ -203,7 +206,7 @@ class AsgiWebSocket(AsgiTask):
         elif self._stage is Stage.OVER:
             raise _closed(kind) if self._error is None and not self._lost else Disconnected("the client is gone")
         elif kind == "websocket.close":
-            self._close(message)
+            self._close(said)
         elif self._stage is Stage.ACCEPTED:
             raise RuntimeError(
                 f"cannot send {kind!r}: the WebSocket is accepted; send websocket.send or websocket.close"
@@ -211,11 +214,11 @@ class AsgiWebSocket(AsgiTask):
         elif self._connection.is_lost or self._lost:
             raise Disconnected("the client is gone")
         elif kind == "websocket.accept" and self._stage is Stage.ASKED:
-            self._accept(message)
+            self._accept(said)
         elif kind == "websocket.http.response.start" and self._stage is Stage.ASKED:
-            self._deny(message["status"], message.get("headers", ()))
+            self._deny(index(said["status"]), said.get("headers", ()))
         elif kind == "websocket.http.response.body" and self._stage is Stage.DENYING:
-            await self._deny_body(message)
+            await self._deny_body(said)
         else:
             raise RuntimeError(
                 f"cannot send {kind!r} now: a WebSocket begins with websocket.accept, websocket.close, or "
@@ -242,6 +245,8 @@ class AsgiWebSocket(AsgiTask):
         code, reason = message.get("code", CloseCode.NORMAL), message.get("reason") or ""
         if self._socket is not None:
             check_close(code)
+            if not isinstance(reason, str):
+                raise TypeError(f"websocket.close: reason is {type(reason).__name__}, not str")
             self._stage = Stage.OVER
             self._socket.close(code, reason)
         elif self._stage is Stage.DENYING:
@@ -285,7 +290,8 @@ class AsgiWebSocket(AsgiTask):
         endpoint, connection = self._endpoint, self._connection
         error: BaseException | None = None
         try:
-            await endpoint.app(self._scope(), self.receive, self.send)
+            running = endpoint.app(self._scope(), self.receive, self.send)
+            await checked(running)
         except BaseException as raised:  # noqa: BLE001  (the user's code; logged, and never the loop's end)
             error = raised
             if endpoint.loop.is_closed():  # nobody is left to be told: a task that was pending at the end is destroyed

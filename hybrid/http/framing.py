@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntEnum
+from typing import Any
 
 Pairs = Iterable[tuple[bytes, bytes]]
 
@@ -44,11 +45,27 @@ class StartMemo:
     def offer(self, status: int, headers: Pairs, standing: bytes) -> bool:
         """Take a start, if it is its turn and nobody can change the headers afterwards; return whether it was taken."""
         self._misses += 1
-        if self._misses % 8 or not isinstance(headers, (list, tuple)):
-            return False
-        pairs = tuple(map(tuple, headers))
-        if not all(type(part) is bytes for pair in pairs for part in pair):
+        if self._misses % 8 or not isinstance(headers, (list, tuple)) or not is_exact(headers):
             return False
         self.status, self.standing = status, standing
-        self.headers = pairs if isinstance(headers, tuple) else list(pairs)
+        self.headers = headers if isinstance(headers, tuple) else headers.copy()
         return True
+
+
+def is_exact(headers: Iterable[Any]) -> bool:
+    """Return whether headers are what :data:`Pairs` says, by type: nobody can change a pair afterwards."""
+    return all(type(header) is tuple and [type(part) for part in header] == [bytes, bytes] for header in headers)
+
+
+def exact(headers: Iterable[Any]) -> list[tuple[bytes, bytes]]:
+    """Return headers by what :data:`Pairs` says: ASGI lets a pair be any iterable of two, compiled code only a tuple.
+
+    Raises: TypeError: one is no pair of bytes; text is met most.
+    """
+    pairs: list[tuple[bytes, bytes]] = []
+    for header in headers:
+        parts = list(header) if isinstance(header, Iterable) and not isinstance(header, (bytes, str)) else []
+        if len(parts) != 2 or not all(isinstance(part, (bytes, bytearray, memoryview)) for part in parts):
+            raise TypeError(f"cannot send header {header!r:.120}: it is a pair of a name and a value, both bytes")
+        pairs.append((bytes(parts[0]), bytes(parts[1])))
+    return pairs

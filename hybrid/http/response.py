@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
 from hybrid.http.fields import TOKEN, has_control
-from hybrid.http.framing import Framing, Pairs, StartMemo
+from hybrid.http.framing import Framing, Pairs, StartMemo, exact, is_exact
 from hybrid.http.head import Head
 from hybrid.http.lifecycle import (
     COMPLETE,
@@ -192,13 +192,16 @@ class Response:
         """Return the head, and settle how the body is framed."""
         if not 200 <= status <= 999:
             raise ValueError(f"cannot respond with status {status!r}: a response has a number from 200 to 999")
+        if not isinstance(headers, (list, tuple)):
+            headers = list(headers)  # they may be there to be read once
         lines: list[bytes] = []
         try:
-            length, standing = self._take_headers(status, headers, standing, lines)
+            length, own_standing = self._take_headers(status, headers, standing, lines)
             block = b"".join(lines)
         except (TypeError, ValueError, AttributeError):
-            _check_types(headers)
-            raise
+            if is_exact(headers):
+                raise
+            return self._make(status, exact(headers), standing)
         if has_control(b"".join(lines[2::4])):  # the values; names are tokens
             raise _unfit_among(lines)
         head = self._head
@@ -217,7 +220,7 @@ class Response:
             end = b"connection: close\r\n\r\n"
         else:
             end = b"\r\n" if head.version == "1.1" else b"connection: keep-alive\r\n\r\n"
-        return b"".join((status_line(status), block, coding, standing, end))
+        return b"".join((status_line(status), block, coding, own_standing, end))
 
     def _take_headers(self, status: int, headers: Pairs, standing: bytes, lines: list[bytes]) -> tuple[int, bytes]:
         """Add what the application says to ``lines``; return its content-length, or -1, and what is left to stand."""
@@ -259,9 +262,10 @@ class Response:
                 others.append(option)
         return b", ".join(others)
 
-    def body(self, data: bytes | bytearray | memoryview, more: bool) -> bytes:
+    def body(self, data: bytes | bytearray | memoryview, more: object) -> bytes:
         """Return what is to be written for a piece of the body, with the head before the first one.
 
+        Args: more: its truth counts, as everywhere here: an application may say 1.
         A piece that is refused changes nothing: it is not written, and it is not counted.
         """
         said = PIECE if more else LAST_BEFORE_TRAILERS if self._with_trailers else LAST
@@ -297,7 +301,7 @@ class Response:
         self.is_complete = after is COMPLETE
         return data
 
-    def trailers(self, headers: Pairs, more: bool) -> bytes:
+    def trailers(self, headers: Iterable[Any], more: object) -> bytes:
         """Return what is to be written for trailers; they were announced at the start.
 
         Nothing, where the response cannot carry them: without chunks. They may always be dropped (RFC 9110 §6.5.1).
@@ -315,7 +319,7 @@ class Response:
         self._trailers += lines
         return b"" if more else b"0\r\n" + self._trailers + b"\r\n"
 
-    def informational(self, status: int, headers: Pairs) -> bytes:
+    def informational(self, status: int, headers: Iterable[Any]) -> bytes:
         """Return a response before the response: 103 (RFC 8297). To a client of HTTP/1.0: nothing (RFC 9110 §15.2).
 
         Raises: RuntimeError: it is too late for one; ValueError: it would not be one. 101 ends HTTP: not said here.
@@ -333,31 +337,20 @@ class Response:
 _TOO_LATE: Final = "in a trailer or a 1xx: it belongs to the head of the response"
 
 
-def header_lines(headers: Pairs, refused: frozenset[bytes], why: str = _TOO_LATE) -> bytes:
-    """Return header lines.
+def header_lines(headers: Iterable[Any], refused: frozenset[bytes], why: str = _TOO_LATE) -> bytes:
+    """Return header lines, of what :func:`~hybrid.http.framing.exact` takes.
 
     Args: refused: lower-cased names that are not the application's to say here; why: the end of the message about it.
     Raises: ValueError: one is none, would be more than one, or is refused; TypeError: one is no pair of bytes.
     """
     lines = []
-    try:
-        for name, value in headers:
-            if not name or name.translate(None, TOKEN) or has_control(value):
-                raise _unfit(name, value)
-            if name.lower() in refused:
-                raise ValueError(f"cannot send {name!r} {why}")
-            lines.append(b"%b: %b\r\n" % (name, value))
-    except (TypeError, ValueError, AttributeError):
-        _check_types(headers)
-        raise
+    for name, value in exact(headers):
+        if not name or name.translate(None, TOKEN) or has_control(value):
+            raise _unfit(name, value)
+        if name.lower() in refused:
+            raise ValueError(f"cannot send {name!r} {why}")
+        lines.append(b"%b: %b\r\n" % (name, value))
     return b"".join(lines)
-
-
-def _check_types(headers: Iterable[object]) -> None:
-    """Say so if headers are not what they are by type: text is met most."""
-    for header in headers:
-        if not isinstance(header, (list, tuple)) or [type(part) for part in header] != [bytes, bytes]:
-            raise TypeError(f"cannot send header {header!r:.120}: it is a pair of a name and a value, both bytes")
 
 
 def _as_bytes(data: object) -> bytes:

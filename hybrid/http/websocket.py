@@ -10,11 +10,12 @@ import re
 from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from hybrid.http.deflate import DeflateParameters, negotiate
 from hybrid.http.errors import HttpError
 from hybrid.http.fields import TOKEN
+from hybrid.http.framing import exact
 from hybrid.http.head import Head
 from hybrid.http.response import header_lines, standing_without
 from hybrid.http.status import refusal_body, status_line
@@ -100,9 +101,7 @@ def _read_subprotocols(value: bytes) -> tuple[str, ...]:
     return tuple(names)
 
 
-def switching(
-    handshake: Handshake, subprotocol: str | None, headers: Iterable[tuple[bytes, bytes]], standing: bytes
-) -> bytes:
+def switching(handshake: Handshake, subprotocol: str | None, headers: Iterable[Any], standing: bytes) -> bytes:
     """Return the whole 101 response: after it, frames are sent.
 
     Args: subprotocol: the one chosen, None: none. headers: the application's. standing: lines that every response has,
@@ -115,7 +114,7 @@ def switching(
             f"cannot accept with subprotocol {subprotocol!r}: the client offers {', '.join(handshake.subprotocols)!r}. "
             "Choose one of these, or None"
         )
-    pairs = list(headers)
+    pairs = exact(headers)
     lines = header_lines(pairs, _OURS, "in the answer to a WebSocket handshake: the server says it")
     names = [name.lower() for name, _ in pairs]
     if b"sec-websocket-protocol" in names:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import gc
 import os
 import sys
 import threading
@@ -34,6 +35,8 @@ MOST_TASKS = 50
 LOOKED_AT = 5000
 """Tasks, to count those that wait in the same line; and frames, to find the user's behind a library's."""
 
+_COMPILED = frozenset(("hybrid.handlers.asgi_exchange", "hybrid.handlers.asgi_websocket"))
+"""Modules of ours that may be compiled, and run the user's coroutines."""
 _Task = asyncio.Task[Any]
 _MOLD = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "mold") + os.sep
 """Where the frames begin that a worker was forked from: the same below every main thread."""
@@ -171,9 +174,25 @@ def _awaiting(coroutine: Any) -> list[Place]:
             frame, coroutine = coroutine.gi_frame, coroutine.gi_yieldfrom
         elif isinstance(coroutine, AsyncGeneratorType):
             frame, coroutine = coroutine.ag_frame, coroutine.ag_await
+        elif type(coroutine).__module__ in _COMPILED:
+            coroutine = _inside(coroutine)
+            continue
         else:
             break
         if frame is None:
             break
         places.append(_place(frame))
     return places[::-1]
+
+
+def _inside(compiled: object) -> object:
+    """Return the coroutine that one of ours waits for, which has no frames when compiled; None: it waits for none.
+
+    Its variables are all that can be seen of it: among them is what it awaits, or that one's iterator.
+    """
+    for held in gc.get_referents(compiled):
+        if isinstance(held, CoroutineType):
+            return held
+        if type(held).__name__ == "coroutine_wrapper":  # of coroutine.__await__()
+            return next(iter(gc.get_referents(held)), None)
+    return None

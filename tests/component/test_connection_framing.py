@@ -69,6 +69,19 @@ async def test_receive_until_consumes_the_delimiter() -> None:
 
 
 @on_both_loops
+async def test_delimiter_is_anything_like_bytes() -> None:
+    """A bytearray or a memoryview too, in both builds."""
+    held = Held()
+    async with serving(held) as served:
+        client = await served.client()
+        conn = await held.made
+        await client.send(b"one,two,three,")
+        assert await conn.receive_until(b",", 100) == b"one"
+        assert await conn.receive_until(bytearray(b","), 100) == b"two"
+        assert await conn.receive_until(memoryview(b","), 100) == b"three"
+
+
+@on_both_loops
 async def test_receive_until_gives_up_at_the_limit_and_keeps_the_bytes() -> None:
     """DelimiterNotFound comes when the limit is reached, whether or not the delimiter follows right behind."""
     held = Held()
