@@ -35,7 +35,8 @@ def drain(pid: int) -> None:
 
 def life_of(server: Server, pid: int) -> Life | None:
     """Return what the scoreboard says of a process; None: it is in no slot any more."""
-    return next((worker.life for worker in server.workers() if worker.pid == pid), None)
+    worker = server.worker(pid)
+    return None if worker is None else worker.life
 
 
 def drains(server: Server, pid: int) -> bool:
@@ -53,12 +54,17 @@ def left_by_itself(server: Server, pid: int, within_s: float = 15.0) -> bool:
 
 def http_connection_to(server: Server, pid: int) -> ByHand:
     """Return a kept connection that the worker ``pid`` serves."""
-    for _ in range(100):
-        client = ByHand(server.connect())
-        if int(client.get("/pid").body) == pid:
-            return client
-        client.socket.close()
-    raise AssertionError(f"worker {pid} takes nobody")
+    others: list[ByHand] = []
+    try:
+        for _ in range(100):
+            client = ByHand(server.connect())
+            if int(client.get("/pid").body) == pid:
+                return client
+            others.append(client)  # kept until we have ours: the worker with the fewest takes the next one
+        raise AssertionError(f"worker {pid} takes nobody")
+    finally:
+        for other in others:
+            other.socket.close()
 
 
 # ── kept connections ──

@@ -38,7 +38,8 @@ def wait_log(server: Server, text: str, within_s: float = 20.0) -> str:
 
 def heartbeat(server: Server, pid: int) -> int:
     """Return when the worker's loop last turned; 0: it has left."""
-    return next((worker.heartbeat_ns for worker in server.workers() if worker.pid == pid), 0)
+    worker = server.worker(pid)
+    return 0 if worker is None else worker.heartbeat_ns
 
 
 def is_replaced(server: Server, pid: int) -> bool:

@@ -15,15 +15,16 @@ from hybrid.shared.procfs import open_descriptors
 from tests.process.conftest import Serve
 from tests.support.clients import ask, connect_to, crowd, is_cut, say
 from tests.support.eventually import eventually
-from tests.support.server import Server, WorkerView, is_alive, stat_fields
+from tests.support.server import Server, is_alive, stat_fields
 from tests.support.variations import long
 
 KNOBS = "tests.apps.knobs:knobs"
 
 
-def by_pid(server: Server) -> dict[int, WorkerView]:
-    """Return the rows of the scoreboard by the pids in them."""
-    return {worker.pid: worker for worker in server.workers()}
+def has_left(server: Server, pid: int) -> bool:
+    """Return whether the worker drains and accepts no more: it is DRAINING from when it begins to leave."""
+    worker = server.worker(pid)
+    return worker is not None and worker.life is Life.DRAINING and not worker.accepts
 
 
 def replaced(server: Server, pid: int, count: int = 2) -> list[int]:
@@ -137,8 +138,7 @@ def test_worker_sent_sigterm_lets_its_connection_finish(serve: Serve) -> None:
     first, second = server.ready_pids()
     with connect_to(server, first) as held:
         os.kill(first, signal.SIGTERM)
-        eventually(lambda: by_pid(server)[first].life is Life.DRAINING)
-        eventually(lambda: not by_pid(server)[first].accepts)  # it is DRAINING from when it begins to leave
+        eventually(lambda: has_left(server, first))
         for _ in range(5):
             with server.connect() as client:
                 assert ask(client, "pid") == str(second)

@@ -148,6 +148,10 @@ class Server:
         finally:
             board.close()
 
+    def worker(self, pid: int) -> WorkerView | None:
+        """Return what the scoreboard says of a process; None: it is in no slot, or not any more."""
+        return next((worker for worker in self.workers() if worker.pid == pid), None)
+
     def ready_pids(self) -> list[int]:
         """Return the pids of the workers that serve now."""
         return [worker.pid for worker in self.workers() if worker.life is Life.READY]
