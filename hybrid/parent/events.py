@@ -7,7 +7,7 @@ from enum import IntEnum
 
 from hybrid.ground.states import Cause
 from hybrid.parent.pool import Plan
-from hybrid.parent.sizing import CpuFacts, MemoryFacts
+from hybrid.parent.auto_size import CpuFacts, MemoryFacts
 from hybrid.shared.boot_report import Report
 
 

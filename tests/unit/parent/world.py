@@ -10,7 +10,7 @@ from hybrid.parent import actions as act
 from hybrid.parent import core
 from hybrid.parent import events as ev
 from hybrid.parent import pool as p
-from hybrid.parent.sizing import CpuFacts, MemoryFacts
+from hybrid.parent.auto_size import CpuFacts, MemoryFacts
 from hybrid.shared.boot_report import Report
 
 PLAN = p.Plan(workers=2, preload="auto", grace_s=30.0, boot_s=60.0, boot_attempts=3)

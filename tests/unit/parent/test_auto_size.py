@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid.parent.sizing import CpuFacts, MemoryFacts, auto_workers
+from hybrid.parent.auto_size import CpuFacts, MemoryFacts, auto_workers
 
 MIB = 1 << 20
 PLENTY = MemoryFacts(limit_bytes=10_000 * MIB, mold_resident_bytes=80 * MIB, mold_private_bytes=60 * MIB)
