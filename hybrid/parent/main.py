@@ -27,6 +27,7 @@ from hybrid.parent import core, upgrading
 from hybrid.parent import events as ev
 from hybrid.parent import pool as p
 from hybrid.parent.children import Children
+from hybrid.parent.controlling import Controlling, Hand
 from hybrid.parent.edition import Edition, Editions, plan_of
 from hybrid.parent.handover import Handover
 from hybrid.parent.house import House
@@ -77,6 +78,8 @@ class Parent:
         self._editions = Editions(first, pool.generation, self._children, house.log)
         self._watching = Watching(house, self._children, lambda: self._editions.current, self._on_change)
         self._nurse = Nurse(house, lambda: self._pool, self._children.workers)
+        self._controlling = Controlling(house, self._children, self._editions, lambda: self._pool)
+        self._controlling.obey(Hand(house, self._children, self._editions, self._nurse))
         self._upgrade = Upgrade(house, self._children, self._watch, self._state)
         if held is not None:
             self._porter.take_over(held.queues)
@@ -113,6 +116,7 @@ class Parent:
         if self._house.host is not None:
             self._watch.add(self._house.host.fileno(), self._on_host)
         self._watching.start()
+        self._controlling.start()
         due: float | None = None
         turned = monotonic()
         while True:
@@ -120,7 +124,7 @@ class Parent:
                 self._decide()
                 self._children.reap_strangers()
                 due = core.next_deadline(self._pool)
-            if self._exit_code is not None and self._watching.is_over:
+            if self._exit_code is not None and self._watching.is_over and self._controlling.is_over:
                 self._porter.close()
                 return self._exit_code
             if self._upgrade.is_due:
@@ -129,6 +133,7 @@ class Parent:
                 continue
             # A connection that is passed on is none of the core's business, so it costs no step of it.
             other = sooner(sooner(self._porter.deadline, self._watching.deadline), self._news.deadline)
+            other = sooner(other, self._controlling.deadline)
             wake = sooner(sooner(due, other), sooner(self._nurse.deadline, self._upgrade.deadline))
             self._watch.wait(patience_ms(wake, monotonic()))
             now = monotonic()
@@ -141,18 +146,20 @@ class Parent:
             if self._porter.deadline is not None and self._porter.deadline <= now:
                 self._porter.time_passed()
             self._watching.time_passed()
+            self._controlling.time_passed()
             self._upgrade.time_passed()
             if self._nurse.deadline <= now:
                 self._nurse.time_passed()
 
     def _decide(self) -> None:
         while self._events and self._exit_code is None:
-            before = self._pool
-            self._pool, actions = core.step(before, self._events.popleft(), monotonic())
+            before, event = self._pool, self._events.popleft()
+            self._pool, actions = core.step(before, event, monotonic())
             self._publish(before)  # before anybody is told: who hears "ready" finds it in the scoreboard
             for action in actions:
                 self._actions[type(action)](action)
             self._news.follow(self._pool, monotonic())
+            self._controlling.follow(before, actions, event)
         if self._exit_code is not None:
             self._events.clear()  # nobody decides any more: the loop is to wait for the watcher, not to turn for these
 
@@ -308,6 +315,7 @@ class Parent:
     def _state(self) -> Handover:
         """Return what a new program in this process needs to go on."""
         pool = replace(self._pool, upgrade=p.UpgradeStage.NONE)
+        self._house.news = self._controlling.ledger.number
         return self._house.held(pool, self._porter.held(), self._children.held())
 
     def _unready(self, action: act.Unready) -> None:
@@ -328,6 +336,7 @@ class Parent:
 
     def _quit(self, action: act.Quit) -> None:
         self._exit_code = action.code
+        self._controlling.end()
 
 
 def _porter_for(house: House, watch: Watch) -> Porter:
