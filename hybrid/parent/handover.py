@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from hybrid import __version__
 from hybrid.ground.errors import HybridError
 from hybrid.parent.pool import Pool
+from hybrid.parent.sizing import Memory
 from hybrid.shared.boot_report import Report
 from hybrid.shared.plain import from_plain, to_plain
 from hybrid.shared.scoreboard import Scoreboard
@@ -102,6 +103,8 @@ class Handover:
     molds: tuple[HeldChild, ...]
     workers: tuple[HeldChild, ...]
     served: Report
+    sizing: Memory = Memory()
+    """What the sizing remembers."""
     format: int = FORMAT
     version: str = __version__
 
