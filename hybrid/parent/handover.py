@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hybrid import __version__
 from hybrid.ground.errors import HybridError
@@ -103,7 +103,7 @@ class Handover:
     molds: tuple[HeldChild, ...]
     workers: tuple[HeldChild, ...]
     served: Report
-    sizing: Memory = Memory()
+    sizing: Memory = field(default_factory=Memory)
     """What the sizing remembers."""
     format: int = FORMAT
     version: str = __version__

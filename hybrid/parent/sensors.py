@@ -1,4 +1,4 @@
-"""What the pool's size is decided by, measured: the workers' load as their rows have it, and what only the kernel knows.
+"""What the pool's size is decided by, measured: the workers' load as their rows have it, and what the kernel knows.
 
 A worker stores what it measures four times a second, from its loop. One whose loop does not turn stores nothing: its
 row is old, and what is true of it is read off its age. It has been busy since then, whatever it was busy with, and
@@ -12,7 +12,6 @@ Source: proc(5) on schedstat; :mod:`hybrid.worker.meter`, which writes what is r
 from __future__ import annotations
 
 import socket
-import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -118,12 +117,10 @@ class Sensors:
             run_queue=sum(rates.waiting for rates in self._rates.values()),
             accepted=arrived / window_s,
             queue=self._queue(),
-            lag_s=statistics.median(lags) if lags else 0.0,
+            lag_s=_median(lags),
             serving=len(serving),
-            booting=sum(
-                s.life in (Life.STARTING, Life.VACANT) for s in pool.slots if s.wanted and s.duty is Duty.SERVE
-            ),
-            parked=sum(slot.life is Life.PARKED for slot in pool.slots if slot.wanted and slot.duty is Duty.SPARE),
+            booting=_count(pool, Duty.SERVE, Life.STARTING, Life.VACANT),
+            parked=_count(pool, Duty.SPARE, Life.PARKED),
             boot_s=self._boot_s(pool),
         )
 
@@ -191,6 +188,15 @@ class Sensors:
 def measured(pool: Pool) -> Iterable[Slot]:
     """Yield the slots whose workers serve now, or were parked because they are not needed."""
     return (slot for slot in pool.slots if slot.wanted and slot.life in MEASURED and slot.generation == pool.generation)
+
+
+def _count(pool: Pool, duty: Duty, *lives: Life) -> int:
+    return sum(slot.wanted and slot.duty is duty and slot.life in lives for slot in pool.slots)
+
+
+def _median(values: list[float]) -> float:
+    """Return the median, of two middle ones the lower; 0 of none. (The library that has it loads three more.)"""
+    return sorted(values)[(len(values) - 1) // 2] if values else 0.0
 
 
 def thread_time(pid: int) -> ThreadTime | None:

@@ -57,7 +57,7 @@ class Sizer:
         memory: Memory | None = None,
     ) -> None:
         """``queues``: the listening sockets. ``events``: where decisions go. ``memory``: of the program before us."""
-        self.memory = memory or Memory()
+        self.memory = taken_over(memory or Memory())
         self._pool = pool
         self._events = events
         self._sensors = Sensors(house.scoreboard, queues)
@@ -116,6 +116,11 @@ class Sizer:
             hold_s=plain.hold_s * self._pace,
             hold_most_s=plain.hold_most_s * self._pace,
         )
+
+
+def taken_over(memory: Memory) -> Memory:
+    """Return the memory as it was before it travelled as JSON, which does not tell the kinds of numbers apart."""
+    return replace(memory, peaks=tuple((start, int(want)) for start, want in memory.peaks))
 
 
 def fit_memory(
