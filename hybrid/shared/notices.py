@@ -11,7 +11,7 @@ changed, and :class:`Answered`, about one wish.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 
@@ -119,10 +119,20 @@ class PhaseChanged(Notice):
 
 
 @dataclass(frozen=True, slots=True)
+class ReloadState:
+    """A reload that is under way, or how the last one failed. ``stage``: ``idle`` when there is none."""
+
+    stage: str = "idle"
+    source: str = ""
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PoolState(Notice):
     """What the parent knows of the pool that the scoreboard does not hold."""
 
     phase: str = "booting"
+    readiness: str = "booting"
     stance: str = "accepting"
     generation: int = 1
     target: int = 0
@@ -133,9 +143,7 @@ class PoolState(Notice):
     app: str = ""
     kind: str = ""
     addresses: tuple[str, ...] = ()
-    reload_stage: str = "idle"
-    reload_source: str = ""
-    reload_failure: str = ""
+    reload: ReloadState = ReloadState()
     upgrade: str = "none"
     pid: int = 0
     """The parent's."""
@@ -182,7 +190,7 @@ def name_of(notice: Notice) -> str:
 
 def to_plain(notice: Notice) -> dict[str, Any]:
     """Return the notice as what JSON has: its kind as ``notice``, then its fields."""
-    return {"notice": name_of(notice), **{each.name: getattr(notice, each.name) for each in fields(notice)}}
+    return {"notice": name_of(notice), **asdict(notice)}
 
 
 def to_json(notice: Notice) -> str:
@@ -201,5 +209,14 @@ def from_json(data: str | bytes) -> Notice | None:
     kind = KINDS.get(plain.get("notice", ""))
     if kind is None:
         return None
-    given = {each.name: plain[each.name] for each in fields(kind) if each.name in plain}
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+    return kind(**{name: _made(name, value) for name, value in _known(kind, plain).items()})
+
+
+def _known(kind: type[Any], plain: dict[str, Any]) -> dict[str, Any]:
+    return {each.name: plain[each.name] for each in fields(kind) if each.name in plain}
+
+
+def _made(name: str, value: Any) -> Any:
+    if name == "reload" and isinstance(value, dict):
+        return ReloadState(**_known(ReloadState, value))
+    return tuple(value) if isinstance(value, list) else value
