@@ -277,7 +277,7 @@ class Parent:
 
     def _vacate(self, action: act.Vacate) -> None:
         self._children.forget_worker(action.slot)
-        self._house.scoreboard.row(action.slot).reset()  # VACANT is 0
+        self._house.scoreboard.retire(action.slot)  # VACANT is 0
 
     def _write(self, action: act.Write) -> None:
         self._house.log.write(action.level, action.message, action.detail)
