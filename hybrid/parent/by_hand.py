@@ -66,6 +66,7 @@ def _set(draft: Draft, least: int, most: int, event: ev.Asked | ev.ScaleAsked) -
         draft.write("info", f"{event.source}: {least} to {most} workers (before: {pool.least} to {pool.most})")
     if target != pool.target:
         resizing.resize(draft, target, event.source)
+        draft.write("info", f"{event.source}: {target} worker{'s' if target != 1 else ''} (before: {pool.target})")
     if reload.stage is Stage.IDLE:
         resizing.fit(draft, event.loads)
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hybrid import __version__
 from hybrid.ground.errors import HybridError
 from hybrid.parent.pool import Pool
+from hybrid.parent.sizing import Memory
 from hybrid.shared.boot_report import Report
 from hybrid.shared.plain import from_plain, to_plain
 from hybrid.shared.scoreboard import Scoreboard
@@ -115,6 +116,8 @@ class Handover:
     doors: tuple[HeldDoor, ...] = ()
     news: int = 0
     """The number of the last notice."""
+    sizing: Memory = field(default_factory=Memory)
+    """What the sizing remembers."""
     format: int = FORMAT
     version: str = __version__
 

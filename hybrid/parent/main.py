@@ -35,6 +35,7 @@ from hybrid.parent.passing import Passing
 from hybrid.parent.pool_news import PoolNews
 from hybrid.parent.porter import PerSlot, Porter
 from hybrid.parent.pulse import Nurse
+from hybrid.parent.sizer import Sizer
 from hybrid.parent.spawn import Child, Heirloom, ask_for_worker, send_listeners, start_mold
 from hybrid.parent.upgrade import Upgrade
 from hybrid.parent.watch import Watch, patience_ms, sooner
@@ -81,6 +82,8 @@ class Parent:
         self._controlling = Controlling(house, self._children, self._editions, lambda: self._pool)
         self._controlling.obey(Hand(house, self._children, self._editions, self._nurse))
         self._upgrade = Upgrade(house, self._children, self._watch, self._state)
+        memory = held.sizing if held is not None else None
+        self._sizer = Sizer(house, lambda: self._pool, self._porter.queues, self._events, memory)
         if held is not None:
             self._porter.take_over(held.queues)
             self._children.take_over(held.molds, held.workers)
@@ -94,6 +97,8 @@ class Parent:
             act.Signal: self._signal,
             act.Vacate: self._vacate,
             act.Write: self._write,
+            act.Resized: self._resized,
+            act.Answer: self._answer,
             act.Announce: self._announce,
             act.Fail: self._fail,
             act.Resolve: self._resolve,
@@ -126,6 +131,7 @@ class Parent:
                 due = core.next_deadline(self._pool)
             if self._exit_code is not None and self._watching.is_over and self._controlling.is_over:
                 self._porter.close()
+                self._sizer.close()
                 return self._exit_code
             if self._upgrade.is_due:
                 self._carry_out_upgrade_now()
@@ -135,6 +141,7 @@ class Parent:
             other = sooner(sooner(self._porter.deadline, self._watching.deadline), self._news.deadline)
             other = sooner(other, self._controlling.deadline)
             wake = sooner(sooner(due, other), sooner(self._nurse.deadline, self._upgrade.deadline))
+            wake = sooner(wake, self._sizer.deadline)
             self._watch.wait(patience_ms(wake, monotonic()))
             now = monotonic()
             if wake is not None and (late_s := now - max(wake, turned)) > LATE_S:
@@ -150,6 +157,7 @@ class Parent:
             self._upgrade.time_passed()
             if self._nurse.deadline <= now:
                 self._nurse.time_passed()
+            self._sizer.time_passed()
 
     def _decide(self) -> None:
         while self._events and self._exit_code is None:
@@ -179,7 +187,8 @@ class Parent:
             if number == signal.SIGWINCH and has_terminal():
                 continue  # somebody resizes his window
             if number in INTENTS:
-                self._events.append(ev.Asked(INTENTS[signal.Signals(number)], signal.Signals(number).name))
+                source = signal.Signals(number).name
+                self._events.append(ev.Asked(INTENTS[signal.Signals(number)], source, loads=self._sizer.loads()))
             elif number == signal.SIGCHLD:
                 self._events.append(ev.TimePassed())  # a child of ours has its pidfd; a stranger is reaped after this
 
@@ -275,10 +284,16 @@ class Parent:
 
     def _vacate(self, action: act.Vacate) -> None:
         self._children.forget_worker(action.slot)
-        self._house.scoreboard.row(action.slot).reset()  # VACANT is 0
+        self._house.scoreboard.retire(action.slot)  # VACANT is 0
 
     def _write(self, action: act.Write) -> None:
         self._house.log.write(action.level, action.message, action.detail)
+
+    def _resized(self, action: act.Resized) -> None:
+        """Nothing is left to be done: the log has it, and what has to follow comes as actions of its own."""
+
+    def _answer(self, action: act.Answer) -> None:
+        """Nothing is left to be done: whoever tells control what is new tells it this, too."""
 
     def _announce(self, action: act.Announce) -> None:
         self._house.served = self._children.served
@@ -316,7 +331,8 @@ class Parent:
         """Return what a new program in this process needs to go on."""
         pool = replace(self._pool, upgrade=p.UpgradeStage.NONE)
         self._house.news = self._controlling.ledger.number
-        return self._house.held(pool, self._porter.held(), self._children.held())
+        held = self._house.held(pool, self._porter.held(), self._children.held())
+        return replace(held, sizing=self._sizer.memory)
 
     def _unready(self, action: act.Unready) -> None:
         self._house.scoreboard.readiness = Readiness.LEAVING

@@ -71,7 +71,7 @@ class Wishes:
             Op.CONTROL_STOP: self._stop,
             Op.CONTROL_REOPEN_LOGS: self._reopen_logs,
             Op.CONTROL_UPGRADE: self._upgrade,
-            **{op: self._slot for op in SLOT_INTENTS},
+            **dict.fromkeys(SLOT_INTENTS, self._slot),
         }
 
     def forget(self) -> None:
