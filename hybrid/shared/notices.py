@@ -199,7 +199,7 @@ def from_json(data: str | bytes) -> Notice | None:
     plain = json.loads(data)
     if not isinstance(plain, dict):
         raise ValueError(f"no object but {plain!r}")
-    kind = KINDS.get(plain.get("notice", ""))
+    kind: Any = KINDS.get(plain.get("notice", ""))
     if kind is None:
         return None
     given = {each.name: plain[each.name] for each in fields(kind) if each.name in plain}
