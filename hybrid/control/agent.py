@@ -88,6 +88,8 @@ class Agent:
             return DOWN
         if self._state.scoreboard.readiness is not Readiness.READY or Life.READY not in lives:
             return DRAIN
+        if not self._capacity.present:  # nobody served at the last look
+            self.look()
         return b"up ready %d%%\n" % math.ceil(100 * self._capacity.weight)
 
 

@@ -26,9 +26,10 @@ of its workers is to be spared at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+
+from hybrid.control.sampler import WorkerSample, is_ready
 
 SMOOTH_S = 5.0
 """Time constant of the average: after a step, two thirds of it are seen after so long."""
@@ -38,34 +39,6 @@ MOST_LOAD = 25.0
 """Above it everything is the same: a weight of 1 %."""
 LEAST_WEIGHT = 0.01
 """A pool that serves gets something: without any clients it would not be seen that it recovers. 0 % is DRAIN."""
-
-
-class WorkerFigures(Protocol):
-    """What is looked at of one worker: a part of ``hybrid.control.sampler.WorkerSample``. None: unknown."""
-
-    @property
-    def life(self) -> str:
-        """Return the name of its state, lower case."""
-
-    @property
-    def connections(self) -> int:
-        """Return how many it holds."""
-
-    @property
-    def limit(self) -> int | None:
-        """Return at how many it stops accepting."""
-
-    @property
-    def loop_use(self) -> float | None:
-        """Return which part of the time its loop had something to do."""
-
-    @property
-    def accepted_per_s(self) -> float | None:
-        """Return how many connections it accepts."""
-
-    @property
-    def accept_queue(self) -> int | None:
-        """Return how many connections wait in the listeners' queues, the same ones for all workers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +60,12 @@ class Capacity:
         return max(LEAST_WEIGHT, self.present * rest)
 
 
-def capacity(workers: Iterable[WorkerFigures], wanted: int) -> Capacity:
+def capacity(workers: Iterable[WorkerSample], wanted: int) -> Capacity:
     """Return what the pool can take at this moment.
 
     Args: workers: all of them, in whatever state; those that are ready count. wanted: how many are to be ready.
     """
-    serving = [each for each in workers if each.life == "ready"]
+    serving = [each for each in workers if is_ready(each)]
     if not serving:
         return Capacity(load=MOST_LOAD, present=0.0)
     use = sum(_use(each) for each in serving) / len(serving)
@@ -119,12 +92,12 @@ class Smoothed:
         return Capacity(self._load if now.present > 0.0 else now.load, now.present)
 
 
-def _use(worker: WorkerFigures) -> float:
+def _use(worker: WorkerSample) -> float:
     held = worker.connections / worker.limit if worker.limit else 0.0
     return min(1.0, max(worker.loop_use or 0.0, held))
 
 
-def _waiting_s(serving: list[WorkerFigures]) -> float:
+def _waiting_s(serving: Sequence[WorkerSample]) -> float:
     """Return how long a newcomer waits to be accepted: the queue, divided by how fast it is emptied (Little's law).
 
     A pool that accepts less than one a second is taken for one that accepts one: a single newcomer in the queue of a
