@@ -82,7 +82,7 @@ class Agent:
         return self._capacity
 
     def line(self) -> bytes:
-        """Return what a balancer is told now. Whether to send anybody is known at once, how much since the last look."""
+        """Return what a balancer is told now: whether to send anybody as of now, how many as of the last look."""
         lives = [row[Cell.LIFE] for row in self._state.scoreboard.rows()]
         if not any(life not in (Life.VACANT, Life.EXITED) for life in lives):
             return DOWN

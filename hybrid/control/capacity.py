@@ -13,11 +13,11 @@ One formula for everybody who asks: the agent that HAProxy checks, the metric ``
                       present × 1 / (4 × load)    above               ½ … 1 %
 
 Below one half, weight and spare are the same. Above it they are not, because a balancer closes a loop: weight decides
-load, and load decides weight. Between two equal machines, a load that is higher by one per cent makes 1 − load lower by
-load / (1 − load) per cent: at 80 % it is four, so the next period sends the other machine too much by four per cent, and
-then it comes back as sixteen. 1 / (4 × load) answers one per cent with one per cent, however high the load is and
-however old the figures are; it joins 1 − load at one half, in value and in slope. What comes and goes within seconds is
-taken out by an average before (:data:`SMOOTH_S`).
+load, and load decides weight. Where a load is higher by one per cent, 1 − load is lower by load / (1 − load) per cent:
+at a load of 80 %, by four. The other machine is then sent four per cent too much, and answers with sixteen: it swings.
+1 / (4 × load) answers one per cent with one per cent, however high the load is and however old the figures are; it
+joins 1 − load at one half, in value and in slope. What comes and goes within seconds is taken out by an average before
+(:data:`SMOOTH_S`).
 
 The part that is missing (``present``) is not averaged: it does not depend on the load, and a pool that has lost most
 of its workers is to be spared at once.

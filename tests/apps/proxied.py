@@ -1,11 +1,10 @@
-"""A plain ASGI application behind a proxy: it says who serves, holds a request until somebody kills it, blocks its loop."""
+"""A plain ASGI application behind a proxy: says who serves, holds a request for whoever kills it, blocks its loop."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import threading
-from pathlib import Path
 
 from tests.apps.http_knobs import Receive, Scope, Send, pid, respond
 
@@ -15,10 +14,10 @@ BLOCKED_S = 0.2
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer by the path."""
-    path = scope["path"]
-    if scope["type"] != "http":
-        return
-    if path == "/hold":
+    path = scope.get("path")
+    if path is None:
+        await live(receive, send)
+    elif path == "/hold":
         await hold(send)
     elif path == "/block":
         threading.Event().wait(BLOCKED_S)  # the whole loop, and no CPU
@@ -27,13 +26,20 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await pid(scope, receive, send)
 
 
+async def live(receive: Receive, send: Send) -> None:
+    """Be without anything to open or to close."""
+    for step in ("startup", "shutdown"):
+        await receive()
+        await send({"type": f"lifespan.{step}.complete"})
+
+
 async def hold(send: Send) -> None:
     """Hold the first request of all, for whoever kills this worker; answer every other one with the pid."""
     try:
-        file = (Path(os.environ["HELD_AT"])).open("x")
+        fd = os.open(os.environ["HELD_AT"], os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     except FileExistsError:
         await respond(send, b"%d" % os.getpid())
         return
-    with file:
-        file.write(f"{os.getpid()}\n")
+    os.write(fd, b"%d\n" % os.getpid())
+    os.close(fd)
     await asyncio.sleep(HELD_S)

@@ -16,7 +16,9 @@ def worker(life: str = "ready", loop_use: float | None = 0.0, **more: float | No
     """Return a worker of which only what counts is said."""
     figures: dict[str, object] = {
         **dict.fromkeys(("slot", "seat", "pid", "generation", "connections", "accepted", "requests", "errors"), 0),
-        **{"pauses": 0, "age_s": 1.0, "limit": None},
+        "pauses": 0,
+        "age_s": 1.0,
+        "limit": None,
         **more,
     }
     return WorkerSample(life=life, loop_use=loop_use, **figures)  # type: ignore[arg-type]  # of the right ones
@@ -156,7 +158,7 @@ DELAY = 3
 
 
 def last_swing(demand: float, speeds: tuple[float, float], weigh: Callable[[float], float]) -> tuple[float, float]:
-    """Let two pools and a balancer go on for ten minutes; return the lowest and the highest share of the first, at last.
+    """Let two pools and a balancer go on for ten minutes; return between what the share of the first swings then.
 
     Args: demand: what the clients ask for, in pools of speed 1. weigh: the weight of an averaged load.
     """
