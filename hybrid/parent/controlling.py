@@ -244,8 +244,10 @@ class Hand:
             for child in self._children.all():
                 try:
                     messages.send(child.channel, Record(Op.LEVEL, a=value))
-                except OSError as error:
-                    self._house.log.warning(f"process {child.pid} keeps its log level: {error.strerror}")
+                except BlockingIOError:
+                    self._house.log.warning(f"process {child.pid} keeps its log level: it does not listen")
+                except OSError:
+                    pass  # it leaves, or is gone
         return f"{key} is set until the settings are read anew (reload, restart)"
 
     def loads(self) -> tuple[int, ...]:
