@@ -132,7 +132,7 @@ def test_status_is_answered_while_no_worker_turns(serve: Serve, how: str) -> Non
         with stopped(*pids), Control(server) as control:
             assert len(control.result("status")["workers"]) == 2
         return
-    clients = []
+    clients: list[socket.socket] = []
     while {say(client, "pid") for client in clients} != {str(pid) for pid in pids}:
         clients.append(server.connect())
     for client in clients:
