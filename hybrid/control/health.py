@@ -8,16 +8,11 @@ Source: Kubernetes, liveness and readiness probes.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from typing import Protocol
 
-from hybrid.control.web import Answer, Request, Routes
-from hybrid.ground.clock import monotonic
-from hybrid.ground.states import Life, Readiness
-from hybrid.shared.notices import Answered, PoolState
 from hybrid.shared.messages import Op
-from hybrid.shared.scoreboard import Cell, Scoreboard
+from hybrid.shared.notices import Answered, PoolState
+from hybrid.shared.scoreboard import Scoreboard
 
 ANSWER_WITHIN_S = 5.0
 """For the parent to answer. It never waits for a disk or a lock, so it is late only when the machine is."""

@@ -86,6 +86,11 @@ def stood_by(draft: Draft, event: ev.StandbyAsked) -> None:
     _answer(draft, event.token, True, f"standby: {event.standby}")
 
 
+def replanned(draft: Draft, event: ev.Replanned) -> None:
+    """Go by the changed settings from now on; who drains already keeps the time that it was given."""
+    draft.pool = replace(draft.pool, plan=event.plan)
+
+
 # ── one worker ───────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -86,6 +86,16 @@ class HeldQueues:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldDoor:
+    """A door of control: :class:`~hybrid.parent.doors.Door`. ``kind``: of :class:`~hybrid.shared.doors.DoorKind`."""
+
+    kind: int
+    fd: int
+    address: str
+    file: SocketFile | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Handover:
     """Everything a successor needs. A descriptor that is not there is -1."""
 
@@ -103,6 +113,9 @@ class Handover:
     molds: tuple[HeldChild, ...]
     workers: tuple[HeldChild, ...]
     served: Report
+    doors: tuple[HeldDoor, ...] = ()
+    news: int = 0
+    """The number of the last notice."""
     sizing: Memory = field(default_factory=Memory)
     """What the sizing remembers."""
     format: int = FORMAT
@@ -113,6 +126,7 @@ class Handover:
         singles = (self.scoreboard, *self.life, self.log, self.access, self.host, self.pid_file)
         yield from (fd for fd in singles if fd > 2)
         yield from (listener.fd for listener in self.listeners)
+        yield from (door.fd for door in self.doors)
         yield from self.queues.descriptors()
         for child in (*self.molds, *self.workers):
             yield from (fd for fd in (child.channel, child.report, child.dump, child.wake) if fd >= 0)

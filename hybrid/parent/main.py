@@ -27,6 +27,7 @@ from hybrid.parent import core, upgrading
 from hybrid.parent import events as ev
 from hybrid.parent import pool as p
 from hybrid.parent.children import Children
+from hybrid.parent.controlling import Controlling, Hand
 from hybrid.parent.edition import Edition, Editions, plan_of
 from hybrid.parent.handover import Handover
 from hybrid.parent.house import House
@@ -78,6 +79,8 @@ class Parent:
         self._editions = Editions(first, pool.generation, self._children, house.log)
         self._watching = Watching(house, self._children, lambda: self._editions.current, self._on_change)
         self._nurse = Nurse(house, lambda: self._pool, self._children.workers)
+        self._controlling = Controlling(house, self._children, self._editions, lambda: self._pool)
+        self._controlling.obey(Hand(house, self._children, self._editions, self._nurse))
         self._upgrade = Upgrade(house, self._children, self._watch, self._state)
         memory = held.sizing if held is not None else None
         self._sizer = Sizer(house, lambda: self._pool, self._porter.queues, self._events, memory)
@@ -118,6 +121,7 @@ class Parent:
         if self._house.host is not None:
             self._watch.add(self._house.host.fileno(), self._on_host)
         self._watching.start()
+        self._controlling.start()
         due: float | None = None
         turned = monotonic()
         while True:
@@ -125,7 +129,7 @@ class Parent:
                 self._decide()
                 self._children.reap_strangers()
                 due = core.next_deadline(self._pool)
-            if self._exit_code is not None and self._watching.is_over:
+            if self._exit_code is not None and self._watching.is_over and self._controlling.is_over:
                 self._porter.close()
                 self._sizer.close()
                 return self._exit_code
@@ -135,6 +139,7 @@ class Parent:
                 continue
             # A connection that is passed on is none of the core's business, so it costs no step of it.
             other = sooner(sooner(self._porter.deadline, self._watching.deadline), self._news.deadline)
+            other = sooner(other, self._controlling.deadline)
             wake = sooner(sooner(due, other), sooner(self._nurse.deadline, self._upgrade.deadline))
             wake = sooner(wake, self._sizer.deadline)
             self._watch.wait(patience_ms(wake, monotonic()))
@@ -148,6 +153,7 @@ class Parent:
             if self._porter.deadline is not None and self._porter.deadline <= now:
                 self._porter.time_passed()
             self._watching.time_passed()
+            self._controlling.time_passed()
             self._upgrade.time_passed()
             if self._nurse.deadline <= now:
                 self._nurse.time_passed()
@@ -155,12 +161,13 @@ class Parent:
 
     def _decide(self) -> None:
         while self._events and self._exit_code is None:
-            before = self._pool
-            self._pool, actions = core.step(before, self._events.popleft(), monotonic())
+            before, event = self._pool, self._events.popleft()
+            self._pool, actions = core.step(before, event, monotonic())
             self._publish(before)  # before anybody is told: who hears "ready" finds it in the scoreboard
             for action in actions:
                 self._actions[type(action)](action)
             self._news.follow(self._pool, monotonic())
+            self._controlling.follow(before, actions, event)
         if self._exit_code is not None:
             self._events.clear()  # nobody decides any more: the loop is to wait for the watcher, not to turn for these
 
@@ -286,7 +293,7 @@ class Parent:
         """Nothing is left to be done: the log has it, and what has to follow comes as actions of its own."""
 
     def _answer(self, action: act.Answer) -> None:
-        """Nobody asks yet."""
+        """Nothing is left to be done: whoever tells control what is new tells it this, too."""
 
     def _announce(self, action: act.Announce) -> None:
         self._house.served = self._children.served
@@ -323,6 +330,7 @@ class Parent:
     def _state(self) -> Handover:
         """Return what a new program in this process needs to go on."""
         pool = replace(self._pool, upgrade=p.UpgradeStage.NONE)
+        self._house.news = self._controlling.ledger.number
         held = self._house.held(pool, self._porter.held(), self._children.held())
         return replace(held, sizing=self._sizer.memory)
 
@@ -344,6 +352,7 @@ class Parent:
 
     def _quit(self, action: act.Quit) -> None:
         self._exit_code = action.code
+        self._controlling.end()
 
 
 def _porter_for(house: House, watch: Watch) -> Porter:
