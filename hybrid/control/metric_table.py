@@ -136,7 +136,12 @@ class GaugeSpec:
     @property
     def each(self) -> Spec:
         """Return the family with a series for each slot that has a worker."""
-        return Spec(f"hybrid_worker_{self.name}", "gauge", self.meaning if not self.total else f"The same, by slot. {self.meaning}", SLOT)
+        return Spec(
+            f"hybrid_worker_{self.name}",
+            "gauge",
+            self.meaning if not self.total else f"The same, by slot. {self.meaning}",
+            SLOT,
+        )
 
 
 GAUGES = (
