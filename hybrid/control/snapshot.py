@@ -168,9 +168,9 @@ def snapshot(state: StateView, sampler: Sampler) -> dict[str, object]:
             "kind": pool.kind,
             "addresses": list(pool.addresses),
             "reload": {
-                "stage": pool.reload.stage,
-                "source": pool.reload.source,
-                "failure": pool.reload.failure,
+                "stage": pool.reload_stage,
+                "source": pool.reload_source,
+                "failure": pool.reload_failure,
             },
         },
         "totals": {**totals(samples, own_queues=own_queues(state)), "replaced": replacements(board)},

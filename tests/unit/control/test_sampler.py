@@ -136,7 +136,12 @@ def test_vacant_slots_are_not_shown(pool: FakePool) -> None:
 def test_memory_is_read_every_few_seconds(pool: FakePool) -> None:
     """A look at it walks the page tables of a worker that has better to do."""
     looked: list[int] = []
-    sampler = Sampler(pool.scoreboard, pool.clock_ns, memory=lambda pid: looked.append(pid) or 4096)
+
+    def look(pid: int) -> int:
+        looked.append(pid)
+        return 4096
+
+    sampler = Sampler(pool.scoreboard, pool.clock_ns, memory=look)
     for _ in range(20):
         assert sampler.sample()[0].memory_bytes == 4096
         pool.now_ns += SECOND // 10
