@@ -85,7 +85,7 @@ class Server:
         if len(self._clients) >= MOST_CLIENTS:
             client.drop(f"{MOST_CLIENTS} clients are connected to control already. Close one, and try again.")
             return
-        client.who = f"hybrid-ctl (pid {pid}, uid {uid})"
+        client.who = f"process {pid} (uid {uid})"
         self._clients.add(client)
         try:
             await client.run()
@@ -130,7 +130,7 @@ class Client:
             await self._writer.drain()
 
     def _is_gone(self) -> bool:
-        """Return whether a client that has said its last word cannot hear any more, either. Source: poll(2), POLLHUP."""
+        """Return whether a client that says no more does not hear us, either. Source: poll(2), POLLHUP."""
         poll = select.poll()
         poll.register(self._writer.get_extra_info("socket").fileno(), 0)
         return bool(poll.poll(0))

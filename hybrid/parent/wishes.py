@@ -104,7 +104,7 @@ class Wishes:
         if self._stops and after.stop_step is not p.StopStep.NONE:
             said = [each.message for each in actions if isinstance(each, act.Write)]
             for token in self._stops:
-                self._say(token, True, said[0] if said else STOPPING)
+                self._say(token, True, said[0].removeprefix(f"{SOURCE}: ") if said else STOPPING)
             self._stops.clear()
 
     def _say(self, token: int, ok: bool, text: str, detail: str = "") -> None:

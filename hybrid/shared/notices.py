@@ -203,4 +203,5 @@ def from_json(data: str | bytes) -> Notice | None:
     if kind is None:
         return None
     given = {each.name: plain[each.name] for each in fields(kind) if each.name in plain}
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+    made: Notice = kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+    return made

@@ -29,8 +29,9 @@ function showSize(snapshot) {
   put($("ready"), whole(totals.ready));
   const wanted = pool.target && pool.target !== totals.ready ? `, wants ${pool.target}` : "";
   const standby = pool.standby ? `, ${pool.standby} on standby` : "";
-  put($("bounds"), sizing.on ? `workers of ${pool.least}..${pool.most}${wanted}${standby}`
-    : `of ${pool.target || DASH} workers, a fixed size${standby}`);
+  const noun = totals.ready === 1 ? "worker" : "workers";
+  put($("bounds"), sizing.on ? `${noun}${wanted}; allowed: ${pool.least} to ${pool.most}${standby}`
+    : `of ${pool.target || DASH} ${noun}, a fixed size${standby}`);
   showCells(snapshot);
   const why = sizing.last;
   if (!why) {
@@ -68,7 +69,17 @@ function showCells({ workers, pool, totals, sizing }) {
     cell.title = worker ? `seat ${worker.seat}: ${worker.life}, loop use ${percent(worker.loop_use)}` : "free";
     cell.firstChild.style.height = `${Math.round((worker?.loop_use ?? 0) * 100)}%`;
   }
-  box.setAttribute("aria-label", `${totals.ready} of ${places} places serve`);
+  const said = lifeCounts(workers, places);
+  box.setAttribute("aria-label", said);
+  put($("cells-sub"), said);
+}
+
+// How many are in which state: "3 serve, 2 parked, 1 place free".
+function lifeCounts(workers, places) {
+  const counted = Object.entries(LIVES).map(([life, [, text]]) => [workers.filter((worker) => worker.life === life).length, text]);
+  const free = places - workers.length;
+  if (free > 0) counted.push([free, free === 1 ? "place free" : "places free"]);
+  return counted.filter(([count]) => count).map(([count, text]) => `${count} ${text}`).join(", ");
 }
 
 // ── figures ──
@@ -95,8 +106,9 @@ function showFigures({ totals, workers }, counts) {
   const wait = totals.accept_queue ? `wait about ${seconds(totals.accept_wait_s)}` : "nobody waits";
   const limit = totals.accept_queue_limit ? ` of ${whole(totals.accept_queue_limit)}` : "";
   const queue = totals.accept_queue;
-  figure("f-queue", whole(queue), queue === null ? "unknown" : `${wait}${queue ? limit : ""}`,
-    level(queue, 1, Math.max(2, (totals.accept_queue_limit ?? 0) / 2)));
+  const full = totals.accept_queue_limit ? queue / totals.accept_queue_limit : 0;
+  figure("f-queue", `${whole(queue)}${queue ? limit : ""}`, queue === null ? "unknown" : wait,
+    full >= 0.5 ? "bad" : queue >= 4 ? level(totals.accept_wait_s ?? 1, 0.05, 1) : "");
   figure("f-lag", seconds(totals.lag_s), "worst worker, last second", level(totals.lag_s, 0.1, 1));
   const each = totals.memory_bytes === null ? "private" : `private, ${bytes(totals.memory_bytes / Math.max(1, workers.length))} each`;
   figure("f-memory", bytes(totals.memory_bytes), each);
@@ -165,9 +177,8 @@ function showWorkers({ workers, totals }, counts) {
     showRow(row, worker, most, counts);
   });
   for (const [key, row] of rows) if (!seen.has(key)) { row.node.remove(); rows.delete(key); }
-  const even = totals.balance === null ? "" : `, connections ${percent(totals.balance)} balanced`;
-  const others = workers.length - totals.ready;
-  put($("workers-sub"), `${totals.ready} serve${others ? `, ${others} more that do not accept` : ""}${even}`);
+  const even = totals.balance === null ? "" : `; connections ${percent(totals.balance)} balanced`;
+  put($("workers-sub"), `${lifeCounts(workers, 0) || "none"}${even}`);
 }
 
 // ── events ──
@@ -180,7 +191,7 @@ function showNotices(notices) {
     const key = `${event.number} ${event.at}`;
     if (known.has(key)) continue;
     known.add(key);
-    if (event.kind === "resized") charts.takeResize(event);
+    if (event.notice === "resized") charts.takeResize(event);
     const words = eventInWords(event);
     const line = make("p", "", make("span", "sign", words.sign), " ", words.text);
     line.firstChild.setAttribute("aria-hidden", "true");
@@ -188,7 +199,7 @@ function showNotices(notices) {
     item.dataset.group = words.group;
     item.dataset.mood = words.mood;
     item.hidden = shown !== "all" && shown !== words.group;
-    if (event.kind === "resized") item.append(inputsOfEvent(event));
+    if (event.notice === "resized") item.append(inputsOfEvent(event));
     if (words.detail) item.append(make("details", "", make("summary", "", "detail"), make("pre", "", words.detail)));
     $("events").prepend(item);
   }
@@ -220,6 +231,7 @@ function show(snapshot) {
   if (charts.countRequests(counts)) {
     put($("f-rate").querySelector("h2"), counts ? "Requests/s" : "Connections/s");
     put($("rate-head"), counts ? "Requests/s" : "Accepts/s");
+    put($("rate-head-short"), counts ? "Req/s" : "Acc/s");
   }
   charts.setMost(Math.max(pool.most, pool.target));
   put($("app"), pool.app || "hybrid");

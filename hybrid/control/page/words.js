@@ -73,9 +73,9 @@ const EVENTS = {
 };
 
 export function eventInWords(event) {
-  const words = EVENTS[event.kind];
+  const words = EVENTS[event.notice];
   return words ? { mood: "", detail: "", ...words(event) }
-    : { group: "log", sign: "·", mood: "", detail: "", text: String(event.kind) };
+    : { group: "log", sign: "·", mood: "", detail: "", text: String(event.notice) };
 }
 
 // Where the pool is, in one word, with a mood that colours it and a sign for whoever sees no colours.
@@ -92,11 +92,11 @@ export function poolInWords(pool, totals) {
 }
 
 export const LIVES = {
-  starting: ["◌", "starts", "wait"],
-  ready: ["●", "serves", "good"],
+  starting: ["◌", "starting", "wait"],
+  ready: ["●", "serving", "good"],
   parked: ["‖", "parked", "idle"],
-  draining: ["↓", "finishes", "warn"],
-  killing: ["×", "is killed", "bad"],
+  draining: ["↓", "draining", "warn"],
+  killing: ["×", "killed", "bad"],
 };
 
 // A name of an input, as a decision has it: run_queue → run queue, lag_s → lag.
