@@ -215,8 +215,7 @@ def _let_one_go(draft: Draft, event: ev.Sized) -> None:
         slots = seats.slots(seat)
         is_idle = all(draft.now - slot.since >= event.linger_s for slot in slots)
         if is_idle and not any(event.loads[slot.index : slot.index + 1] != (0,) for slot in slots):
-            draft.write(
-                "info", f"worker {slots[0].index} (pid {slots[0].pid}) leaves: it was parked, and holds nothing"
-            )
+            who = f"worker {slots[0].index} (pid {slots[0].pid})"
+            draft.write("info", f"{who} leaves: it is parked, holds nothing, and need not stand by")
             seats.give_up(seat)
             return
