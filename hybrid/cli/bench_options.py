@@ -15,8 +15,7 @@ from hybrid.bench.handlers import BUILT_IN
 from hybrid.bench.probe import parse_reply
 from hybrid.bench.scenarios import SCENARIOS
 from hybrid.cli import subcommands
-from hybrid.cli.subcommands import CommandOption
-from hybrid.cli.subcommands import Grammar, yes
+from hybrid.cli.subcommands import CommandOption, Grammar, yes
 from hybrid.shared.models import AUTO, MODELS
 from hybrid.shared.option_values import Rejected
 from hybrid.shared.options import nearest
