@@ -34,8 +34,8 @@ from hybrid.shared.websocket_settings import WebSocketSettings
 if TYPE_CHECKING:
     from hybrid.handlers.asgi import AsgiEndpoint
 
-_VERSION_HEADERS = ((b"upgrade", b"websocket"), (b"sec-websocket-version", b"13"))
-"""Of a 426. Source: RFC 6455 §4.2.2 (4), RFC 9110 §15.5.22."""
+_VERSION_HEADERS = ((b"upgrade", b"websocket"), (b"connection", b"Upgrade"), (b"sec-websocket-version", b"13"))
+"""Of a 426. Source: RFC 6455 §4.4, RFC 9110 §7.8 and §15.5.22."""
 _TURNS = 64
 """Messages sent without waiting, before others get a turn."""
 _SCHEMES = {"http": "ws", "https": "wss"}

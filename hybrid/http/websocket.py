@@ -18,7 +18,7 @@ from hybrid.http.fields import TOKEN
 from hybrid.http.framing import exact
 from hybrid.http.head import Head
 from hybrid.http.response import header_lines, standing_without
-from hybrid.http.status import refusal_body, status_line
+from hybrid.http.status import status_line
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")
@@ -56,7 +56,7 @@ def wants_websocket(head: Head) -> bool:
 def read_handshake(head: Head, deflate: bool) -> Handshake:
     """Return what the request asks for. Args: deflate: compression may be agreed on.
 
-    Raises: HttpError 400: it is no handshake; 426: of another version, to be answered by :func:`upgrade_required`.
+    Raises: HttpError 400: it is no handshake; 426: of another version.
     """
     if not wants_websocket(head):
         raise HttpError(400, "no WebSocket handshake: it is a GET with Upgrade: websocket and Connection: upgrade")
@@ -127,13 +127,3 @@ def switching(handshake: Handshake, subprotocol: str | None, headers: Iterable[A
         parts += (b"sec-websocket-extensions: ", handshake.deflate.response, b"\r\n")
     parts += (lines, standing_without(standing, names), b"\r\n")
     return b"".join(parts)
-
-
-def upgrade_required(standing: bytes) -> bytes:
-    """Return the whole response to a version other than 13: 426, what we speak, and that we close (§4.4)."""
-    error = HttpError(426, "")
-    body = refusal_body(error)
-    return (
-        b"%bupgrade: websocket\r\nsec-websocket-version: 13\r\ncontent-type: text/plain; charset=utf-8\r\n"
-        b"content-length: %d\r\n%bconnection: Upgrade, close\r\n\r\n%b" % (status_line(426), len(body), standing, body)
-    )

@@ -8,9 +8,9 @@ from hybrid.parent import actions as act
 from hybrid.parent import events as ev
 from hybrid.parent import pool as p
 from hybrid.parent import reloading
+from hybrid.parent.auto_size import auto_workers
 from hybrid.parent.draft import Draft
 from hybrid.parent.pace import STABLE_S, backoff_s
-from hybrid.parent.auto_size import auto_workers
 from hybrid.parent.stopping import MOLD_LEAVE_S, boot_failed, end_mold, retire
 from hybrid.shared.boot_report import Report
 

@@ -19,9 +19,9 @@ from collections.abc import Callable, Mapping, Sequence
 from hybrid.ground.states import Cause
 from hybrid.parent import events as ev
 from hybrid.parent import pool as p
+from hybrid.parent.auto_size import CpuFacts, MemoryFacts
 from hybrid.parent.handover import HeldChild
 from hybrid.parent.porter import Porter
-from hybrid.parent.auto_size import CpuFacts, MemoryFacts
 from hybrid.parent.spawn import Child
 from hybrid.parent.watch import Watch
 from hybrid.shared import boot_report, cgroup, messages, procfs

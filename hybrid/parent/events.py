@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from hybrid.ground.states import Cause
-from hybrid.parent.pool import Plan
 from hybrid.parent.auto_size import CpuFacts, MemoryFacts
+from hybrid.parent.pool import Plan
 from hybrid.shared.boot_report import Report
 
 

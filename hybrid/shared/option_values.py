@@ -186,6 +186,16 @@ def _bind(text: str) -> str:
         raise Rejected(str(error).removeprefix(f"cannot use --bind {text!r}: ")) from None
 
 
+def _optional_bind(text: str) -> str:
+    return _bind(text) if text else ""  # empty: none, so that a higher level can undo a lower one
+
+
+def _control(text: str) -> str:
+    if not text:
+        raise Rejected("it is empty. Give a path, auto, or off.")
+    return text
+
+
 def _host(text: str) -> str:
     host = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     if not host:
@@ -313,6 +323,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "access_format": _access_format,
     "auto_or_positive": _auto_or_positive,
     "bind": _bind,
+    "control": _control,
     "count": _count,
     "descriptor": _descriptor,
     # Paths become absolute, and are looked at, once the working directory is known: hybrid.shared.assemble.
@@ -323,6 +334,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "log_file": _log_file,
     "memory": _memory,
     "mode": _mode,
+    "optional_bind": _optional_bind,
     "output": _output,
     "path": _text,
     "pattern": _pattern,

@@ -238,6 +238,18 @@ class Scoreboard:
             yield self.row(slot)
 
     @property
+    def parent_pid(self) -> int:
+        """Return the process that made the scoreboard."""
+        pid: int = self._cells[Header.PARENT_PID]
+        return pid
+
+    @property
+    def started_ns(self) -> int:
+        """Return when it did so. Monotonic clock."""
+        started_ns: int = self._cells[Header.STARTED_NS]
+        return started_ns
+
+    @property
     def readiness(self) -> Readiness:
         """Whether the server is to be sent anything. Set by: parent."""
         value = self._cells[Header.READINESS]

@@ -14,6 +14,7 @@ from typing import Any
 
 from hybrid.ground.errors import HybridError
 from hybrid.shared.access_settings import AccessSettings
+from hybrid.shared.control_settings import ControlSettings
 from hybrid.shared.declare import option, titled
 from hybrid.shared.health_settings import HealthSettings
 from hybrid.shared.http_settings import HttpSettings
@@ -335,6 +336,7 @@ class Settings:
     tls: TlsSettings = titled(TlsSettings, "TLS")
     log: LogSettings = titled(LogSettings, "Logging")
     access: AccessSettings = titled(AccessSettings, "Access log")
+    control: ControlSettings = titled(ControlSettings, "Control", restart=True)
     process: ProcessSettings = titled(ProcessSettings, "Process", restart=True)
     reload: ReloadSettings = titled(ReloadSettings, "Reload", restart=True)
     launch: Launch = field(default_factory=Launch)

@@ -123,7 +123,7 @@ async def test_bytes_behind_the_handshake_are_its_first_frames() -> None:
 @pytest.mark.parametrize(
     ("request_bytes", "status", "line"),
     [
-        (handshake(version=b"8"), 426, b"sec-websocket-version: 13"),
+        (handshake(version=b"8"), 426, b"upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n"),
         (handshake(key=b"short"), 400, b""),
         (handshake(b"/", b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="), 400, b""),
         (handshake(b"/", b"Content-Length: 3") + b"abc", 400, b""),

@@ -34,6 +34,7 @@ _TEXTS: dict[str, st.SearchStrategy[str]] = {
     "threads": st.one_of(st.just("auto"), st.integers(1, 1000).map(str)),
     "auto_or_positive": st.one_of(st.just("auto"), _numbers),
     "bind": _addresses,
+    "control": st.one_of(st.sampled_from(["auto", "off"]), _paths),
     "count": st.integers(0, 10**9).map(str),
     "descriptor": st.integers(1, 99).map(str),
     "directory": st.just("/"),
@@ -43,6 +44,7 @@ _TEXTS: dict[str, st.SearchStrategy[str]] = {
     "log_file": _paths,
     "memory": st.one_of(st.just("0"), st.integers(32, 10**6).map(lambda number: f"{number}M")),
     "mode": _modes,
+    "optional_bind": st.one_of(st.just(""), _addresses),
     "output": st.one_of(st.just("-"), _paths),
     "path": _paths,
     "pattern": st.sampled_from(["*.html", "templates/", "a/**/*.c"]),
@@ -88,7 +90,10 @@ def subsets(draw: st.DrawFn, door: str) -> dict[str, list[str]]:
         texts.pop("--stall-dump", None)
         texts.pop("--worker-timeout", None)
     if texts.get("--workers") == ["0"]:
-        texts.pop("--reload", None)
+        for flag in ("--reload", "--control", "--metrics-bind", "--agent-bind"):
+            texts.pop(flag, None)
+    if texts.get("--metrics-bind") == texts.get("--agent-bind"):
+        texts.pop("--agent-bind", None)
     if not texts.keys() >= _TLS_OF_CLIENTS or texts["--ssl-verify"] == ["none"]:
         for flag in _TLS_OF_CLIENTS:
             texts.pop(flag, None)

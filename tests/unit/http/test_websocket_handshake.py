@@ -9,7 +9,7 @@ import pytest
 from hybrid.http.deflate import DeflateParameters
 from hybrid.http.errors import HttpError
 from hybrid.http.head import Head, HeadLimits, HeadReader
-from hybrid.http.websocket import Handshake, read_handshake, switching, upgrade_required, wants_websocket
+from hybrid.http.websocket import Handshake, read_handshake, switching, wants_websocket
 
 KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
 VERSION = "Sec-WebSocket-Version: 13"
@@ -282,13 +282,3 @@ def test_header_of_another_type(headers: Iterable[tuple[bytes, bytes]]) -> None:
     """Said so: text is met most."""
     with pytest.raises(TypeError, match="it is a pair of a name and a value, both bytes"):
         switching(PLAIN, None, headers, STANDING)
-
-
-def test_upgrade_required() -> None:
-    """§4.4, RFC 9110 §15.5.22: the version that is spoken; Upgrade, listed in Connection; and the end."""
-    assert upgrade_required(STANDING) == (
-        b"HTTP/1.1 426 Upgrade Required\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
-        b"content-type: text/plain; charset=utf-8\r\ncontent-length: 17\r\n"
-        + STANDING
-        + b"connection: Upgrade, close\r\n\r\nUpgrade Required\n"
-    )
