@@ -62,7 +62,7 @@ def read_size(text: str) -> tuple[int, int]:
     remedy = f"Give N, A..B, A.. or ..B, with numbers from 1 to {MOST_WORKERS}."
     if not dots:
         most = least
-    if not (least or most) or not all(part.isascii() and part.isdigit() or not part for part in (least, most)):
+    if not (least or most) or not all((part.isascii() and part.isdigit()) or not part for part in (least, most)):
         raise Rejected(f"not a number of workers. {remedy}")
     read = [int(part[:18]) if part else None for part in (least, most)]
     if not all(number is None or 1 <= number <= MOST_WORKERS for number in read):
@@ -92,7 +92,7 @@ _PID = CommandOption("--pid", "PID", "", "The server's parent, if several run he
 _TIMEOUT = CommandOption(
     "--timeout", "SECONDS", "", "Wait so long for an answer; else 30 s, and for long work for ever.", _seconds
 )
-_JSON = CommandOption("--json", "", "false", "Print JSON: one value, or one a line of what goes on.", yes, is_switch=True)
+_JSON = CommandOption("--json", "", "false", "Print JSON: one value, or a line for each event.", yes, is_switch=True)
 WHICH = (_PID, _CONTROL)
 """Options that say which server is meant."""
 
