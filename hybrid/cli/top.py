@@ -58,14 +58,14 @@ class TopApp(App[None]):
     VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-tall")]
     BINDINGS = [
         Binding("r", "reload", "Reload"),
-        Binding("plus,equals_sign", "scale(1)", "Scale", key_display="+"),
+        Binding("plus,equals_sign", "scale(1)", "Scale", key_display="+ -"),
         Binding("minus", "scale(-1)", "", show=False),
         Binding("n", "size", "Size"),
-        Binding("p", "park", "Park/unpark"),
+        Binding("p", "park", "Park"),
         Binding("d", "drain", "Drain"),
         Binding("D", "dump", "Stacks", key_display="D"),
         Binding("s", "sort", "Sort"),
-        Binding("t", "other_theme", "Light/dark"),
+        Binding("t", "other_theme", "Theme"),
         Binding("q", "quit", "Quit"),
     ]
 
@@ -89,10 +89,9 @@ class TopApp(App[None]):
     def compose(self) -> ComposeResult:
         with Horizontal(id="first"):
             yield Static(id="title")
-            yield Static(id="phase")
-        with Horizontal(id="second"):
-            yield Static(id="size-line")
             yield Static(id="identity")
+            yield Static(id="phase")
+        yield Static(id="size-line")
         with Horizontal(id="meters"):
             for meter in METERS:
                 yield MeterPanel(meter)
@@ -179,7 +178,7 @@ class TopApp(App[None]):
         view.query_one("#title", Static).update(top_panels.title(snapshot, palette))
         view.query_one("#phase", Static).update(top_panels.phase(snapshot, palette))
         view.query_one("#size-line", Static).update(top_panels.how_large(snapshot, palette))
-        view.query_one("#identity", Static).update(top_panels.identity(snapshot, palette))
+        view.query_one("#identity", Static).update(top_panels.identity(snapshot, palette, self.size.width))
         view.query_one("#sums", Static).update(top_panels.sums(snapshot, palette))
         view.query_one(WorkersTable).show(snapshot["workers"], palette)
 

@@ -19,7 +19,6 @@ FULL = 0.92
 """Share of a loop's time from which clients wait for it."""
 LAG_S = 0.1
 STUCK_S = 1.0
-_EIGHTHS = " ▏▎▍▌▋▊▉█"
 _LEVELS = " ▁▂▃▄▅▆▇█"
 
 
@@ -82,18 +81,16 @@ def colour_of_use(use: float | None, palette: Palette) -> str:
 
 
 def bar(share: float | None, width: int, palette: Palette) -> Text:
-    """Return a bar with its figure: ``█████▎      46%``, as wide as ``width``."""
+    """Return a bar with its figure: ``━━━━━╸────  46%``, as wide as ``width``."""
     room = width - 5
     if share is None:
         return Text(" " * room + "    –", palette.muted)
-    held = min(1.0, max(0.0, share))
-    eighths = round(held * room * 8)
-    filled = "█" * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else "")
+    halves = round(min(1.0, max(0.0, share)) * room * 2)
+    filled = "━" * (halves // 2) + "╸" * (halves % 2)
     colour = colour_of_use(share, palette)
-    text = Text()
-    text.append(filled, f"{colour} on {palette.track}")
-    text.append(" " * (room - len(filled)), f"on {palette.track}")
-    text.append(f"{share * 100:4.0f}%", colour if colour != palette.moving else palette.plain)
+    text = Text(filled, colour)
+    text.append("━" * (room - len(filled)), palette.track)
+    text.append(f"{share * 100:4.0f}%", palette.plain if colour == palette.moving else colour)
     return text
 
 

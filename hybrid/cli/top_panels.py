@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,8 @@ from hybrid.cli.top_look import BUSY, FULL, LAG_S, STUCK_S, Palette, curve, nice
 Snapshot = Mapping[str, Any]
 KEPT = 400
 """Snapshots that a curve can show."""
+WIDE = 100
+"""Columns of a terminal from which words need not be short."""
 _HTTP = ("asgi", "wsgi")
 
 
@@ -94,7 +96,11 @@ class MeterPanel(Static):
         head = Table.grid(expand=True)
         head.add_column()
         head.add_column(justify="right")
-        head.add_row(Text(self._heading, palette.muted), Text(self._figure, f"bold {colour or palette.plain}"))
+        figure = self._figure if len(self._heading) + len(self._figure) < width else self._figure.partition(" / ")[0]
+        head.add_row(
+            Text(self._heading, palette.muted, no_wrap=True),
+            Text(figure, f"bold {colour or palette.plain}", no_wrap=True),
+        )
         top = self._meter.top or nice_top(self._past, 1.0)
         rows = curve(self._past, width, max(1, height - 1), top)
         shown = list(self._past)[-width:]
@@ -145,11 +151,16 @@ def phase(snapshot: Snapshot, palette: Palette) -> Text:
     return Text(shown, f"bold {palette.plain if is_calm else palette.notable}")
 
 
-def identity(snapshot: Snapshot, palette: Palette) -> Text:
-    """Return pid, generation, uptime and version."""
+def identity(snapshot: Snapshot, palette: Palette, width: int) -> Text:
+    """Return pid, generation, uptime and version; short where the terminal's ``width`` is little."""
     pool, parent = snapshot["pool"], snapshot["parent"]
-    words = f"pid {parent.get('pid')}  generation {pool.get('generation')}  up {duration(parent.get('uptime_s'))}"
-    return Text(f"{words}  hybrid {snapshot.get('version')}", palette.muted, no_wrap=True, overflow="ellipsis")
+    up = duration(parent.get("uptime_s"))
+    if width < WIDE:
+        return Text(f"pid {parent.get('pid')}  gen {pool.get('generation')}  up {up}", palette.muted, no_wrap=True)
+    words = (
+        f"pid {parent.get('pid')}   generation {pool.get('generation')}   up {up}   hybrid {snapshot.get('version')}"
+    )
+    return Text(words, palette.muted, no_wrap=True)
 
 
 def how_large(snapshot: Snapshot, palette: Palette) -> Text:
@@ -158,9 +169,6 @@ def how_large(snapshot: Snapshot, palette: Palette) -> Text:
     ready, target = totals.get("ready") or 0, pool.get("target") or 0
     text = Text(no_wrap=True, overflow="ellipsis")
     text.append(f"{ready} of {target} workers", f"bold {palette.plain if ready >= target else palette.notable}")
-    extra = (totals.get("workers") or 0) - ready
-    if extra > 0:
-        text.append(f" (+{extra} others)", palette.muted)
     sized = bounds(pool)
     text.append(f"  {'fixed size' if sized == 'fixed' else f'within {sized}'}", palette.plain)
     if pool.get("standby"):
@@ -168,6 +176,10 @@ def how_large(snapshot: Snapshot, palette: Palette) -> Text:
     why = pool.get("size_reason")
     if why and sized != "fixed":
         text.append(f"  {why}", palette.muted)
+    others = Counter(str(row.get("life")).lower() for row in snapshot["workers"])
+    del others["ready"]
+    if others:
+        text.append(f"  ({counts(others)})", palette.muted)
     return text
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.text import Text
@@ -17,13 +17,13 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column. ``least``: the terminal's width from which it is shown. ``key``: what rows are sorted by, if so."""
+    """One column. ``rank``: 0 is always shown, others as there is room, 1 first. ``key``: what rows are sorted by."""
 
     name: str
     width: int
     cell: Callable[[Row, Palette], Text]
     key: Callable[[Row], Any]
-    least: int = 0
+    rank: int = 0
     is_left: bool = False
 
 
@@ -83,36 +83,52 @@ def _use(width: int) -> Callable[[Row, Palette], Text]:
     return lambda row, palette: bar(row.get("loop_use"), width, palette)
 
 
-def _columns(width: int) -> tuple[Column, ...]:
-    loop = 13 if width < 100 else 24 if width < 150 else 34
-    slot = lambda row: row["slot"]  # noqa: E731  # said twice, in one place
-    every = (
-        Column("slot", 4, _of("slot", count), slot),
-        Column(
-            "pid", 7, lambda row, _palette: _figure(str(row.get("pid") or UNKNOWN)), lambda row: row.get("pid") or 0
-        ),
-        Column("state", 8, _state, lambda row: str(row.get("life")), is_left=True),
-        Column("loop use", loop, _use(loop), _most("loop_use"), is_left=True),
-        Column("CPU wait", 8, _waits, _most("run_queue"), least=100),
-        Column("lag", 6, _lag, _most("lag_s")),
-        Column("conn", 6, _connections, _most("connections")),
-        Column("req/s", 6, _of("requests_per_s", rate), _most("requests_per_s")),
-        Column("acc/s", 6, _of("accepted_per_s", rate), _most("accepted_per_s"), least=100),
-        Column("errors", 7, _errors, _most("errors"), least=120),
-        Column("memory", 7, _of("memory_bytes", size), _most("memory_bytes")),
-        Column("gen", 4, _of("generation", count), _most("generation"), least=120),
-        Column("accepted", 10, _of("accepted", count), _most("accepted"), least=150),
-        Column("requests", 11, _of("requests", count), _most("requests"), least=150),
-        Column("age", 4, _of("age_s", short_duration), _most("age_s")),
+def columns_for(width: int) -> tuple[Column, ...]:
+    """Return the columns that fit into ``width``; the bar takes what is left."""
+    room = width - _SCROLLBAR - sum(each.width + _PADDING for each in _COLUMNS if not each.rank)
+    chosen = set()
+    for column in sorted((each for each in _COLUMNS if each.rank), key=lambda each: each.rank):
+        if room - (column.width + _PADDING) < _SPARE:
+            break
+        room -= column.width + _PADDING
+        chosen.add(column.name)
+    found = [each for each in _COLUMNS if not each.rank or each.name in chosen]
+    bar_width = min(_LONGEST_BAR, _BAR + max(0, room))
+    return tuple(
+        replace(each, width=bar_width, cell=_use(bar_width)) if each.name == "loop use" else each for each in found
     )
-    return tuple(each for each in every if width >= each.least)
+
+
+_BAR = 13
+_LONGEST_BAR = 60
+_PADDING = 2
+_SCROLLBAR = 1
+_SPARE = 5
+"""By how much the bar is to be longer before another column is shown."""
+_COLUMNS = (
+    Column("slot", 4, _of("slot", count), lambda row: row["slot"]),
+    Column("pid", 7, _pid, lambda row: row.get("pid") or 0),
+    Column("state", 8, _state, lambda row: str(row.get("life")), is_left=True),
+    Column("loop use", _BAR, _use(_BAR), _most("loop_use"), is_left=True),
+    Column("CPU wait", 8, _waits, _most("run_queue"), rank=2),
+    Column("lag", 6, _lag, _most("lag_s")),
+    Column("conn", 6, _connections, _most("connections")),
+    Column("req/s", 6, _of("requests_per_s", rate), _most("requests_per_s")),
+    Column("acc/s", 6, _of("accepted_per_s", rate), _most("accepted_per_s"), rank=1),
+    Column("errors", 6, _errors, _most("errors"), rank=3),
+    Column("memory", 7, _of("memory_bytes", size), _most("memory_bytes")),
+    Column("gen", 4, _of("generation", count), _most("generation"), rank=4),
+    Column("accepted", 11, _of("accepted", count), _most("accepted"), rank=6),
+    Column("requests", 13, _of("requests", count), _most("requests"), rank=5),
+    Column("age", 4, _of("age_s", short_duration), _most("age_s")),
+)
 
 
 class WorkersTable(DataTable[Text]):
     """The table. Keeps the cursor on its worker while rows come, go and change places."""
 
     def __init__(self) -> None:
-        super().__init__(id="workers", cursor_type="row", cell_padding=1)
+        super().__init__(id="workers", cursor_type="row", cell_padding=1, cursor_foreground_priority="renderable")
         self._columns_now: tuple[Column, ...] = ()
         self._order = "slot"
 
@@ -140,7 +156,7 @@ class WorkersTable(DataTable[Text]):
 
     def show(self, rows: Sequence[Row], palette: Palette) -> None:
         """Show the workers as they are now."""
-        columns = _columns(self.app.size.width)
+        columns = columns_for(self.app.size.width)
         if [(each.name, each.width) for each in columns] != [(each.name, each.width) for each in self._columns_now]:
             self._lay_out(columns, palette)
         selected = self.selected_slot
