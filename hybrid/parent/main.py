@@ -246,7 +246,7 @@ class Parent:
 
     def _complete(self, mold: Child) -> None:
         """Give the mold the listening sockets that it lacks. Raises: OSError, HybridError: it must not fork."""
-        missing = self._porter.before_spawn(self._pool.target)
+        missing = self._porter.before_spawn(self._pool.most_seats)
         try:
             send_listeners(mold, missing)
         except OSError:

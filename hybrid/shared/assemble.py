@@ -19,6 +19,7 @@ from hybrid.shared.handed import paired
 from hybrid.shared.health_settings import check_health
 from hybrid.shared.option_values import join_address, refuse
 from hybrid.shared.options import COMMAND, DEFAULT, Level, Option, Origin, Value, all_options
+from hybrid.shared.pool_size import check_size
 from hybrid.shared.reload_settings import check_reload
 from hybrid.shared.settings import Launch, Settings
 from hybrid.shared.tls_settings import check_tls
@@ -49,6 +50,7 @@ def assemble(given: Values, directory: str, launch: Launch) -> tuple[Settings, t
     groups["bind"]["bind"] = tuple(_absolute_bind(each, directory) for each in bind)
     accept, interface = groups["bind"]["accept"], groups["app"]["interface"]
     models.check_pool(accept, groups["worker"]["workers"])
+    check_size(groups["worker"]["workers"], groups["worker"]["standby"], accept)
     if interface != "auto":  # else the worker looks at the object first
         models.resolve(accept, threaded=interface == "threaded")
     if accept == "reuseport":
