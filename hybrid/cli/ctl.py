@@ -31,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from hybrid.cli.command_line import Asked
     from hybrid.cli.ctl_options import parse
 
-    name, values = "", {}
+    name = ""
+    values: dict[str, Any] = {}
     try:
         name, values = parse(list(sys.argv[1:] if argv is None else argv))
         return _top(values) if name == "top" else _ask(name, values)
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:  # | head
-        sys.stdout = None  # type: ignore[assignment]  # or its last flush complains at exit
+        sys.stdout = None  # or its last flush complains at exit
         return 128 + signal.SIGPIPE
 
 
@@ -95,8 +96,9 @@ def _ask(name: str, values: dict[str, Any]) -> int:
 
 def _tell(event: Mapping[str, Any], *, as_json: bool) -> None:
     from hybrid.cli import ctl_show
+    from hybrid.cli.ctl_notices import notice_in
 
-    notice = event.get("notice", event)
+    notice = notice_in(event)
     if as_json:
         _print_json(notice, is_line=True)
     else:

@@ -14,15 +14,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from hybrid.cli.ctl_client import Unreached
+from hybrid.shared.control_place import directories, socket_path, sockets_in, unsafe
+from hybrid.shared.control_settings import AUTO, OFF
 
 _PARENT = os.path.join("hybrid", "parent", "__main__.py")
 _MEMFD = "/memfd:hybrid-settings"
-_AUTO = "auto"
-_OFF = "off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,23 +38,13 @@ class Instance:
         return f"--pid {self.pid}{about}, {self.path or 'without a control socket'}"
 
 
-def default_directories(uid: int, environ: dict[str, str] | None = None) -> list[str]:
-    """Return where the servers of a user put their control sockets, the preferred place first."""
-    given = (os.environ if environ is None else environ).get("XDG_RUNTIME_DIR", "")
-    places = [os.path.join(given, "hybrid")] if given else []
-    return list(dict.fromkeys([*places, f"/run/user/{uid}/hybrid", f"/tmp/hybrid-{uid}"]))
-
-
 @dataclass(frozen=True, slots=True)
 class Places:
     """Where to look; tests bring their own."""
 
     proc: str = "/proc"
     uid: int = field(default_factory=os.geteuid)
-    directories: Sequence[str] | None = None
-
-    def sockets_of(self, uid: int) -> Sequence[str]:
-        return default_directories(uid) if self.directories is None else self.directories
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
 
 def find(pid: int = 0, control: str = "", places: Places | None = None) -> Instance:
@@ -97,28 +87,31 @@ def _of_pid(pid: int, places: Places) -> Instance:
     told = _parent(pid, places)
     if told is not None and told.path:
         return told
-    for directory in places.sockets_of(owner):
-        path = os.path.join(directory, f"{pid}.sock")
-        if os.path.exists(path):
-            return Instance(pid, path)
     if told is None:
+        path = _private_path(pid, owner, places.environ)
+        if path:
+            return Instance(pid, path)
         raise Unreached(f"process {pid} is no server that this user can control. Give the parent's pid.")
-    raise Unreached(f"server {pid} has no control socket: it runs with --control off. Start it without.")
+    raise Unreached(f"server {pid} has no control socket: it runs with --control off, or its log says why.")
 
 
 def _with_sockets(places: Places) -> Iterator[Instance]:
-    """Yield the servers that have a file in a default directory, and live."""
-    for directory in places.sockets_of(places.uid):
+    """Yield the servers that have a file in a private directory, and live."""
+    for directory in directories(places.environ, places.uid):
         try:
-            if os.stat(directory).st_uid not in (places.uid, 0):
-                continue  # somebody else made it, to be spoken to in a server's place
-            names = os.listdir(directory)
+            if unsafe(directory, places.uid):
+                continue  # somebody else may have put a socket there, to be spoken to in a server's place
         except OSError:
             continue
-        for name in names:
-            stem, dot, kind = name.partition(".")
-            if dot and kind == "sock" and stem.isdecimal() and os.path.exists(f"{places.proc}/{stem}"):
-                yield Instance(int(stem), os.path.join(directory, name))
+        for pid, path in sockets_in(directory):
+            if os.path.exists(f"{places.proc}/{pid}"):
+                yield Instance(pid, path)
+
+
+def _private_path(pid: int, uid: int, environ: Mapping[str, str]) -> str:
+    """Return where a parent of user ``uid`` has put its socket by itself; nothing: it has none there."""
+    paths = (socket_path(directory, pid) for directory in directories(environ, uid))
+    return next((path for path in paths if os.path.exists(path)), "")
 
 
 def _parents(places: Places) -> Iterator[Instance]:
@@ -142,13 +135,15 @@ def _parent(pid: int, places: Places) -> Instance | None:
         if not any(word.endswith(_PARENT) for word in words):
             return None
         settings = _settings(folder)
-        told = str(settings.get("control", {}).get("socket", _AUTO))
+        told = str(settings.get("control", {}).get("socket", AUTO))
         what = str(settings.get("app", {}).get("target", ""))
-        if told == _OFF:
+        if told == OFF:
             return Instance(pid, "", what)
-        if told != _AUTO:
+        if told != AUTO:
             return Instance(pid, os.path.join(os.readlink(f"{folder}/cwd"), told.removeprefix("unix:")), what)
-        return Instance(pid, _default_path(pid, folder, places), what)
+        owner = os.stat(folder).st_uid
+        path = _private_path(pid, owner, _environment(folder)) or _private_path(pid, owner, places.environ)
+        return Instance(pid, path, what)
     except (OSError, ValueError, AttributeError):
         return None
 
@@ -164,16 +159,6 @@ def _settings(folder: str) -> dict[str, dict[str, object]]:
         except FileNotFoundError:  # closed meanwhile
             continue
     return {}
-
-
-def _default_path(pid: int, folder: str, places: Places) -> str:
-    """Return where a parent has put its socket by itself; nothing: it is in no place we know."""
-    owner = os.stat(folder).st_uid
-    directories = list(places.sockets_of(owner))
-    if places.directories is None:
-        directories = [*default_directories(owner, _environment(folder)), *directories]
-    paths = (os.path.join(directory, f"{pid}.sock") for directory in directories)
-    return next((path for path in paths if os.path.exists(path)), "")
 
 
 def _environment(folder: str) -> dict[str, str]:

@@ -11,7 +11,14 @@ from typing import Any
 from hybrid.cli.ctl_words import clock
 
 Notice = Mapping[str, Any]
-_COMMON = frozenset({"at", "number", "kind", "id", "ev"})
+_COMMON = frozenset({"at", "number", "notice", "id", "ev"})
+_QUIET_LEVELS = ("info", "debug")
+
+
+def notice_in(event: Notice) -> Notice:
+    """Return the notice that an event brings: of ``events`` as it is, of ``reload`` as the step that it tells of."""
+    found = event.get("notice")
+    return found if isinstance(found, Mapping) else {"notice": "reload_step", **event}
 
 
 def line_of(notice: Notice) -> str:
@@ -33,13 +40,24 @@ def words_of(notice: Notice) -> str:
 
 
 def kind_of(notice: Notice) -> str:
-    """Return the name of the notice's class."""
-    return str(notice.get("kind") or "event")
+    """Return the name of its kind, of those in :data:`hybrid.shared.notices.KINDS` or of a newer server's."""
+    return str(notice.get("notice") or "event")
 
 
 def _with_text(line: str, notice: Notice) -> str:
     text = str(notice.get("text") or "")
     return f"{line}: {text}" if text else line
+
+
+def _logged(notice: Notice) -> str:
+    level = "" if notice["level"] in _QUIET_LEVELS else f"{notice['level']}: "
+    who = "" if notice.get("who") in ("", "parent") else f"{notice['who']}: "
+    return f"{level}{who}{notice['text']}"
+
+
+def _exited(notice: Notice) -> str:
+    cause = f" ({notice['cause']})" if notice.get("cause") else ""
+    return _with_text(f"worker {notice['slot']} has left, pid {notice['pid']}{cause}", notice)
 
 
 def _resized(notice: Notice) -> str:
@@ -49,17 +67,17 @@ def _resized(notice: Notice) -> str:
 
 
 _KINDS: dict[str, Callable[[Notice], str]] = {
-    "Logged": lambda n: f"{n['level']}: {n['who']}: {n['text']}" if n.get("who") else f"{n['level']}: {n['text']}",
-    "WorkerStarted": lambda n: f"worker {n['slot']} starts, generation {n['generation']}",
-    "WorkerReady": lambda n: f"worker {n['slot']} is ready, pid {n['pid']}",
-    "WorkerParked": lambda n: f"worker {n['slot']} is parked",
-    "WorkerUnparked": lambda n: f"worker {n['slot']} accepts again",
-    "WorkerDraining": lambda n: f"worker {n['slot']} drains, pid {n['pid']}",
-    "WorkerExited": lambda n: _with_text(f"worker {n['slot']} has left, pid {n['pid']}, {n['cause']}", n),
-    "Resized": _resized,
-    "ReloadStep": lambda n: _with_text(f"reload, {n['stage']}", n),
-    "ReloadEnded": lambda n: _with_text("reload done" if n["ok"] else "reload failed", n),
-    "PhaseChanged": lambda n: f"the server is {n['phase']}",
-    "PoolState": lambda n: f"{n['phase']}, {n['target']} workers wanted, generation {n['generation']}",
-    "Answered": lambda n: _with_text("done" if n["ok"] else "refused", n),
+    "logged": _logged,
+    "worker_started": lambda n: f"worker {n['slot']} starts, generation {n['generation']}",
+    "worker_ready": lambda n: f"worker {n['slot']} is ready, pid {n['pid']}",
+    "worker_parked": lambda n: f"worker {n['slot']} is parked",
+    "worker_unparked": lambda n: f"worker {n['slot']} accepts again",
+    "worker_draining": lambda n: f"worker {n['slot']} drains, pid {n['pid']}",
+    "worker_exited": _exited,
+    "resized": _resized,
+    "reload_step": lambda n: _with_text(f"reload, {n['stage']}", n),
+    "reload_ended": lambda n: _with_text("reload done" if n["ok"] else "reload failed", n),
+    "phase_changed": lambda n: f"the server is {n['phase']}",
+    "pool_state": lambda n: f"{n['phase']}, {n['target']} workers wanted, generation {n['generation']}",
+    "answered": lambda n: _with_text("done" if n["ok"] else "refused", n),
 }

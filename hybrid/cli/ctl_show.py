@@ -177,7 +177,7 @@ def _value(value: object) -> str:
 
 def dump(answer: Mapping[str, Any]) -> Iterator[Part]:
     """Yield the parts of ``hybrid-ctl dump``."""
-    yield str(answer.get("text") or answer.get("stacks") or "").rstrip("\n")
+    yield str(answer.get("stacks") or answer.get("text") or "").rstrip("\n")
 
 
 def done(answer: Mapping[str, Any]) -> Iterator[Part]:

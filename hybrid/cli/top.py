@@ -16,11 +16,13 @@ from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal
+from textual.css.query import DOMQuery
+from textual.screen import Screen
 from textual.widgets import Footer, RichLog, Static
 
 from hybrid.cli import top_panels
 from hybrid.cli.ctl_client import Refused, Unreached
-from hybrid.cli.ctl_notices import kind_of, line_of
+from hybrid.cli.ctl_notices import kind_of, line_of, notice_in
 from hybrid.cli.ctl_options import size_args
 from hybrid.cli.ctl_words import bounds
 from hybrid.cli.top_link import Link, SocketLink
@@ -34,7 +36,7 @@ RETRY_S = 0.5
 """Between two attempts to reach a server that went away."""
 PAST = 200
 """Events of the past that are asked for."""
-QUIET = ("PoolState", "Answered")
+QUIET = ("pool_state", "answered")
 """Kinds of events that the lower pane leaves out: the upper one shows what they say."""
 
 
@@ -78,6 +80,7 @@ class TopApp(App[None]):
         self._every_s = every_s
         self._snapshot: Snapshot | None = None
         self._is_reloading = False
+        self._view: Screen[Any] | None = None
         self.lost = ""
         """Why there is no news; empty: there is."""
 
@@ -102,12 +105,22 @@ class TopApp(App[None]):
 
     def on_mount(self) -> None:
         """Begin to watch."""
+        self._view = self.screen
         self._tint()
         self.query_one("#title", Static).update(Text("looking for the server …", self.palette.muted))
-        self.query_one("#log", RichLog).can_focus = False
-        self.query_one(WorkersTable).focus()
+        self._pane().can_focus = False
+        self._table().focus()
         self.run_worker(self._keep(self._watch), exclusive=False)
         self.run_worker(self._keep(self._listen), exclusive=False)
+
+    def _table(self) -> WorkersTable:
+        return (self._view or self.screen).query_one(WorkersTable)
+
+    def _panels(self) -> DOMQuery[MeterPanel]:
+        return (self._view or self.screen).query(MeterPanel)
+
+    def _pane(self) -> RichLog:
+        return (self._view or self.screen).query_one("#log", RichLog)
 
     # ── news ──
 
@@ -125,7 +138,7 @@ class TopApp(App[None]):
         await self._link.ask("watch", {"every_s": self._every_s}, self._on_snapshot)
 
     async def _listen(self) -> None:
-        log = self.query_one("#log", RichLog)
+        log = self._pane()
         log.clear()
         await self._link.ask("events", {"follow": True, "last": PAST}, self._on_notice)
 
@@ -135,25 +148,25 @@ class TopApp(App[None]):
             return
         self.lost = ""
         self._snapshot = snapshot
-        for panel in self.query(MeterPanel):
+        for panel in self._panels():
             panel.take(snapshot)
         self._draw()
 
     def _on_notice(self, event: Mapping[str, Any]) -> None:
-        notice = event.get("notice", event)
+        notice = notice_in(event)
         kind = kind_of(notice)
         if kind in QUIET:
             return
-        self.query_one("#log", RichLog).write(Text(line_of(notice), self._colour_of(kind, notice)))
+        self._pane().write(Text(line_of(notice), self._colour_of(kind, notice)))
 
     def _colour_of(self, kind: str, notice: Mapping[str, Any]) -> str:
         palette = self.palette
-        if kind == "Logged":
+        if kind == "logged":
             level = str(notice.get("level") or "").lower()
             return {"error": palette.bad, "critical": palette.bad, "warning": palette.notable}.get(level, palette.muted)
-        if kind == "ReloadEnded" and not notice.get("ok"):
+        if kind == "reload_ended" and not notice.get("ok"):
             return palette.bad
-        if kind in ("Resized", "ReloadStep", "ReloadEnded"):
+        if kind in ("resized", "reload_step", "reload_ended"):
             return palette.moving
         return palette.muted
 
@@ -164,9 +177,9 @@ class TopApp(App[None]):
     # ── drawing ──
 
     def _draw(self) -> None:
-        if not self.is_mounted or not self.screen_stack:
+        view, palette = self._view, self.palette
+        if view is None:
             return
-        view, palette = self.screen_stack[0], self.palette
         if self.lost:
             first = self.lost.splitlines()[0]
             view.query_one("#phase", Static).update(Text("no answer, trying again", f"bold {palette.bad}"))
@@ -183,7 +196,7 @@ class TopApp(App[None]):
         view.query_one(WorkersTable).show(snapshot["workers"], palette)
 
     def _tint(self) -> None:
-        for panel in self.query(MeterPanel):
+        for panel in self._panels():
             panel.palette = self.palette
             panel.refresh()
 
@@ -197,13 +210,13 @@ class TopApp(App[None]):
         """Go from dark to light, or back."""
         self.theme = "hybrid-light" if self.theme == "hybrid-dark" else "hybrid-dark"
         self._tint()
-        self.query_one(WorkersTable).forget_layout()
+        self._table().forget_layout()
         self._draw()
 
     def action_sort(self) -> None:
         """Sort by the next column."""
         if self._snapshot is not None:
-            self.query_one(WorkersTable).sort_by_next(self._snapshot["workers"], self.palette)
+            self._table().sort_by_next(self._snapshot["workers"], self.palette)
 
     def action_reload(self) -> None:
         """Ask, then reload and show the steps."""
@@ -222,7 +235,7 @@ class TopApp(App[None]):
         await self.push_screen(pages)
         self._is_reloading = True
         try:
-            await self._link.ask("reload", {}, lambda event: pages.add(line_of(event.get("notice", event))))
+            await self._link.ask("reload", {}, lambda event: pages.add(line_of(notice_in(event))))
             pages.say("Reloaded: all workers are new.")
             self.notify("Reloaded.")
         except (Refused, Unreached) as error:
@@ -295,12 +308,12 @@ class TopApp(App[None]):
         await self.push_screen(pages)
         try:
             found = await self._link.ask("dump", {"slot": slot})
-            pages.add(str(found.get("text") or found.get("stacks") or "nothing was told"), follow=False)
+            pages.add(str(found.get("stacks") or found.get("text") or "nothing was told"), follow=False)
         except (Refused, Unreached) as error:
             pages.add(str(error))
 
     def _selected(self) -> Mapping[str, Any] | None:
-        slot = self.query_one(WorkersTable).selected_slot
+        slot = self._table().selected_slot
         rows = self._snapshot["workers"] if self._snapshot is not None else ()
         return next((row for row in rows if row["slot"] == slot), None)
 

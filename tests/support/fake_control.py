@@ -35,9 +35,9 @@ def snapshot(workers: Sequence[Mapping[str, Any]] | None = None, **pool: Any) ->
     return {
         "version": "0.1.0", "now": 1_790_000_000.0, "parent": {"pid": 40990, "uptime_s": 11520.0},
         "pool": {
-            "phase": "serving", "readiness": "ready", "stance": "accept", "generation": 3, "target": 4, "least": 2,
+            "phase": "running", "readiness": "ready", "stance": "accepting", "generation": 3, "target": 4, "least": 2,
             "most": 8, "standby": 1, "size_reason": "1.9 of 4 loops busy", "app": "shop.api:app", "kind": "asgi",
-            "addresses": ["0.0.0.0:8000"], "reload": {"stage": "none", "source": "", "failure": ""}, **pool,
+            "addresses": ["0.0.0.0:8000"], "reload": {"stage": "idle", "source": "", "failure": ""}, **pool,
         },
         "totals": {
             "workers": len(rows), "ready": len(ready), "connections": sum(row["connections"] for row in rows),
@@ -82,15 +82,15 @@ def past(steps: int = 90) -> Iterator[dict[str, Any]]:
 
 
 NOTICES: tuple[dict[str, Any], ...] = (
-    {"kind": "PhaseChanged", "phase": "serving"},
-    {"kind": "ReloadStep", "stage": "booting", "text": "4 workers of generation 3 start"},
-    {"kind": "ReloadEnded", "ok": True, "text": "generation 3 serves"},
-    {"kind": "WorkerExited", "slot": 1, "pid": 40411, "cause": "memory", "text": "212 MB of its own"},
-    {"kind": "WorkerReady", "slot": 1, "pid": 41001},
-    {"kind": "Logged", "level": "warning", "who": "worker 2", "text": "its loop has stood still for 4.2 s"},
-    {"kind": "Resized", "before": 4, "target": 5, "reason": "12 connections wait and 3.4 of 4 loops are busy",
+    {"notice": "phase_changed", "phase": "running"},
+    {"notice": "reload_step", "stage": "booting", "text": "4 workers of generation 3 start"},
+    {"notice": "reload_ended", "ok": True, "text": "generation 3 serves"},
+    {"notice": "worker_exited", "slot": 1, "pid": 40411, "cause": "memory", "text": "212 MB of its own"},
+    {"notice": "worker_ready", "slot": 1, "pid": 41001},
+    {"notice": "logged", "level": "warning", "who": "worker 2", "text": "its loop has stood still for 4.2 s"},
+    {"notice": "resized", "before": 4, "target": 5, "reason": "12 connections wait and 3.4 of 4 loops are busy",
      "inputs": {"busy": 3.4, "queue": 12.0}},
-    {"kind": "WorkerStarted", "slot": 4, "seat": 4, "generation": 3},
+    {"notice": "worker_started", "slot": 4, "seat": 4, "generation": 3},
 )  # fmt: skip
 
 

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from hybrid.cli.ctl_client import HybridError, Unreached
+from hybrid.cli.ctl_client import Unreached
 from hybrid.cli.top_link import OnEvent, ignore
+from hybrid.ground.errors import HybridError
 
 
 class FakeLink:
