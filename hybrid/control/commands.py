@@ -50,6 +50,10 @@ class Call:
     is_behind: Callable[[], bool] = lambda: False
     """Whether the client has not read all that was sent."""
 
+    def note(self, what: str) -> None:
+        """Leave in the log who wants what: the parent learns only that somebody does."""
+        self.state.log.info(f"{self.who}: {what}")
+
     def number(self, name: str, least: float, most: float, default: float | None = None) -> float:
         """Return a number among the arguments. Raises: Refused: it is missing, or none in the range."""
         value = self.args.get(name, default)
@@ -88,12 +92,17 @@ Run = Callable[[Call], Awaitable[object]]
 
 
 async def _snapshot(call: Call) -> dict[str, object]:
-    if not call.state.is_known.is_set():  # just started: the parent's first word is on its way
+    await _know(call.state)
+    return snapshot(call.state, call.sampler)
+
+
+async def _know(state: State) -> None:
+    """Wait until the parent has told what there was before control was started; not for ever."""
+    if not state.is_known.is_set():
         try:
-            await asyncio.wait_for(call.state.is_known.wait(), PATIENCE_S)
+            await asyncio.wait_for(state.is_known.wait(), PATIENCE_S)
         except (TimeoutError, asyncio.TimeoutError):
             pass  # the parent is stopped: the scoreboard is there all the same
-    return snapshot(call.state, call.sampler)
 
 
 async def _status(call: Call) -> object:
@@ -130,6 +139,7 @@ async def _watch(call: Call) -> object:
 async def _events(call: Call) -> object:
     call.only("follow", "last")
     last, follow = call.whole("last", 0, HISTORY, 0 if call.flag("follow") else HISTORY), call.flag("follow")
+    await _know(call.state)
     history, sent = call.state.history, 0
     subscription = call.state.subscribe() if follow else None
     try:
@@ -185,6 +195,7 @@ def _result(answer: Answered) -> dict[str, object]:
 
 async def _reload(call: Call) -> object:
     call.only()
+    call.note("reload")
 
     def on_step(notice: Notice) -> None:
         call.send({"ev": "step", **{key: value for key, value in to_plain(notice).items() if key != "notice"}})
@@ -204,13 +215,16 @@ async def _scale(call: Call) -> object:
             raise Refused("nothing says how many. Give workers, or least and most.")
         if most and least > most:
             raise Refused(f"least is {least} and most is {most}. Give a least that is not more.")
+    call.note(f"scale {least or ''}..{most or ''}")
     return _result(await call.state.ask(Op.CONTROL_SCALE, a=least, b=most))
 
 
 def _about_a_slot(op: Op) -> Run:
     async def run(call: Call) -> object:
         call.only("slot")
-        return _result(await call.state.ask(op, call.whole("slot", 0, MOST_SLOTS - 1)))
+        slot = call.whole("slot", 0, MOST_SLOTS - 1)
+        call.note(f"{op.name.removeprefix('CONTROL_').lower()} {slot}")
+        return _result(await call.state.ask(op, slot))
 
     return run
 
@@ -229,21 +243,26 @@ async def _set(call: Call) -> object:
         number, encoded = knobs.read(key, value)
     except HybridError as error:
         raise Refused(str(error)) from error
+    call.note(f"set {key} {value}")
     return _result(await call.state.ask(Op.CONTROL_SET, number, a=encoded))
 
 
 async def _shutdown(call: Call) -> object:
     call.only("now")
-    return _result(await call.state.ask(Op.CONTROL_STOP, a=int(call.flag("now"))))
+    now = call.flag("now")
+    call.note("shutdown now" if now else "shutdown")
+    return _result(await call.state.ask(Op.CONTROL_STOP, a=int(now)))
 
 
 async def _reopen_logs(call: Call) -> object:
     call.only()
+    call.note("reopen-logs")
     return _result(await call.state.ask(Op.CONTROL_REOPEN_LOGS))
 
 
 async def _upgrade(call: Call) -> object:
     call.only()
+    call.note("upgrade")
     return _result(await call.state.ask(Op.CONTROL_UPGRADE))
 
 

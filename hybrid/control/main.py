@@ -35,10 +35,25 @@ AGAIN_S = 1.0
 
 Serve = Callable[[State, Sampler, socket.socket], Awaitable[None]]
 
+
+async def _serve_site(state: State, sampler: Sampler, listener: socket.socket) -> None:
+    from hybrid.control import site  # here: a server without --metrics-bind need not load it
+
+    await site.serve(state, sampler, listener)
+
+
+async def _serve_agent(state: State, sampler: Sampler, listener: socket.socket) -> None:
+    from hybrid.control import agent  # here: as above
+
+    await agent.serve(state, sampler, listener)
+
+
 DOORS: dict[DoorKind, Serve] = {
     DoorKind.CONTROL: server.serve,
+    DoorKind.METRICS: _serve_site,
+    DoorKind.AGENT: _serve_agent,
 }
-"""Who answers at which door."""
+"""Who answers at which door. Each serves until it is cancelled, and closes the socket that it is given."""
 
 
 def main(argv: list[str]) -> int:
@@ -63,7 +78,7 @@ def main(argv: list[str]) -> int:
     style = Style.make(told.log.format, told.log.colour, orders["log"])
     log = LogWriter(orders["log"], style, told.log.level, "control")
     doors = [(DoorKind(kind), socket.socket(fileno=fd)) for kind, fd in orders["doors"]]
-    asyncio.run(_live(State(told, scoreboard, channel, log), doors))
+    asyncio.run(_live(State(told, scoreboard, channel, log, orders["owner"]), doors))
     return ExitCode.OK
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import socket
 import struct
 from collections.abc import Callable
@@ -31,6 +32,8 @@ UNREAD_BYTES = 1 << 20
 MOST_CLIENTS = 64
 MOST_REQUESTS = 16
 """Of one connection at a time."""
+GONE_EVERY_S = 1.0
+"""Between two looks whether a client that only listens is still there."""
 PARTING_S = 1.0
 """For a client that is dropped to read why."""
 _CREDENTIALS = struct.Struct("iII")
@@ -51,13 +54,13 @@ class TooSlow(Exception):
 class Server:
     """Everybody who is connected to the control socket. Runs in: control. Closes: their connections.
 
-    Args: owner: uid of the parent's user. peer: tells who has connected.
+    Args: peer: tells who has connected.
     """
 
-    def __init__(self, state: State, sampler: Sampler, owner: int, peer: Peer = peer_of) -> None:
+    def __init__(self, state: State, sampler: Sampler, peer: Peer = peer_of) -> None:
         self._state = state
         self._sampler = sampler
-        self._allowed = {0, os.getuid(), owner}
+        self._allowed = {0, os.getuid(), state.owner}
         self._peer = peer
         self._clients: set[Client] = set()
 
@@ -82,7 +85,7 @@ class Server:
         if len(self._clients) >= MOST_CLIENTS:
             client.drop(f"{MOST_CLIENTS} clients are connected to control already. Close one, and try again.")
             return
-        client.who = f"hybrid-ctl (pid {pid}, uid {uid})"
+        client.who = f"process {pid} (uid {uid})"
         self._clients.add(client)
         try:
             await client.run()
@@ -121,10 +124,16 @@ class Client:
                 if not line.strip():
                     break
             self._take(line)
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while self._tasks and not self._is_gone():
+            await asyncio.wait(self._tasks, timeout=GONE_EVERY_S)
         if not self._writer.is_closing():
             await self._writer.drain()
+
+    def _is_gone(self) -> bool:
+        """Return whether a client that says no more does not hear us, either. Source: poll(2), POLLHUP."""
+        poll = select.poll()
+        poll.register(self._writer.get_extra_info("socket").fileno(), 0)
+        return bool(poll.poll(0))
 
     def _take(self, line: bytes) -> None:
         try:
@@ -204,5 +213,4 @@ class Client:
 
 async def serve(state: State, sampler: Sampler, listener: socket.socket) -> None:
     """Answer at the control socket until cancelled. Runs in: control. Closes: ``listener``."""
-    owner = os.stat(f"/proc/{os.getppid()}").st_uid
-    await Server(state, sampler, owner).run(listener)
+    await Server(state, sampler).run(listener)

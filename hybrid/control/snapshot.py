@@ -22,6 +22,7 @@ from typing import Protocol
 from hybrid import __version__
 from hybrid.control.sampler import SECOND, Sampler, WorkerSample, is_ready
 from hybrid.ground.clock import monotonic_ns, wall
+from hybrid.shared.notices import Notice, PoolState, Resized
 from hybrid.shared.scoreboard import Scoreboard
 from hybrid.shared.settings import Settings
 from hybrid.shared.status import replacements
@@ -127,48 +128,6 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-class ReloadView(Protocol):
-    """What is shown of a reload."""
-
-    @property
-    def stage(self) -> str: ...
-    @property
-    def source(self) -> str: ...
-    @property
-    def failure(self) -> str: ...
-
-
-class PoolView(Protocol):
-    """What is shown of the pool: fields of the PoolState that the parent tells control."""
-
-    @property
-    def phase(self) -> str: ...
-    @property
-    def readiness(self) -> str: ...
-    @property
-    def stance(self) -> str: ...
-    @property
-    def generation(self) -> int: ...
-    @property
-    def target(self) -> int: ...
-    @property
-    def least(self) -> int: ...
-    @property
-    def most(self) -> int: ...
-    @property
-    def standby(self) -> int: ...
-    @property
-    def size_reason(self) -> str: ...
-    @property
-    def app(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def addresses(self) -> Sequence[str]: ...
-    @property
-    def reload(self) -> ReloadView: ...
-
-
 class StateView(Protocol):
     """What a snapshot needs of control's state."""
 
@@ -177,23 +136,22 @@ class StateView(Protocol):
     @property
     def scoreboard(self) -> Scoreboard: ...
     @property
-    def pool(self) -> PoolView: ...
+    def pool(self) -> PoolState: ...
     @property
-    def history(self) -> Iterable[object]: ...
+    def history(self) -> Sequence[Notice]: ...
 
 
 def snapshot(state: StateView, sampler: Sampler) -> dict[str, object]:
     """Return the server as it is now. Runs in: control. Raises: nothing."""
     samples = sampler.sample()
     pool, board = state.pool, state.scoreboard
-    own_queues = state.settings.bind.accept == "reuseport"
     return {
         "version": __version__,
         "now": wall(),
         "parent": {"pid": board.parent_pid, "uptime_s": max(0.0, (monotonic_ns() - board.started_ns) / SECOND)},
         "pool": {
             "phase": pool.phase,
-            "readiness": pool.readiness,
+            "readiness": board.readiness.name.lower(),
             "stance": pool.stance,
             "generation": pool.generation,
             "target": pool.target,
@@ -205,20 +163,25 @@ def snapshot(state: StateView, sampler: Sampler) -> dict[str, object]:
             "kind": pool.kind,
             "addresses": list(pool.addresses),
             "reload": {
-                "stage": pool.reload.stage,
-                "source": pool.reload.source,
-                "failure": pool.reload.failure,
+                "stage": pool.reload_stage,
+                "source": pool.reload_source,
+                "failure": pool.reload_failure,
             },
         },
-        "totals": {**totals(samples, own_queues=own_queues), "replaced": replacements(board)},
+        "totals": {**totals(samples, own_queues=own_queues(state)), "replaced": replacements(board)},
         "workers": worker_rows(samples),
         "sizing": {"on": pool.most > pool.least, "last": last_resize(state.history)},
     }
 
 
-def last_resize(history: Iterable[object]) -> dict[str, object] | None:
+def own_queues(state: StateView) -> bool:
+    """Return whether each worker has an accept queue of its own."""
+    return state.settings.bind.accept == "reuseport"
+
+
+def last_resize(history: Sequence[Notice]) -> dict[str, object] | None:
     """Return the last notice that the pool was resized, as a snapshot shows it; None: there was none."""
-    for notice in reversed(list(history)):
-        if type(notice).__name__ == "Resized":
+    for notice in reversed(history):
+        if isinstance(notice, Resized):
             return {key: getattr(notice, key) for key in ("at", "before", "target", "reason", "inputs")}
     return None

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
+from hybrid.ground.clock import monotonic_ns
 from hybrid.ground.errors import HybridError
 from hybrid.shared import messages
 from hybrid.shared import settings as declared
@@ -96,7 +97,11 @@ class State:
     Runs in: control. Closes: descriptors that came through the channel; the channel and the scoreboard are main's.
     """
 
-    def __init__(self, settings: Settings, scoreboard: Scoreboard, channel: socket.socket, log: LogWriter) -> None:
+    def __init__(
+        self, settings: Settings, scoreboard: Scoreboard, channel: socket.socket, log: LogWriter, owner: int = 0
+    ) -> None:
+        self.owner = owner
+        """Uid of the parent."""
         self.settings = settings
         """Those in force: a reload replaces them."""
         self.scoreboard = scoreboard
@@ -111,7 +116,7 @@ class State:
         self._channel = channel
         self._subscriptions: set[Subscription] = set()
         self._wishes: dict[int, _Wish] = {}
-        self._token = 0
+        self._token = monotonic_ns()  # an answer to a control that is gone is none to us
 
     # ── what others use ──
 

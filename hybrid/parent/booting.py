@@ -53,8 +53,8 @@ def mold_imported(draft: Draft, event: ev.MoldImported) -> None:
     if event.generation == draft.pool.reload.generation:
         reloading.imported(draft, bounds)
     elif not draft.pool.target:  # a mold that replaces another changes nothing about the size
-        sizes = {"target": bounds.least, "least": bounds.least, "most": bounds.most, "standby": plan.standby}
-        draft.pool = replace(draft.pool, size_reason=bounds.reason, **sizes)
+        sized = replace(draft.pool, target=bounds.least, least=bounds.least, most=bounds.most, standby=plan.standby)
+        draft.pool = replace(sized, size_reason=bounds.reason)
 
 
 def mold_unsafe(draft: Draft, event: ev.MoldUnsafe) -> None:

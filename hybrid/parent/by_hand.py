@@ -66,6 +66,7 @@ def _set(draft: Draft, least: int, most: int, event: ev.Asked | ev.ScaleAsked) -
         draft.write("info", f"{event.source}: {least} to {most} workers (before: {pool.least} to {pool.most})")
     if target != pool.target:
         resizing.resize(draft, target, event.source)
+        draft.write("info", f"{event.source}: {target} worker{'s' if target != 1 else ''} (before: {pool.target})")
     if reload.stage is Stage.IDLE:
         resizing.fit(draft, event.loads)
 
@@ -83,6 +84,11 @@ def stood_by(draft: Draft, event: ev.StandbyAsked) -> None:
     draft.pool = replace(pool, standby=event.standby)
     draft.write("info", f"{event.source}: {event.standby} to stand by (before: {pool.standby})")
     _answer(draft, event.token, True, f"standby: {event.standby}")
+
+
+def replanned(draft: Draft, event: ev.Replanned) -> None:
+    """Go by the changed settings from now on; who drains already keeps the time that it was given."""
+    draft.pool = replace(draft.pool, plan=event.plan)
 
 
 # ── one worker ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -194,6 +194,7 @@ _HANDLERS: dict[type, Callable[[Draft, Any], None]] = {
     ev.ScaleAsked: by_hand.scaled,
     ev.StandbyAsked: by_hand.stood_by,
     ev.SlotAsked: by_hand.slot_asked,
+    ev.Replanned: by_hand.replanned,
     ev.TimePassed: _time_passed,
     ev.HeldUp: _held_up,
 }

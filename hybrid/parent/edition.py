@@ -154,6 +154,12 @@ class Editions:
             return
         self._events.append(ev.Resolved(generation, plan_of(settings)))
 
+    def change(self, settings: Settings) -> None:
+        """Let ``settings`` be those in force, within the generation that serves. Raises: OSError: they stay."""
+        fd = settings_memfd(settings)
+        os.close(self.current.fd)
+        self._editions[self._now] = Edition(settings, fd)
+
     # ── what becomes of them ──
 
     def adopt(self, generation: int) -> Settings:

@@ -191,6 +191,13 @@ class StandbyAsked:
     token: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Replanned:
+    """A setting that decisions depend on was changed, without a reload."""
+
+    plan: Plan
+
+
 class SlotIntent(IntEnum):
     """What somebody asks of one worker."""
 
@@ -268,6 +275,7 @@ Event = (
     | ScaleAsked
     | StandbyAsked
     | SlotAsked
+    | Replanned
     | TimePassed
     | HeldUp
 )

@@ -16,8 +16,9 @@ from contextlib import ExitStack, suppress
 
 from hybrid import __version__
 from hybrid.ground.clock import monotonic_ns
-from hybrid.ground.errors import ExitCode, UsageError
+from hybrid.ground.errors import ExitCode, HybridError, UsageError
 from hybrid.ground.states import Readiness
+from hybrid.parent.doors import FLAGS, Doors
 from hybrid.parent.grace import check_grace, platform_grace_s
 from hybrid.parent.handover import Handover, HeldChild, HeldListener, HeldQueues
 from hybrid.parent.pid_file import PidFile
@@ -29,6 +30,7 @@ from hybrid.shared import listeners as sockets
 from hybrid.shared import messages
 from hybrid.shared.access_file import open_access_file, reopen_access_file
 from hybrid.shared.boot_report import Report
+from hybrid.shared.doors import DoorKind
 from hybrid.shared.log_line import LEVELS, LogWriter, Style, open_log_file, reopen_log_file
 from hybrid.shared.privileges import Identity, resolve_user
 from hybrid.shared.scoreboard import Scoreboard
@@ -56,6 +58,9 @@ class House:
             self.host.set_inheritable(False)
             self._undo.callback(self.host.close)
         self._pid_file: PidFile | None = None
+        self.doors = Doors(self.log, os.environ)
+        self.news = 0
+        """The number of the last notice that was told before us in this process."""
         self.ready_file = ReadyFile(settings.process.ready_file, self.log)
         self._undo.callback(self.ready_file.close)
         self.identity: Identity | None = None
@@ -98,6 +103,8 @@ class House:
         self.life_read, self._life_write = os.pipe2(os.O_CLOEXEC)
         self._undo.callback(os.close, self.life_read)
         self._undo.callback(os.close, self._life_write)
+        self._undo.callback(self.doors.close)
+        self.doors.open(self.settings)
         self.scoreboard = Scoreboard.create(MOST_SLOTS, monotonic_ns())
         self._undo.callback(self.scoreboard.close)
         if bind.accept == "locked=robust":
@@ -127,6 +134,7 @@ class House:
             for each in held.listeners
         ]
         self._undo.callback(self.close_listeners)
+        self._take_over_doors(held)
         self.life_read, self._life_write = held.life
         self._undo.callback(os.close, self.life_read)
         self._undo.callback(os.close, self._life_write)
@@ -135,6 +143,16 @@ class House:
         self._undo.callback(self.scoreboard.close)
         self.served = held.served
         unblock_signals()
+
+    def _take_over_doors(self, held: Handover) -> None:
+        self._undo.callback(self.doors.close)
+        self.doors.take_over(held.doors)
+        self.news = held.news
+        if not held.doors:  # that program had none to leave, or knew of none
+            try:
+                self.doors.open(self.settings)
+            except HybridError as error:
+                self.log.error(str(error))
 
     def held(self, pool: Pool, queues: HeldQueues, children: tuple[Held, Held]) -> Handover:
         """Return what a successor has to take over, with what others hold."""
@@ -155,6 +173,8 @@ class House:
             molds=molds,
             workers=workers,
             served=self.served,
+            doors=self.doors.held(),
+            news=self.news,
         )
 
     def adopt(self, settings: Settings) -> None:
@@ -218,7 +238,11 @@ class House:
         log.info(f"{count} ({self._size(size_reason)}), {served.detail}{how}")
         log.info(f"ready in {seconds:.2f} s; parent pid {os.getpid()}")
         self.scoreboard.readiness = Readiness.READY
-        self._tell({"event": "ready", "addresses": self.addresses, "pid": os.getpid(), "workers": workers})
+        doors = {FLAGS[kind][2:]: self.doors.addresses(kind) for kind in DoorKind if self.doors.addresses(kind)}
+        for name, addresses in doors.items():
+            log.write("debug" if name == "control" else "info", f"--{name}: {', '.join(addresses)}")
+        said = {"event": "ready", "addresses": self.addresses, "pid": os.getpid(), "workers": workers}
+        self._tell({**said, "doors": doors})
 
     def _size(self, reason: str) -> str:
         is_asked = reason == "as asked" and self.settings.launch.workers_source

@@ -48,16 +48,17 @@ def bounds_of(plan: p.Plan, event: ev.MoldImported) -> Bounds:
 def sized(draft: Draft, event: ev.Sized) -> None:
     """Take what the sizing has decided; park, un-park, start, or let go."""
     pool = draft.pool
-    if not pool.target or _is_held_up(pool):
+    if not pool.target or is_held_up(pool):
         return
     target = max(pool.least, min(pool.most, event.target))
     if target != pool.target:
         resize(draft, target, event.reason, event.inputs)
+        draft.write("info", f"sizing: {event.reason}")
     fit(draft, event.loads)
     _let_one_go(draft, event)
 
 
-def _is_held_up(pool: p.Pool) -> bool:
+def is_held_up(pool: p.Pool) -> bool:
     """Return whether the size stays as it is for now: what was measured is not about the pool as it will be."""
     return (
         pool.phase is not p.Phase.RUNNING
@@ -71,7 +72,6 @@ def resize(draft: Draft, target: int, reason: str, inputs: tuple[tuple[str, floa
     """Let ``target`` workers serve, and say why. Who comes and who goes follows from it: :func:`fit`."""
     pool = draft.pool
     draft.pool = replace(pool, target=target, size_reason=reason)
-    draft.write("info", f"{target} worker{'s' if target != 1 else ''} (before: {pool.target}): {reason}")
     draft.do(act.Resized(pool.target, target, reason, inputs))
 
 

@@ -13,10 +13,8 @@ from dataclasses import dataclass, replace
 from hybrid.ground.clock import LONGEST_S
 from hybrid.ground.errors import UsageError
 from hybrid.shared.health_settings import check_health
-from hybrid.shared.log_line import LEVELS
+from hybrid.shared.log_line import LEVELS, NAMES
 from hybrid.shared.settings import MOST_WORKERS, Settings
-
-_NAMES = {weight: name for name, weight in LEVELS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +53,8 @@ def applied(settings: Settings, number: int, value: int) -> tuple[str, Settings]
     """
     for key, knob in KNOBS.items():
         if knob.number == number:
+            if value > (MOST_WORKERS if key == "standby" else LONGEST_S * 1000):
+                raise UsageError(f"cannot set {key}: {value} is out of range.")
             return key, knob.apply(settings, value)
     raise UsageError(f"cannot set knob {number}: the server is of another version. Upgrade it (SIGUSR2).")
 
@@ -95,11 +95,17 @@ def _workers(value: object) -> int:
 
 
 def _set_level(settings: Settings, value: int) -> Settings:
-    return replace(settings, log=replace(settings.log, level=_NAMES[value]))
+    if value not in NAMES:
+        raise UsageError(f"cannot set log-level to {value}: not the weight of a level.")
+    return replace(settings, log=replace(settings.log, level=NAMES[value]))
 
 
 def _set_grace(settings: Settings, value: int) -> Settings:
     return replace(settings, timeout=replace(settings.timeout, grace_s=value / 1000))
+
+
+def _set_standby(settings: Settings, value: int) -> Settings:
+    return replace(settings, worker=replace(settings.worker, standby=value))
 
 
 def _set_worker_timeout(settings: Settings, value: int) -> Settings:
@@ -119,6 +125,8 @@ KNOBS: dict[str, Knob] = {
     "graceful-timeout": Knob(2, _milliseconds, _set_grace),
     "worker-timeout": Knob(3, _milliseconds, _set_worker_timeout),
     "stall-dump": Knob(4, _milliseconds, _set_stall_dump),
+    "standby": Knob(5, _workers, _set_standby),
 }
 """By the name of its option."""
 LOG_LEVEL = KNOBS["log-level"].number
+STANDBY = KNOBS["standby"].number

@@ -119,15 +119,6 @@ class PhaseChanged(Notice):
 
 
 @dataclass(frozen=True, slots=True)
-class ReloadState:
-    """A reload that is under way, or how the last one failed. ``stage``: ``idle`` when there is none."""
-
-    stage: str = "idle"
-    source: str = ""
-    failure: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class PoolState(Notice):
     """What the parent knows of the pool that the scoreboard does not hold."""
 
@@ -143,7 +134,9 @@ class PoolState(Notice):
     app: str = ""
     kind: str = ""
     addresses: tuple[str, ...] = ()
-    reload: ReloadState = ReloadState()
+    reload_stage: str = "idle"
+    reload_source: str = ""
+    reload_failure: str = ""
     upgrade: str = "none"
     pid: int = 0
     """The parent's."""
@@ -206,17 +199,9 @@ def from_json(data: str | bytes) -> Notice | None:
     plain = json.loads(data)
     if not isinstance(plain, dict):
         raise ValueError(f"no object but {plain!r}")
-    kind = KINDS.get(plain.get("notice", ""))
+    kind: Any = KINDS.get(plain.get("notice", ""))
     if kind is None:
         return None
-    return kind(**{name: _made(name, value) for name, value in _known(kind, plain).items()})
-
-
-def _known(kind: type[Any], plain: dict[str, Any]) -> dict[str, Any]:
-    return {each.name: plain[each.name] for each in fields(kind) if each.name in plain}
-
-
-def _made(name: str, value: Any) -> Any:
-    if name == "reload" and isinstance(value, dict):
-        return ReloadState(**_known(ReloadState, value))
-    return tuple(value) if isinstance(value, list) else value
+    given = {each.name: plain[each.name] for each in fields(kind) if each.name in plain}
+    made: Notice = kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+    return made

@@ -85,10 +85,19 @@ def memory_pss_bytes(pid: int, proc: str = "/proc") -> int:
 
 def memory_total_bytes(proc: str = "/proc") -> int | None:
     """Return the machine's memory, or None where the system does not tell."""
+    return _meminfo(b"MemTotal:", proc)
+
+
+def memory_available_bytes(proc: str = "/proc") -> int | None:
+    """Return what the machine can still give without swapping, or None where the system does not tell."""
+    return _meminfo(b"MemAvailable:", proc)
+
+
+def _meminfo(name: bytes, proc: str) -> int | None:
     try:
         with open(f"{proc}/meminfo", "rb") as file:
             for line in file:
-                if line.startswith(b"MemTotal:"):
+                if line.startswith(name):
                     return int(line.split()[1]) * 1024
     except (OSError, ValueError, IndexError):
         pass
