@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,9 @@ from hybrid.ground.errors import ControlExit, HybridError, UsageError
 
 _PROGRAM = "hybrid-ctl"
 _RELOADS = ("reload", "upgrade")
+_RATED = ("status", "workers")
+RATE_S = 0.8
+"""Between two looks: a control process that has just been started has seen the workers once, and knows no rates."""
 _LIVE = ("reload", "upgrade", "events")
 """Commands whose events are shown as they come."""
 
@@ -85,6 +89,9 @@ def _ask(name: str, values: dict[str, Any]) -> int:
                 break
             if name in _LIVE:
                 _tell(event, as_json=as_json)
+        if name in _RATED and not _has_rates(result):
+            time.sleep(RATE_S)
+            result = client.ask(command.op, command.args(values))
     if name == "events":
         return ControlExit.DONE  # they were the answer
     if as_json:
@@ -94,14 +101,20 @@ def _ask(name: str, values: dict[str, Any]) -> int:
     return ControlExit.DONE
 
 
+def _has_rates(result: Mapping[str, Any]) -> bool:
+    """Return whether what happens in a second is known of any worker that could do something."""
+    rows = [row for row in result.get("workers") or () if str(row.get("life")) == "ready"]
+    return not rows or any(row.get("accepted_per_s") is not None for row in rows)
+
+
 def _tell(event: Mapping[str, Any], *, as_json: bool) -> None:
     from hybrid.cli import ctl_show
-    from hybrid.cli.ctl_notices import notice_in
+    from hybrid.cli.ctl_notices import is_news, notice_in
 
     notice = notice_in(event)
     if as_json:
         _print_json(notice, is_line=True)
-    else:
+    elif is_news(notice):
         ctl_show.show(ctl_show.event(notice))
 
 

@@ -5,6 +5,7 @@ Tolerant on purpose: a newer server may tell of kinds that this command does not
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from hybrid.cli.ctl_words import clock
 
 Notice = Mapping[str, Any]
 _COMMON = frozenset({"at", "number", "notice", "id", "ev"})
+_ELSEWHERE = ("pool_state", "answered")
+_TOLD_TWICE = re.compile(r"worker \d+ \(pid \d+\) (is ready|exited with )|reloaded: |sizing: ")
 _QUIET_LEVELS = ("info", "debug")
 
 
@@ -19,6 +22,16 @@ def notice_in(event: Notice) -> Notice:
     """Return the notice that an event brings: of ``events`` as it is, of ``reload`` as the step that it tells of."""
     found = event.get("notice")
     return found if isinstance(found, Mapping) else {"notice": "reload_step", **event}
+
+
+def is_news(notice: Notice) -> bool:
+    """Return whether people need the line: not if the log says what a notice of its own says, too.
+
+    The notice stays, as the log may be set to say less; and answers and states of the pool are shown elsewhere.
+    """
+    if kind_of(notice) == "logged":
+        return notice.get("level") != "info" or not _TOLD_TWICE.match(str(notice.get("text")))
+    return kind_of(notice) not in _ELSEWHERE
 
 
 def line_of(notice: Notice) -> str:
@@ -63,7 +76,8 @@ def _exited(notice: Notice) -> str:
 def _resized(notice: Notice) -> str:
     before, target = notice["before"], notice["target"]
     verb = "grows" if target > before else "shrinks" if target < before else "stays"
-    return f"pool {verb}, {before} → {target} workers: {notice['reason']}"
+    reason = str(notice["reason"])
+    return f"pool {verb}, {reason}" if "→" in reason else f"pool {verb}, {before} → {target} workers: {reason}"
 
 
 _KINDS: dict[str, Callable[[Notice], str]] = {

@@ -105,10 +105,11 @@ def _facts(pool: Mapping[str, Any], totals: Mapping[str, Any]) -> Iterator[tuple
     size_words = f"{totals['ready']} ready of {pool['target']}"
     if sized != "fixed":
         size_words += f", sized within {sized}"
-        size_words += f" ({pool['size_reason']})" if pool.get("size_reason") else ""
     if pool.get("standby"):
         size_words += f", {pool['standby']} on standby"
     yield "workers", size_words
+    if sized != "fixed" and pool.get("size_reason"):
+        yield "last decision", str(pool["size_reason"])
     reload = pool.get("reload") or {}
     if reload.get("stage") and reload["stage"] not in ("none", "idle"):
         yield "reload", f"{reload['stage']}, asked by {reload.get('source') or 'somebody'}"

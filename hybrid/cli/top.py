@@ -22,7 +22,7 @@ from textual.widgets import Footer, RichLog, Static
 
 from hybrid.cli import top_panels
 from hybrid.cli.ctl_client import Refused, Unreached
-from hybrid.cli.ctl_notices import kind_of, line_of, notice_in
+from hybrid.cli.ctl_notices import is_news, kind_of, line_of, notice_in
 from hybrid.cli.ctl_options import size_args
 from hybrid.cli.ctl_words import bounds
 from hybrid.cli.top_link import Link, SocketLink
@@ -36,8 +36,6 @@ RETRY_S = 0.5
 """Between two attempts to reach a server that went away."""
 PAST = 200
 """Events of the past that are asked for."""
-QUIET = ("pool_state", "answered")
-"""Kinds of events that the lower pane leaves out: the upper one shows what they say."""
 
 
 def run(values: Mapping[str, Any]) -> int:
@@ -154,10 +152,8 @@ class TopApp(App[None]):
 
     def _on_notice(self, event: Mapping[str, Any]) -> None:
         notice = notice_in(event)
-        kind = kind_of(notice)
-        if kind in QUIET:
-            return
-        self._pane().write(Text(line_of(notice), self._colour_of(kind, notice)))
+        if is_news(notice):
+            self._pane().write(Text(line_of(notice), self._colour_of(kind_of(notice), notice)))
 
     def _colour_of(self, kind: str, notice: Mapping[str, Any]) -> str:
         palette = self.palette

@@ -37,7 +37,8 @@ class Meter:
 
 
 def _is_http(snapshot: Snapshot) -> bool:
-    return str(snapshot["pool"].get("kind") or "").lower() in _HTTP
+    kind = str(snapshot["pool"].get("kind") or "").lower()
+    return any(name in kind for name in _HTTP)
 
 
 def _traffic(snapshot: Snapshot) -> float | None:

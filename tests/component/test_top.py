@@ -9,6 +9,7 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @asynccontextmanager
 async def shown(
-    link: FakeLink, size: tuple[int, int] = (120, 36), theme: str = "hybrid-dark", **pool: object
+    link: FakeLink, size: tuple[int, int] = (120, 36), theme: str = "hybrid-dark", **pool: Any
 ) -> AsyncIterator[Top]:
     """Show a server with four workers, or what ``pool`` changes of it."""
     app = TopApp(link, 1.0, theme)
@@ -84,10 +85,12 @@ def keep(pilot: Top, name: str) -> None:
 async def test_upper_part_says_who_how_large_and_why() -> None:
     """Target, addresses, pid, generation, uptime, phase; the size, its bounds and the reason."""
     async with shown(FakeLink()) as pilot:
-        assert "shop.api:app asgi  0.0.0.0:8000" in text_of(pilot, "title")
+        assert "shop.api:app ASGI application  0.0.0.0:8000" in text_of(pilot, "title")
         assert "pid 40990   generation 3   up 3 h 12 min" in text_of(pilot, "identity")
         assert text_of(pilot, "phase") == "running"
-        assert "4 of 4 workers  within 2..8, 1 on standby  1.9 of 4 loops busy" in text_of(pilot, "size-line")
+        assert "4 of 4 workers  within 2..8, 1 on standby  3 → 4 workers (demand): 1.9 loops busy" in text_of(
+            pilot, "size-line"
+        )
         assert "balance 0.99" in text_of(pilot, "sums") and "replaced 2 memory, 1 died" in text_of(pilot, "sums")
 
 
@@ -161,7 +164,7 @@ async def test_events_are_told_in_the_lower_pane() -> None:
     link.notices = notices()
     async with shown(link) as pilot:
         assert "worker 1 has left, pid 40411 (memory): 212 MB of its own" in log_of(pilot)
-        assert "pool grows, 4 → 5 workers: 12 connections wait" in log_of(pilot)
+        assert "pool grows, 4 → 5 workers (queue): 3.4 loops busy" in log_of(pilot)
 
 
 async def test_failed_reload_and_reload_under_way_are_seen_in_the_phase() -> None:

@@ -36,7 +36,7 @@ def snapshot(workers: Sequence[Mapping[str, Any]] | None = None, **pool: Any) ->
         "version": "0.1.0", "now": 1_790_000_000.0, "parent": {"pid": 40990, "uptime_s": 11520.0},
         "pool": {
             "phase": "running", "readiness": "ready", "stance": "accepting", "generation": 3, "target": 4, "least": 2,
-            "most": 8, "standby": 1, "size_reason": "1.9 of 4 loops busy", "app": "shop.api:app", "kind": "asgi",
+            "most": 8, "standby": 1, "size_reason": "3 → 4 workers (demand): 1.9 loops busy", "app": "shop.api:app", "kind": "ASGI application",
             "addresses": ["0.0.0.0:8000"], "reload": {"stage": "idle", "source": "", "failure": ""}, **pool,
         },
         "totals": {
@@ -76,7 +76,9 @@ def past(steps: int = 90) -> Iterator[dict[str, Any]]:
             requests_per_s=5200 * wave, connections=round(300 + 500 * wave), accept_queue=max(0, round(60 * wave - 44))
         )
         yield found
-    last = snapshot(BUSY_ROWS, target=5, size_reason="grows: 12 connections wait and 3.4 of 4 loops are busy")
+    last = snapshot(
+        BUSY_ROWS, target=5, size_reason="4 → 5 workers (queue): 3.4 loops busy, 0.4 for 12 queued; lag 12 ms"
+    )
     last["totals"].update(accept_queue=12, accept_wait_s=0.14, balance=0.93, errors_per_s=0.4, run_queue=0.07)
     yield last
 
@@ -88,7 +90,7 @@ NOTICES: tuple[dict[str, Any], ...] = (
     {"notice": "worker_exited", "slot": 1, "pid": 40411, "cause": "memory", "text": "212 MB of its own"},
     {"notice": "worker_ready", "slot": 1, "pid": 41001},
     {"notice": "logged", "level": "warning", "who": "worker 2", "text": "its loop has stood still for 4.2 s"},
-    {"notice": "resized", "before": 4, "target": 5, "reason": "12 connections wait and 3.4 of 4 loops are busy",
+    {"notice": "resized", "before": 4, "target": 5, "reason": "4 → 5 workers (queue): 3.4 loops busy, 0.4 for 12 queued; lag 12 ms",
      "inputs": {"busy": 3.4, "queue": 12.0}},
     {"notice": "worker_started", "slot": 4, "seat": 4, "generation": 3},
 )  # fmt: skip

@@ -27,9 +27,10 @@ def test_status_says_who_how_large_and_how_busy(tmp_path: Path, capsys: Capture)
     code, _ = run(tmp_path, "status", {"ok": True, "result": snapshot([worker(0), worker(1, life="parked")])})
     said = capsys.readouterr().out
     assert code == ControlExit.DONE
-    assert "shop.api:app (asgi), on 0.0.0.0:8000" in said
+    assert "shop.api:app (ASGI application), on 0.0.0.0:8000" in said
     assert "hybrid 0.1.0, pid 40990, up 3 h 12 min; running, ready, generation 3" in said
-    assert "1 ready of 4, sized within 2..8 (1.9 of 4 loops busy), 1 on standby" in said
+    assert "1 ready of 4, sized within 2..8, 1 on standby" in said
+    assert "last decision  3 → 4 workers (demand): 1.9 loops busy" in said
     assert "42 % used, 1 % waiting for a CPU" in said
     assert [line.split()[:2] for line in said.splitlines() if "4100" in line] == [["0", "ready"], ["1", "parked"]]
 
@@ -73,6 +74,33 @@ def test_events_are_told_as_they_come(tmp_path: Path, capsys: Capture) -> None:
     assert len(lines) == len(notices()) and lines[4].endswith("worker 1 is ready, pid 41001")
     run(tmp_path, "events --json", answer)
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == notices()
+
+
+def test_first_look_of_a_control_process_is_followed_by_another(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rates are the difference of two."""
+    monkeypatch.setattr("hybrid.cli.ctl.RATE_S", 0.0)
+    answer = {"ok": True, "result": {"workers": [worker(0, accepted_per_s=None)]}}
+    assert len(run(tmp_path, "workers", answer)[1]) == 2
+    assert capsys.readouterr().out.count("4100") == 1
+
+
+def test_what_the_log_repeats_is_told_once(tmp_path: Path, capsys: Capture) -> None:
+    """A line of the log that says what a notice says is left out; as JSON all is there."""
+    told = [
+        {"notice": "logged", "at": 1.0, "level": "info", "who": "parent", "text": "worker 0 (pid 7) is ready"},
+        {"notice": "worker_ready", "at": 1.0, "slot": 0, "pid": 7},
+        {"notice": "logged", "at": 1.0, "level": "info", "who": "parent", "text": "control: reloading"},
+    ]
+    answer = {"events": [{"ev": "notice", "notice": each} for each in told], "ok": True, "result": {}}
+    run(tmp_path, "events", answer)
+    assert [line[10:] for line in capsys.readouterr().out.splitlines()] == [
+        "worker 0 is ready, pid 7",
+        "control: reloading",
+    ]
+    run(tmp_path, "events --json", answer)
+    assert len(capsys.readouterr().out.splitlines()) == 3
 
 
 def test_reload_streams_steps_and_says_how_it_ended(tmp_path: Path, capsys: Capture) -> None:
