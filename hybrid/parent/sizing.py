@@ -44,7 +44,7 @@ class Observation:
     ``lag_s``: the median over the workers of the worst lateness of a loop in the window.
     ``serving``: READY and accepting. ``booting``: STARTING. ``parked``: booted, can serve within milliseconds.
     ``throttled``: the cgroup held us up in the window. ``can_grow``: False when memory is short.
-    ``boot_s``: how long a boot took lately.
+    ``boot_s``: how long a boot took lately. ``on_cpu``: Erlangs in which the loops' threads had a CPU; None: unknown.
     """
 
     now: float
@@ -60,6 +60,7 @@ class Observation:
     throttled: bool = False
     can_grow: bool = True
     boot_s: float = 1.0
+    on_cpu: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +75,18 @@ class SizingSettings:
     most: int
     standby: int = 0
     cores: float = 1.0
-    beta: float = 0.8
+    beta: float = 0.65
     drain_s: float = 1.0
     quick_s: float = 0.5
     fast_s: float = 2.0
-    slow_s: float = 30.0
+    steady_s: float = 3.0
+    slow_s: float = 10.0
     cost_s: float = 20.0
-    hold_s: float = 10.0
+    hold_s: float = 2.0
+    tardy_s: float = 0.02
+    came_s: float = 0.5
+    full: float = 0.85
+    piled: float = 1.0
     hold_most_s: float = 120.0
     contended_share: float = 0.25
     late_s: float = 0.1
@@ -99,10 +105,13 @@ class Memory:
     target: int = 0
     watched_s: float = 0.0
     demand: float = 0.0
+    steady: float = 0.0
     quick: float = 0.0
     run_queue: float = 0.0
     arriving: float = 0.0
     work: float = 0.0
+    computed: float | None = None
+    lag_s: float = 0.0
     arrivals: float = 0.0
     queue: int = 0
     queued_since: float | None = None
@@ -158,7 +167,8 @@ def decide(observation: Observation, settings: SizingSettings, memory: Memory) -
     before = _before(observation, settings, memory)
     seen = _absorb(observation, settings, replace(memory, target=before))
     demand = _demand(observation, settings, seen)
-    seen = replace(seen, peaks=_peaks(observation.now, settings, seen, demand.want))
+    calm = _workers(seen.steady, settings, seen)
+    seen = replace(seen, peaks=_peaks(observation.now, settings, seen, calm))
     target, reason = _choose(observation, settings, seen, demand)
     after = _remember(observation, settings, seen, target)
     inputs = _inputs(observation, seen, demand)
@@ -186,9 +196,12 @@ def _absorb(observation: Observation, settings: SizingSettings, memory: Memory) 
         memory,
         watched_s=watched_s,
         demand=mean(memory.demand, observation.busy, settings.fast_s),
+        steady=mean(memory.steady, observation.busy, settings.steady_s),
         quick=mean(memory.quick, observation.busy, settings.quick_s),
         run_queue=mean(memory.run_queue, observation.run_queue, settings.quick_s),
-        arriving=mean(memory.arriving, max(0.0, came), settings.quick_s),
+        arriving=mean(memory.arriving, max(0.0, came), settings.came_s),
+        lag_s=mean(memory.lag_s, observation.lag_s, settings.cost_s),
+        computed=None if observation.on_cpu is None else mean(memory.computed or 0.0, observation.on_cpu, settings.cost_s),
         work=mean(memory.work, observation.busy, settings.cost_s),
         arrivals=mean(memory.arrivals, observation.accepted, settings.cost_s),
         queue=observation.queue,
@@ -200,15 +213,28 @@ def _absorb(observation: Observation, settings: SizingSettings, memory: Memory) 
 def _demand(observation: Observation, settings: SizingSettings, memory: Memory) -> _Demand:
     """Return what is needed one boot from now."""
     now = memory.demand
-    if observation.queue or memory.quick > 0.7 * observation.serving:
+    if observation.queue > settings.piled * observation.serving or memory.quick > settings.full * observation.serving:
         # Loops that are full show no more than their number: what arrives, times what an arrival costs, does.
         now = max(now, memory.quick, memory.arriving * memory.cost_s)
     ahead_s = 0.0 if observation.parked else observation.boot_s
     slope = max(0.0, memory.quick - memory.demand) / (settings.fast_s - settings.quick_s)
     rising = min(slope * ahead_s, now)
     queued = observation.queue * memory.cost_s / settings.drain_s
-    total = now + rising + queued
-    return _Demand(now, rising, queued, math.ceil(total + settings.beta * math.sqrt(total)))
+    return _Demand(now, rising, queued, _workers(now + rising + queued, settings, memory))
+
+
+def _workers(demand: float, settings: SizingSettings, memory: Memory) -> int:
+    """Return how many workers a demand asks for: itself and headroom, unless CPUs are the limit."""
+    # Waiting costs as much as what is waited for takes: the longer loops are held, the fewer should have to wait.
+    beta = settings.beta * (1.0 + min(1.0, memory.lag_s / settings.tardy_s))
+    return min(math.ceil(demand + beta * math.sqrt(demand)), _useful(settings, memory))
+
+
+def _useful(settings: SizingSettings, memory: Memory) -> int:
+    """Return how many loops can be busy before CPUs are: one a core if they compute, more if they are blocked."""
+    if memory.computed is None or memory.computed <= 0.0 or memory.work <= 0.0:
+        return settings.most
+    return math.ceil(settings.cores / min(1.0, memory.computed / memory.work) - 0.05)
 
 
 def _peaks(now: float, settings: SizingSettings, memory: Memory, want: int) -> tuple[tuple[float, int], ...]:
@@ -246,6 +272,7 @@ def _wish(observation: Observation, settings: SizingSettings, memory: Memory, de
         queued = demand.queued > demand.now - memory.demand + demand.rising
         return demand.want, Reason.QUEUE if queued else Reason.DEMAND
     settled = observation.serving >= memory.target and observation.now - memory.grown_at > settings.quick_s
+    settled = settled and memory.target < _useful(settings, memory)
     for since, reason in ((memory.queued_since, Reason.QUEUE), (memory.late_since, Reason.LAG)):
         if settled and since is not None and observation.now - since >= settings.late_for_s:
             return memory.target + 1, reason

@@ -35,6 +35,7 @@ class Ours:
             window_s=self.every_s,
             busy=seen.busy,
             run_queue=seen.run_queue,
+            on_cpu=seen.on_cpu,
             accepted=seen.accepted,
             queue=len(pool.line.waiting),
             lag_s=seen.lag_s,
