@@ -23,7 +23,7 @@ class Ours:
     def first(self, scenario: Scenario) -> int:
         """Begin with two."""
         self._settings = SizingSettings(
-            1, scenario.most, self.standby, float(scenario.cores), **self._constants  # type: ignore[arg-type]  # only floats
+            1, scenario.most, self.standby, float(scenario.cores), **self._constants
         )  # fmt: skip
         return 2
 

@@ -120,7 +120,10 @@ class Worker:
 
     def _tell(self) -> None:
         self.lag_s = self._clock.now - self.due_at
-        self.before, self.told = self.told, Told(self._clock.now, self._busy_s, self._waited_s, self._on_cpu_s, self._taken)
+        self.before, self.told = (
+            self.told,
+            Told(self._clock.now, self._busy_s, self._waited_s, self._on_cpu_s, self._taken),
+        )
         self.due_at = self._clock.now + TICK_S
         if self.stand is not Stand.LEAVING or self.held:
             self._clock.at(self.due_at, self._tick)
