@@ -18,7 +18,7 @@ from tests.support.variations import long
 
 LOADS = "tests.apps.loads:loads"
 BLOCK, SPIN = b"block 0.05\n", b"spin 0.05\n"
-PATIENCE_S = 60.0
+PATIENCE_S = 45.0
 """Patience, no measurement: the machine may be busy with other tests."""
 FAST: dict[str, Any] = {"env": {**os.environ, "HYBRID_SIZING_PACE": "0.05"}}
 """Shrinks after seconds, instead of after a minute."""
@@ -77,19 +77,19 @@ def test_grows_when_clients_wait_and_comes_back(serve: Serve, accept: str) -> No
 
 
 def test_does_not_grow_when_the_cores_are_the_limit(serve: Serve) -> None:
-    """Loops that compute wait for the one CPU: more of them would only wait more. It sees that, and steps back."""
+    """Loops that compute keep the one CPU busy: more of them would only wait for it. It sees that, or steps back."""
     cpu = min(os.sched_getaffinity(0))
     server = serve(LOADS, "--workers", "1..6", preexec_fn=lambda: os.sched_setaffinity(0, {cpu}), **FAST)
-    with load(server, SPIN, clients=8):
-        eventually(lambda: "(contended)" in server.log, PATIENCE_S)
+    with load(server, SPIN, clients=8) as clients:
+        eventually(lambda: clients.done >= 100, PATIENCE_S)
         eventually(lambda: len(server.ready_pids()) == 1, PATIENCE_S)
-    assert len(server.workers()) < 6, "slots ever used"
+    assert len(server.workers()) <= 3, "slots ever used"
 
 
 def test_threads_that_are_taken_let_it_grow(serve: Serve) -> None:
     """The loops sleep while blocking handlers wait; what counts is how many threads do."""
     arguments = ("--workers", "1..3", "--threads", "2", "--interface", "threaded")
-    server = serve("tests.apps.blocking:blocking", *arguments, **FAST)
+    server = serve("tests.apps.blocking:knobs", *arguments, **FAST)
     with load(server, b"sleep 0.1\n", clients=6):
         eventually(lambda: len(server.ready_pids()) == 3, PATIENCE_S)
 
