@@ -26,6 +26,7 @@ from prometheus_client.exposition import choose_encoder
 from hybrid import __version__
 from hybrid.control import counters, health
 from hybrid.control import metric_table as table
+from hybrid.control.capacity import capacity
 from hybrid.control.metric_table import CounterSpec, GaugeSpec, Spec
 from hybrid.control.sampler import SECOND, Sampler, WorkerSample
 from hybrid.control.snapshot import totals
@@ -94,12 +95,15 @@ class Collector:
 
     def _about_pool(self, samples: Sequence[WorkerSample]) -> Iterator[Metric]:
         pool = self._state.pool
+        able = capacity(samples, pool.target)
         for spec, value in (
             (table.GENERATION, pool.generation),
             (table.TARGET, pool.target),
             (table.LEAST, pool.least),
             (table.MOST, pool.most),
             (table.STANDBY, pool.standby),
+            (table.LOAD, able.load if able.present else None),  # else each pod that boots would call for more
+            (table.SPARE, able.spare),
         ):
             yield _gauge(spec, [((), value)])
         lives = Counter(sample.life for sample in samples)

@@ -164,7 +164,7 @@ def snapshot(state: StateView, sampler: Sampler) -> dict[str, object]:
             "most": pool.most,
             "standby": pool.standby,
             "size_reason": pool.size_reason,
-            "app": pool.app,
+            "app": state.settings.app.target or pool.app,
             "kind": pool.kind,
             "addresses": list(pool.addresses),
             "reload": {

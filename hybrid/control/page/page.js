@@ -1,6 +1,6 @@
 // The page: hears the server's events, and shows them. Whatever the server says becomes text, never markup.
 import * as charts from "./charts.js";
-import { DASH, LIVES, bytes, clock, eventInWords, inputInWords, number, percent, poolInWords, seconds, span, whole } from "./words.js";
+import { DASH, LIVES, bytes, clock, eventInWords, inputsInWords, number, percent, poolInWords, reasonInWords, seconds, span, whole } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const HIDDEN_MS = 20_000; // a page that nobody sees is not kept up to date for longer
@@ -41,8 +41,10 @@ function showSize(snapshot) {
     return;
   }
   const way = why.target > why.before ? "Grew" : why.target < why.before ? "Shrank" : "Stayed";
-  put($("why-head"), `${way} ${why.before} → ${why.target}, ${span(snapshot.now - why.at)} ago`);
-  put($("why"), why.reason);
+  const [word, text] = reasonInWords(why.reason);
+  const ago = snapshot.now - why.at;
+  put($("why-head"), `${way} ${why.before} → ${why.target} ${ago < 1 ? "just now" : `${span(ago)} ago`}${word ? `: ${word}` : ""}`);
+  put($("why"), text);
   showInputs(why);
 }
 
@@ -51,8 +53,9 @@ let inputsOf = 0;
 function showInputs(why) {
   if (inputsOf === why.at) return;
   inputsOf = why.at;
-  const chips = Object.entries(why.inputs).map(([name, value]) => inputInWords(name, value)).filter(Boolean);
-  $("inputs").replaceChildren(...chips.map(([name, value]) => make("li", "", `${name} `, make("b", "", value))));
+  const [first, others] = inputsInWords(why.inputs).map((some) => some.map(([name, value]) => make("li", "", `${name} `, make("b", "", value))));
+  const more = make("li", "more", make("details", "", make("summary", "", `${others.length} more`), make("ul", "chips", ...others)));
+  $("inputs").replaceChildren(...first, ...(others.length ? [more] : []));
 }
 
 // One cell for each place up to the largest size; filled as far as the worker's loop is used.
@@ -103,6 +106,7 @@ function showFigures({ totals, workers }, counts) {
   figure("f-connections", whole(totals.connections), even || "open now");
   const waits = totals.run_queue === null ? "" : `waits for a CPU ${percent(totals.run_queue)}`;
   figure("f-use", percent(totals.loop_use), waits, level(totals.loop_use, 0.8, 0.95));
+  mood($("f-use").querySelector(".sub"), level(totals.run_queue, 0.25, 2));
   const wait = totals.accept_queue ? `wait about ${seconds(totals.accept_wait_s)}` : "nobody waits";
   const limit = totals.accept_queue_limit ? ` of ${whole(totals.accept_queue_limit)}` : "";
   const queue = totals.accept_queue;
@@ -198,7 +202,8 @@ function showNotices(notices) {
     const item = make("li", "", make("time", "quiet", clock(event.at)), line);
     item.dataset.group = words.group;
     item.dataset.mood = words.mood;
-    item.hidden = shown !== "all" && shown !== words.group;
+    item.dataset.minor = words.minor ? "yes" : "";
+    item.hidden = !isShown(item);
     if (event.notice === "resized") item.append(inputsOfEvent(event));
     if (words.detail) item.append(make("details", "", make("summary", "", "detail"), make("pre", "", words.detail)));
     $("events").prepend(item);
@@ -207,16 +212,20 @@ function showNotices(notices) {
   $("no-events").hidden = Boolean($("events").querySelector("li:not([hidden])"));
 }
 
+// The log repeats in words what the other events say: of it, only what went wrong is among all.
+function isShown({ dataset }) {
+  return shown === "all" ? !dataset.minor : shown === dataset.group;
+}
+
 function inputsOfEvent(event) {
-  const texts = Object.entries(event.inputs).map(([name, value]) => inputInWords(name, value)).filter(Boolean);
-  return make("p", "quiet with", texts.map(([name, value]) => `${name} ${value}`).join(" · "));
+  return make("p", "quiet with", inputsInWords(event.inputs)[0].map(([name, value]) => `${name} ${value}`).join(" · "));
 }
 
 document.querySelector(".choice").addEventListener("click", ({ target }) => {
   if (!target.dataset.show) return;
   shown = target.dataset.show;
   for (const button of document.querySelectorAll(".choice button")) button.setAttribute("aria-pressed", String(button === target));
-  for (const item of $("events").children) item.hidden = shown !== "all" && shown !== item.dataset.group;
+  for (const item of $("events").children) item.hidden = !isShown(item);
   $("no-events").hidden = Boolean($("events").querySelector("li:not([hidden])"));
 });
 
@@ -227,7 +236,7 @@ let latest = null;
 function show(snapshot) {
   latest = snapshot;
   const { pool, totals, parent } = snapshot;
-  const counts = pool.kind === "asgi" || pool.kind === "wsgi" || totals.requests_per_s > 0;
+  const counts = /^(asgi|wsgi)/i.test(pool.kind) || totals.requests_per_s > 0;
   if (charts.countRequests(counts)) {
     put($("f-rate").querySelector("h2"), counts ? "Requests/s" : "Connections/s");
     put($("rate-head"), counts ? "Requests/s" : "Accepts/s");
