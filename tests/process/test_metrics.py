@@ -203,8 +203,13 @@ def test_recycling_takes_nothing_back(serve: Serve, tmp_path: Path) -> None:
 
 def test_app_counts_on_where_a_worker_was_killed(watched: Watched) -> None:
     """Its metrics are merged, those of the dead included, in a folder that nobody has to clean."""
-    pids = set(watched.load(10))
-    eventually(lambda: pids.update(watched.load(5)) or len(pids) == 2, PATIENCE_S)
+    pids: set[int] = set()
+
+    def served_by_both() -> bool:
+        pids.update(watched.load(5))
+        return len(pids) == 2
+
+    eventually(served_by_both, PATIENCE_S)
     sent = watched.values()[SERVED]
     folder = _folder(watched.server)
     assert folder.stat().st_mode & 0o777 == 0o700
@@ -246,10 +251,12 @@ def test_an_upgrade_of_the_parent_takes_nothing_back(watched: Watched) -> None:
     """The new program maps the old one's memory, and the app goes on in the same folder."""
     watched.load(10)
     watched.sees(REQUESTS, 10)
-    folder, before = _folder(watched.server), set(watched.server.ready_pids())
+    folder, dead = _folder(watched.server), watched.server.ready_pids()[0]
     watched.server.signal(signal.SIGUSR2)
-    eventually(lambda: len(after := watched.server.ready_pids()) == 2 and not before & set(after), PATIENCE_S)
-    eventually(lambda: watched.status("/metrics") == 200, PATIENCE_S)
+    eventually(lambda: "] info    upgraded: " in watched.server.log, PATIENCE_S)
+    eventually(lambda: watched.status("/healthz") == 200, PATIENCE_S)
+    os.kill(dead, signal.SIGKILL)
+    eventually(lambda: len(pids := watched.server.ready_pids()) == 2 and dead not in pids, PATIENCE_S)
     watched.load(10)
     watched.sees(REQUESTS, 20)
     watched.sees(SERVED, 20)
