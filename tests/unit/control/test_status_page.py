@@ -18,7 +18,7 @@ from hybrid.control.web import Answer, Request, Routes
 from hybrid.shared.notices import KINDS, Answered, Logged, PoolState
 from tests.support.fake_pool import FakePool
 
-MOST_PACKED_BYTES = 45_000
+MOST_PACKED_BYTES = 42_000
 """Of all files together, as they travel."""
 WAYS_TO_MARKUP = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function"
 HOSTILE = '</script><img src=x onerror=alert(1)>\n\ndata: {}\r"\u2028'
