@@ -18,7 +18,7 @@ from hybrid.control.web import Answer, Request, Routes
 from hybrid.shared.notices import KINDS, Answered, Logged, PoolState
 from tests.support.fake_pool import FakePool
 
-MOST_PACKED_BYTES = 45_000
+MOST_PACKED_BYTES = 42_000
 """Of all files together, as they travel."""
 WAYS_TO_MARKUP = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function"
 HOSTILE = '</script><img src=x onerror=alert(1)>\n\ndata: {}\r"\u2028'
@@ -66,6 +66,42 @@ def test_page_needs_no_exception_from_the_policy() -> None:
         text = (FOLDER / name).read_text()
         addresses = set(re.findall(r"https?://[^\s\"')]+", text)) - {"http://www.w3.org/2000/svg"}
         assert not addresses or (name.startswith("uplot/") and addresses == {"https://github.com/leeoniya/uPlot"})
+
+
+PAIRS = [
+    *(("text", ground, 7.0) for ground in ("ground", "card", "track")),
+    *(("quiet", ground, 4.5) for ground in ("ground", "card", "track")),
+    *((mood, f"{mood}-soft", 4.5) for mood in ("good", "warn", "bad", "idle", "wait")),
+    *((mood, "card", 4.5) for mood in ("good", "warn", "bad", "accent")),
+    *((line, "card", 3.0) for line in ("chart", "chart-2", "use", "waits")),
+]
+"""What stands on what, and the least contrast: WCAG 2.1 §1.4.3, §1.4.11."""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everything_can_be_told_from_what_it_stands_on(scheme: str) -> None:
+    """In both schemes."""
+    light, dark = re.findall(r":root \{(.*?)\}", (FOLDER / "page.css").read_text(), re.DOTALL)[:2]
+    colours = dict(re.findall(r"--([\w-]+): (#\w{6});", light if scheme == "light" else dark))
+    weak = [
+        (front, behind, round(found, 2))
+        for front, behind, least in PAIRS
+        if (found := contrast(colours[front], colours[behind])) < least
+    ]
+    assert not weak
+
+
+def contrast(one: str, other: str) -> float:
+    """Return the contrast of two colours, 1 to 21. Source: WCAG 2.1, relative luminance, contrast ratio."""
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def luminance(colour: str) -> float:
+    """Return how bright it is, 0 to 1."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def test_text_never_becomes_markup() -> None:
