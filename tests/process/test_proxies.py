@@ -22,11 +22,11 @@ from tests.support.http_clients import ByHand
 from tests.support.proxies import CLIENTS, PROXIES, Proxy, agent_address, agent_line, proxy, visitors
 from tests.support.reloads import reload
 from tests.support.server import Server, send_until
-from tests.support.variations import long
+from tests.support.variations import long, mostly_long
 
 APP = "tests.apps.proxied:app"
 WORKERS = "2"
-each_proxy = pytest.mark.parametrize("name", list(PROXIES))
+each_proxy = pytest.mark.parametrize("name", mostly_long(PROXIES, "haproxy".__eq__))
 
 
 @pytest.fixture
