@@ -58,7 +58,7 @@ WORKER_KEYS = (
 def worker_rows(samples: Iterable[WorkerSample]) -> list[dict[str, object]]:
     """Return the workers as rows of a snapshot, by seat; who replaces whom stands beside it."""
     ordered = sorted(samples, key=lambda each: (each.seat, each.generation, each.slot))
-    return [{key: getattr(each, key) for key in WORKER_KEYS} for each in ordered]
+    return [{key: _short(getattr(each, key)) for key in WORKER_KEYS} for each in ordered]
 
 
 def totals(samples: Sequence[WorkerSample], *, own_queues: bool = False) -> dict[str, object]:
@@ -118,6 +118,11 @@ def _wait_s(queue: int | None, accepted_per_s: float | None) -> float | None:
     return queue / accepted_per_s if queue is not None and accepted_per_s else None
 
 
+def _short(value: object) -> object:
+    """Return a fraction with as many digits as anybody reads: a snapshot of many workers is half as long."""
+    return round(value, 6) if isinstance(value, float) else value
+
+
 def _sum(values: Iterable[float | None]) -> float | None:
     known = [each for each in values if each is not None]
     return sum(known) if known else None
@@ -146,7 +151,7 @@ def snapshot(state: StateView, sampler: Sampler) -> dict[str, object]:
     samples = sampler.sample()
     pool, board = state.pool, state.scoreboard
     return {
-        "version": __version__,
+        "version": pool.version or __version__,
         "now": wall(),
         "parent": {"pid": board.parent_pid, "uptime_s": max(0.0, (monotonic_ns() - board.started_ns) / SECOND)},
         "pool": {
@@ -159,7 +164,7 @@ def snapshot(state: StateView, sampler: Sampler) -> dict[str, object]:
             "most": pool.most,
             "standby": pool.standby,
             "size_reason": pool.size_reason,
-            "app": pool.app,
+            "app": state.settings.app.target or pool.app,
             "kind": pool.kind,
             "addresses": list(pool.addresses),
             "reload": {

@@ -138,6 +138,13 @@ class _Seats:
         self._next_free = 0
 
 
+def assign_seat(draft: Draft, of: p.Slot, duty: p.Duty) -> None:
+    """Do the same for the worker in the slot ``of``, and for whoever is to take over its seat."""
+    for slot in draft.pool.slots:
+        if slot.wanted and slot.seat == of.seat and slot.generation == of.generation:
+            assign(draft, slot, duty)
+
+
 def assign(draft: Draft, slot: p.Slot, duty: p.Duty) -> None:
     """Let the worker in ``slot`` be there for ``duty``, and have it accept, or not, as that takes."""
     slot = draft.put(replace(slot, duty=duty))
@@ -215,8 +222,7 @@ def _let_one_go(draft: Draft, event: ev.Sized) -> None:
         slots = seats.slots(seat)
         is_idle = all(draft.now - slot.since >= event.linger_s for slot in slots)
         if is_idle and not any(event.loads[slot.index : slot.index + 1] != (0,) for slot in slots):
-            draft.write(
-                "info", f"worker {slots[0].index} (pid {slots[0].pid}) leaves: it was parked, and holds nothing"
-            )
+            who = f"worker {slots[0].index} (pid {slots[0].pid})"
+            draft.write("info", f"{who} leaves: it is parked, holds nothing, and need not stand by")
             seats.give_up(seat)
             return

@@ -96,6 +96,7 @@ class Sensors:
                 continue
             old = before.get(slot.index)
             if old is None or old.ticket != account.ticket:
+                rates.pop(slot.index, None)  # somebody else's
                 old = Account(account.ticket, account.until_ns, account.busy_ns, account.waiting_ns, 0, 0, 0, 0)
             self._accounts[slot.index] = account
             self._rates[slot.index] = _rates(old, account) or rates.get(slot.index, Rates())
@@ -174,6 +175,10 @@ class Sensors:
                 last_ns, took_s = ready_ns, (ready_ns - spawned_ns) / SECOND
         return took_s
 
+    def has_threads(self, pool: Pool) -> bool:
+        """Return whether the workers run blocking code in threads: then a loop's wait for a CPU says little."""
+        return any(self._scoreboard.row(slot.index)[Cell.THREADS] for slot in measured(pool))
+
     def loads(self, pool: Pool) -> tuple[int, ...]:
         """Return the open connections of each slot."""
         return tuple(self._scoreboard.row(slot.index).active for slot in pool.slots)
@@ -219,7 +224,11 @@ def _rates(before: Account, after: Account) -> Rates | None:
 
 
 def _threads_share(row: Row) -> float:
-    return 0.0
+    """Return how many of a worker's threads are taken: by requests where it counts them, else by connections."""
+    threads = row[Cell.THREADS]
+    if not threads:
+        return 0.0
+    return (row[Cell.IN_FLIGHT] if row[Cell.REQUESTS] else row.active) / threads
 
 
 def _known(value: int, instead: int) -> int:

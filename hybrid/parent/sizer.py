@@ -81,7 +81,8 @@ class Sizer:
         self._due_ns = now_ns + (QUIET_LOOK_NS if is_quiet else LOOK_NS)
         if is_held_up(pool):
             return
-        guarded = self._guards.look(slot.pid for slot in measured(pool))
+        cores_to_fill = self._cores if self._sensors.has_threads(pool) else 0.0
+        guarded = self._guards.look((slot.pid for slot in measured(pool)), cores_to_fill)
         observation = replace(observation, throttled=guarded.throttled)
         observation, settings = fit_memory(observation, self._settings(pool), pool.target, guarded)
         if self.memory.target != pool.target:  # moved by hand, by a reload, or at the start

@@ -68,6 +68,12 @@ def memory_estimate(pid: int, proc: str = "/proc") -> MemoryUse:
     return MemoryUse(resident - shared, resident, resident)
 
 
+def cpu_ns(pid: int, proc: str = "/proc") -> int:
+    """Return how long all threads of ``pid`` together have run, in ns. Raises: OSError: no such process."""
+    fields = _whole(f"{proc}/{pid}/stat").rpartition(b")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
 def memory_private_bytes(pid: int, proc: str = "/proc") -> int:
     """Return the memory that only ``pid`` holds. Raises: as :func:`memory_use`."""
     return memory_use(pid, proc).private_bytes

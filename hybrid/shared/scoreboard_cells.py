@@ -90,6 +90,9 @@ class Cell:
     """HTTP requests given to the application; 0 for other kinds of handlers."""
     IN_FLIGHT = 30
     """Of those, the ones whose application has not returned."""
+    THREADS = 31
+    """Threads that blocking code has; 0: none, the handler runs in the loop. What a worker has of them, and what it has
+    open or in flight, says whether it is full: its loop does not."""
     # line 4: worker, flushed in one copy, so that its figures belong to the same instant; UNKNOWN where not known
     MEASURED_NS = 32
     """Monotonic clock when this line was written."""

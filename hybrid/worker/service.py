@@ -35,7 +35,7 @@ from hybrid.shared.http_settings import HttpSettings
 from hybrid.shared.loader import LoadedTarget, load
 from hybrid.shared.machine import advance
 from hybrid.shared.proxy_settings import ProxySettings
-from hybrid.shared.scoreboard import Scoreboard
+from hybrid.shared.scoreboard import Cell, Scoreboard
 from hybrid.shared.settings import Settings
 from hybrid.shared.tls_context import ServerTls
 from hybrid.shared.websocket_settings import WebSocketSettings
@@ -251,6 +251,8 @@ class Service:
         most = max(1, descriptors.connection_limit() - threads)
         if limit == "auto":
             limit = min(most, AUTO_LIMITS.get(accept, most))
+        if handler.kind in AUTO_THREADS:
+            row[Cell.THREADS] = min(int(limit), self._threads) if accept != "thread" else int(limit)
         if handler.kind is Kind.THREADED and accept in ("passing", "threads=main", "reuseport"):
             # What waits for a thread waits where another worker can take it.
             return Intake(registry, self._scoreboard, min(int(limit), self._threads), THREADS_TAKEN)

@@ -57,6 +57,14 @@ def test_use_is_what_runs_out_first(loop_use: float | None, connections: int, li
     assert capacity([one], wanted=1).load == pytest.approx(load)
 
 
+def test_threads_are_used_up_while_the_loop_sleeps() -> None:
+    """By requests where they are counted; a connection has a thread of its own else. More than all is all."""
+    wsgi = {"requests": 100, "threads": 8, "connections": 50}
+    assert capacity([worker(**wsgi, in_flight=6)], wanted=1).load == 0.75
+    assert capacity([worker(**wsgi, in_flight=60)], wanted=1).load == 1.0
+    assert capacity([worker(threads=8, connections=4)], wanted=1).load == 0.5
+
+
 def test_missing_workers_are_not_there_to_spare() -> None:
     """One of four, hardly busy: less than a quarter."""
     now = capacity([worker(loop_use=0.2)], wanted=4)
