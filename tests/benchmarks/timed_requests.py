@@ -72,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     total_ns = statistics.median(more) + FLUSHES * flush_ns / PER_SECOND
     what = "as it is, untimed, against before" if chosen.before else "timed, against not timed"
     print(
-        f"{what}: {statistics.median(more):.0f} ns more ({more[0]:.0f} to {more[-1]:.0f}) of {min(run[1] for run in runs):,.0f} ns"
+        f"{what}: {statistics.median(more):.0f} ns more ({more[0]:.0f} to {more[-1]:.0f}), "
+        f"of {min(run[1] for run in runs):,.0f} ns"
     )
     print(
         f"flush: {flush_ns / 1000:.1f} µs, {FLUSHES} times a second: {FLUSHES * flush_ns / PER_SECOND:.1f} ns a request"
