@@ -119,7 +119,7 @@ function options(spec, { width, height }, paint, show) {
     },
     axes: [
       { ...axis, size: 22, gap: 2, space: 70, grid: { show: false },
-        values: (_u, marks) => marks.map((at) => clock(at).slice(0, 5)),
+        values: (_u, marks) => marks.map((at) => (last() - at < (last() - first()) * 0.06 ? "" : clock(at).slice(0, 5))),
         incrs: [60, 120, 300] },
       { ...axis, size: 46, gap: 4, space: 22, values: (_u, marks) => marks.map((mark) => spec.unit(mark)),
         ...(spec.unit === whole ? { incrs: [1, 2, 5, 10, 20, 25, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5] } : {}) },

@@ -113,7 +113,7 @@ function showFigures({ totals, workers }, counts) {
   const full = totals.accept_queue_limit ? queue / totals.accept_queue_limit : 0;
   figure("f-queue", `${whole(queue)}${queue ? limit : ""}`, queue === null ? "unknown" : wait,
     full >= 0.5 ? "bad" : queue >= 4 ? level(totals.accept_wait_s ?? 1, 0.05, 1) : "");
-  figure("f-lag", seconds(totals.lag_s), "worst worker, last second", level(totals.lag_s, 0.1, 1));
+  figure("f-lag", seconds(totals.lag_s), "worst worker", level(totals.lag_s, 0.1, 1));
   const each = totals.memory_bytes === null ? "private" : `private, ${bytes(totals.memory_bytes / Math.max(1, workers.length))} each`;
   figure("f-memory", bytes(totals.memory_bytes), each);
 }
