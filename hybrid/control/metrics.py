@@ -26,6 +26,7 @@ from prometheus_client.exposition import choose_encoder
 from hybrid import __version__
 from hybrid.control import counters, health
 from hybrid.control import metric_table as table
+from hybrid.control.capacity import capacity
 from hybrid.control.metric_table import CounterSpec, GaugeSpec, Spec
 from hybrid.control.sampler import SECOND, Sampler, WorkerSample
 from hybrid.control.snapshot import totals
@@ -94,12 +95,15 @@ class Collector:
 
     def _about_pool(self, samples: Sequence[WorkerSample]) -> Iterator[Metric]:
         pool = self._state.pool
+        able = capacity(samples, pool.target)
         for spec, value in (
             (table.GENERATION, pool.generation),
             (table.TARGET, pool.target),
             (table.LEAST, pool.least),
             (table.MOST, pool.most),
             (table.STANDBY, pool.standby),
+            (table.LOAD, able.load if able.present else None),  # else each pod that boots would call for more
+            (table.SPARE, able.spare),
         ):
             yield _gauge(spec, [((), value)])
         lives = Counter(sample.life for sample in samples)
@@ -121,18 +125,21 @@ class Collector:
 
     def _sum(self, spec: CounterSpec, slots: dict[int, dict[int, int]]) -> Metric:
         known = [counts[spec.cell] for counts in slots.values() if spec.cell in counts]
-        return self._counter(spec.total, [((), sum(known) * spec.scale)] if known else [])
+        return self._counter(spec.total, [((), sum(known) * spec.scale if known else None)])
 
     def _by_slot(self, spec: CounterSpec, slots: dict[int, dict[int, int]]) -> Metric:
         found = [
-            ((str(slot),), counts[spec.cell] * spec.scale) for slot, counts in slots.items() if spec.cell in counts
+            ((str(slot),), counts[spec.cell] * spec.scale if spec.cell in counts else None)
+            for slot, counts in slots.items()
         ]
         return self._counter(spec.each, found)
 
-    def _counter(self, spec: Spec, samples: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
+    def _counter(self, spec: Spec, samples: Iterable[tuple[tuple[str, ...], float | None]]) -> Metric:
         family = CounterMetricFamily(spec.name, spec.meaning, labels=spec.labels)
         for labels, value in samples:
-            family.add_metric(labels, self._steady((spec.name, labels), value))
+            shown = self._steady((spec.name, labels), value)
+            if shown is not None:
+                family.add_metric(labels, shown)
         return family
 
     def _durations(self, counts: counters.Counts) -> Metric:
@@ -141,8 +148,8 @@ class Collector:
             total += counts.latencies[bits]
             if FIRST_BUCKET <= bits <= LAST_BUCKET:
                 bound = repr(2.0**bits / SECOND)
-                buckets.append((bound, self._steady((name, bound), total)))
-        buckets.append(("+Inf", self._steady((name, "+Inf"), total)))
+                buckets.append((bound, self._steady((name, bound), total) or 0.0))
+        buckets.append(("+Inf", self._steady((name, "+Inf"), total) or 0.0))
         spent_s = self._steady((name, "sum"), counts.latency_ns / SECOND)
         family = HistogramMetricFamily(name, table.DURATION.meaning)
         family.add_metric((), buckets, spent_s)

@@ -53,6 +53,8 @@ class Reading:
     limit: int
     errors: int
     pauses: int
+    in_flight: int
+    threads: int
 
     @property
     def identity(self) -> tuple[int, int, int]:
@@ -68,7 +70,8 @@ class WorkerSample:
     there then. ``limit``: connections at which it stops accepting; None: it has none. ``lag_s``: how late its ticks
     came since then, added up; ``lag_max_s``: the latest tick of the last 10 to 20 s. ``memory_bytes``: private, up to
     five seconds old. ``heartbeat_age_s``: since its loop last turned. ``accept_queue``, ``accept_queue_limit``: of its
-    listeners, as it saw them ``measured_ns`` (monotonic).
+    listeners, as it saw them ``measured_ns`` (monotonic). ``in_flight``: requests whose application has not returned.
+    ``threads``: of its own, for blocking code; 0: none.
     """
 
     slot: int
@@ -95,6 +98,8 @@ class WorkerSample:
     measured_ns: int | None = None
     accept_queue: int | None = None
     accept_queue_limit: int | None = None
+    in_flight: int = 0
+    threads: int = 0
 
 
 @dataclass(slots=True)
@@ -197,6 +202,8 @@ class Sampler:
             measured_ns=_true(load.measured_ns),
             accept_queue=_true(load.accept_queue),
             accept_queue_limit=_true(load.accept_queue_limit),
+            in_flight=now.in_flight,
+            threads=now.threads,
         )
         if before is None:
             return sample
@@ -238,6 +245,8 @@ def _reading(status: WorkerStatus, row: Row) -> Reading:
         limit=row[Cell.LIMIT],
         errors=_count(row[Cell.HANDLER_ERRORS]),
         pauses=_count(row[Cell.PAUSES]),
+        in_flight=_count(row[Cell.IN_FLIGHT]),
+        threads=_count(row[Cell.THREADS]),
     )
 
 

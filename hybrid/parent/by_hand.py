@@ -113,13 +113,13 @@ def slot_asked(draft: Draft, event: ev.SlotAsked) -> None:
 
 
 def _park(draft: Draft, slot: p.Slot) -> str:
-    resizing.assign(draft, slot, p.Duty.HELD)
+    resizing.assign_seat(draft, slot, p.Duty.HELD)
     return "is parked: it serves what it holds, and accepts nothing until it is un-parked"
 
 
 def _unpark(draft: Draft, slot: p.Slot) -> str:
     is_one_more = slot.duty is p.Duty.SPARE
-    resizing.assign(draft, slot, p.Duty.SERVE)
+    resizing.assign_seat(draft, slot, p.Duty.SERVE)
     pool = draft.pool
     if is_one_more:  # or the rules of the size would park one at once
         target = _within(pool.target + 1)

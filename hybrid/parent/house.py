@@ -60,8 +60,8 @@ class House:
             self._undo.callback(self.host.close)
         self._pid_file: PidFile | None = None
         self.doors = Doors(self.log, os.environ)
-        self.news = 0
-        """The number of the last notice that was told before us in this process."""
+        self.news: tuple[str, ...] = ()
+        """The last notices of the program before us in this process, and then of ours, for the one after us."""
         self.ready_file = ReadyFile(settings.process.ready_file, self.log)
         self._undo.callback(self.ready_file.close)
         self.identity: Identity | None = None

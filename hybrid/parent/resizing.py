@@ -138,6 +138,13 @@ class _Seats:
         self._next_free = 0
 
 
+def assign_seat(draft: Draft, of: p.Slot, duty: p.Duty) -> None:
+    """Do the same for the worker in the slot ``of``, and for whoever is to take over its seat."""
+    for slot in draft.pool.slots:
+        if slot.wanted and slot.seat == of.seat and slot.generation == of.generation:
+            assign(draft, slot, duty)
+
+
 def assign(draft: Draft, slot: p.Slot, duty: p.Duty) -> None:
     """Let the worker in ``slot`` be there for ``duty``, and have it accept, or not, as that takes."""
     slot = draft.put(replace(slot, duty=duty))

@@ -81,9 +81,11 @@ class Sizer:
         self._due_ns = now_ns + (QUIET_LOOK_NS if is_quiet else LOOK_NS)
         if is_held_up(pool):
             return
-        cores_to_fill = self._cores if self._sensors.has_threads(pool) else 0.0
+        has_threads = self._sensors.has_threads(pool)
+        cores_to_fill = self._cores if has_threads else 0.0
         guarded = self._guards.look((slot.pid for slot in measured(pool)), cores_to_fill)
-        observation = replace(observation, throttled=guarded.throttled)
+        on_cpu = None if has_threads else observation.on_cpu  # of the loops: what threads compute is not in it
+        observation = replace(observation, throttled=guarded.throttled, on_cpu=on_cpu)
         observation, settings = fit_memory(observation, self._settings(pool), pool.target, guarded)
         if self.memory.target != pool.target:  # moved by hand, by a reload, or at the start
             self.memory = replace(self.memory, target=pool.target)
@@ -116,6 +118,7 @@ class Sizer:
             slow_s=plain.slow_s * self._pace,
             hold_s=plain.hold_s * self._pace,
             hold_most_s=plain.hold_most_s * self._pace,
+            crowded_hold_s=plain.crowded_hold_s * self._pace,
         )
 
 

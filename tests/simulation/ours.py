@@ -23,7 +23,7 @@ class Ours:
     def first(self, scenario: Scenario) -> int:
         """Begin with two."""
         self._settings = SizingSettings(
-            1, scenario.most, self.standby, float(scenario.cores), **self._constants  # type: ignore[arg-type]  # only floats
+            1, scenario.most, self.standby, float(scenario.cores), **self._constants
         )  # fmt: skip
         return 2
 
@@ -35,6 +35,7 @@ class Ours:
             window_s=self.every_s,
             busy=seen.busy,
             run_queue=seen.run_queue,
+            on_cpu=seen.on_cpu,
             accepted=seen.accepted,
             queue=len(pool.line.waiting),
             lag_s=seen.lag_s,

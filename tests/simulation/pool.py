@@ -38,6 +38,7 @@ class Seen:
 
     busy: float
     run_queue: float
+    on_cpu: float
     accepted: float
     lag_s: float
 
@@ -102,7 +103,7 @@ class Pool:
 
     def seen(self) -> Seen:
         """Return what the serving workers tell. One that is overdue is in a long callback: busy all the time."""
-        busy = waited = accepted = 0.0
+        busy = waited = on_cpu = accepted = 0.0
         lags: list[float] = []
         now = self.clock.now
         for worker in self.serving():
@@ -117,8 +118,9 @@ class Pool:
             if for_s > 0:
                 busy += (told.busy_s - before.busy_s) / for_s
                 waited += (told.waited_s - before.waited_s) / for_s
+                on_cpu += (told.on_cpu_s - before.on_cpu_s) / for_s
                 accepted += (told.taken - before.taken) / for_s
-        return Seen(max(0.0, busy - waited), waited, accepted, statistics.median_low(lags) if lags else 0.0)
+        return Seen(max(0.0, busy - waited), waited, on_cpu, accepted, statistics.median_low(lags) if lags else 0.0)
 
     # ── what happens ─────────────────────────────────────────────────────────────────────────────────────────
 

@@ -109,6 +109,20 @@ async def test_what_is_not_known_is_missing() -> None:
     assert not [key for key in found if "loop_busy" in key or "accept_queue" in key or "balance" in key]
 
 
+async def test_load_and_spare_are_those_of_the_agent() -> None:
+    """One formula. Without a worker that accepts the load is unknown: an autoscaler must not take a boot for a load."""
+    with fake_state() as state:
+        busy(state)
+        state.scoreboard.row(0)[Cell.ACCEPT_QUEUE] = 0
+        found = await values(state)
+        assert found["hybrid_load_ratio"] == pytest.approx(0.003)
+        assert found["hybrid_spare_ratio"] == pytest.approx((1 - 0.003) / 2)  # one of two
+        state.scoreboard.row(0)[Cell.LIFE] = Life.STARTING
+        found = await values(state)
+    assert "hybrid_load_ratio" not in found
+    assert found["hybrid_spare_ratio"] == 0
+
+
 async def test_a_scraper_has_the_format_that_it_asks_for() -> None:
     """OpenMetrics by its name, else the text of old; each is read by its own parser."""
     with fake_state() as state:
@@ -116,7 +130,8 @@ async def test_a_scraper_has_the_format_that_it_asks_for() -> None:
         text, content_type = await text_of(state, "application/openmetrics-text; version=1.0.0")
         assert content_type.startswith("application/openmetrics-text")
         assert text.endswith("# EOF\n")
-        names = {family.name for family in openmetrics_parser.text_string_to_metric_families(text)}
+        read: Any = openmetrics_parser.text_string_to_metric_families  # it has no types
+        names = {family.name for family in read(text)}
         text, content_type = await text_of(state, "text/plain")
         assert content_type.startswith("text/plain")
         assert {family.name for family in parser.text_string_to_metric_families(text)} >= names - {
