@@ -30,7 +30,7 @@ MESSAGE_BYTES = 1 << 18
 """Of one notice, at most. A boot log and the stacks of a worker are cut before."""
 AT_ONCE = 64
 """Messages that are heard before somebody else's turn comes."""
-GONE = "the server is gone"
+GONE = "the server is gone, or another program took its place meanwhile"
 
 StepTaker = Callable[[Notice], None]
 
