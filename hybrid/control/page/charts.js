@@ -138,7 +138,7 @@ function marks(u, paint) {
     if (at < first() || at > last()) continue;
     const x = Math.round(u.valToPos(at, "x", true));
     const s = 4 * devicePixelRatio;
-    const y = top + height - s - 1;
+    const y = top + height - (grew ? s + 1 : 3 * s + 1); // who came and went in a moment has both
     ctx.fillStyle = grew ? paint.up : paint.down;
     ctx.beginPath();
     ctx.moveTo(x - s, grew ? y + s : y);

@@ -30,7 +30,8 @@ function showSize(snapshot) {
   const wanted = pool.target && pool.target !== totals.ready ? `, wants ${pool.target}` : "";
   const standby = pool.standby ? `, ${pool.standby} on standby` : "";
   const noun = totals.ready === 1 ? "worker" : "workers";
-  put($("bounds"), sizing.on ? `${noun}${wanted}; allowed: ${pool.least} to ${pool.most}${standby}`
+  const bounds = `${pool.target >= pool.most ? "as many as are allowed" : "allowed"}: ${pool.least} to ${pool.most}`;
+  put($("bounds"), sizing.on ? `${noun}${wanted}; ${bounds}${standby}`
     : `of ${pool.target || DASH} ${noun}, a fixed size${standby}`);
   showCells(snapshot);
   const why = sizing.last;
