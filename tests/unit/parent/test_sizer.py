@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
@@ -30,6 +31,18 @@ class Premises:
         self.scoreboard = Scoreboard.create(8, 0)
 
 
+class Entrance:
+    """Nobody waits, unless the test says so."""
+
+    waiting = 0
+
+    def queues(self) -> list[socket.socket]:
+        return []
+
+    def on_the_way(self) -> int:
+        return self.waiting
+
+
 class Watched:
     """A sizer with one worker, and a clock of the test's."""
 
@@ -43,7 +56,9 @@ class Watched:
         self.pool = p.Pool(PLAN, phase=p.Phase.RUNNING, target=1, least=1, most=4, slots=slots)
         self.house.scoreboard.use_slot(0)
         self.busy_ns = 0
-        self.sizer = Sizer(self.house, lambda: self.pool, list, self.events, memory)
+        self.entrance = Entrance()
+        self.starves = False
+        self.sizer = Sizer(self.house, lambda: self.pool, self.entrance, self.events, memory)
 
     def passes(self, busy: float, looks: int = 1) -> list[ev.Event]:
         """Let time pass in which the loop is ``busy``; return what the core was told meanwhile."""
@@ -51,7 +66,9 @@ class Watched:
         for _ in range(looks):
             self.now_ns += LOOK_NS
             self.busy_ns += round(busy * LOOK_NS)
-            line = (self.now_ns, self.busy_ns, 0, 0, 0, 0, 0, 0)
+            self.house.scoreboard.row(0)[Cell.ACCEPTED] += 4
+            waiting_ns = self.busy_ns // 2 if self.starves else 0
+            line = (self.now_ns, self.busy_ns, 0, waiting_ns, 0, 0, 0, 0)
             self.house.scoreboard.row(0).store_line(Cell.MEASURED_NS, line)
             self.sizer.time_passed()
         return list(self.events)
@@ -78,6 +95,14 @@ def test_load_becomes_a_wish_with_its_figures(watched: Watched) -> None:
 def test_nothing_is_told_while_the_size_is_right(watched: Watched) -> None:
     """Five looks a second are no news."""
     assert watched.passes(0.1, looks=30) == []
+
+
+def test_what_forbids_to_grow_is_told_once(watched: Watched) -> None:
+    """With the reason; again only when it was over for a while."""
+    watched.starves, watched.entrance.waiting = True, 20
+    told = watched.passes(0.9, looks=50)
+    assert len(told) == 1 and isinstance(told[0], ev.Sized)
+    assert told[0].is_barred and told[0].target == 1 and "contended" in told[0].reason
 
 
 def test_surplus_is_looked_at_even_so(watched: Watched) -> None:
@@ -152,7 +177,7 @@ def test_pace_scales_what_shrinks(monkeypatch: pytest.MonkeyPatch) -> None:
     """And the time for which a parked worker stays."""
     watched = Watched(monkeypatch)
     monkeypatch.setenv(sizers.PACE_VARIABLE, "0.1")
-    watched.sizer = Sizer(watched.house, lambda: watched.pool, list, watched.events)
+    watched.sizer = Sizer(watched.house, lambda: watched.pool, watched.entrance, watched.events)
     (told, *_) = watched.passes(1.0, looks=20)
     assert isinstance(told, ev.Sized) and told.linger_s == pytest.approx(ev.LINGER_S / 10)
 
