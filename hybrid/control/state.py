@@ -28,7 +28,9 @@ PENDING = 1000
 """Notices that a subscriber may leave unread."""
 MESSAGE_BYTES = 1 << 18
 """Of one notice, at most. A boot log and the stacks of a worker are cut before."""
-GONE = "the server is gone"
+AT_ONCE = 64
+"""Messages that are heard before somebody else's turn comes."""
+GONE = "the server is gone, or another program took its place meanwhile"
 
 StepTaker = Callable[[Notice], None]
 
@@ -158,10 +160,17 @@ class State:
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self._on_channel)
 
     def _on_channel(self) -> None:
+        """Hear some of what is there: whoever has a lot to tell does not keep us from those who ask."""
+        for _ in range(AT_ONCE):
+            if self.is_over.is_set() or not self._hear_one():
+                return
+
+    def _hear_one(self) -> bool:
+        """Hear one message; False: there is none."""
         try:
             data, descriptors = messages.receive_bytes(self._channel, MESSAGE_BYTES)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             data, descriptors = b"", []
         try:
@@ -174,6 +183,7 @@ class State:
         finally:
             for fd in descriptors:
                 os.close(fd)
+        return True
 
     def _hear(self, data: bytes, descriptors: list[int]) -> None:
         """Take in a notice, and the settings that may come with it."""
