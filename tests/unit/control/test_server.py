@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from functools import partial
 
 import pytest
 
 from hybrid.control import server
+from hybrid.control.commands import OPS
 from hybrid.shared.notices import WorkerReady
 from tests.support.eventually import eventually_async
 from tests.unit.control.room import LINE_BYTES, Op, door, parent
@@ -94,11 +96,15 @@ async def test_who_does_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch) -> 
         client.reader._transport.pause_reading()  # type: ignore[attr-defined]  # the reader's own way to stop
         client.send("events", follow=True)
         await eventually_async(lambda: len(their.state._subscriptions) == 1)
+
+        def is_settled(number: int) -> bool:
+            return len(their.state.history) >= number or not their.state._subscriptions
+
         number = 0
         while their.state._subscriptions:  # fewer than are kept
             number += 1
             their.tell(WorkerReady(1, number, number=number))
-            await eventually_async(lambda: len(their.state.history) == number or not their.state._subscriptions)
+            await eventually_async(partial(is_settled, number))
         client.reader._transport.resume_reading()  # type: ignore[attr-defined]  # as above
         last: dict[str, object] = {}
         while (said := await client.hear()) is not None:
@@ -112,7 +118,7 @@ async def test_fault_of_ours_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> No
     async def fails(call: object) -> object:
         raise RuntimeError("a bug")
 
-    monkeypatch.setitem(server.OPS, "config", fails)
+    monkeypatch.setitem(OPS, "config", fails)
     async with parent() as their, door(their.state) as control:
         client = await control.client()
         assert (await client.ask("config"))["error"] == "control cannot answer: RuntimeError: a bug"
