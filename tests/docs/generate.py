@@ -21,6 +21,7 @@ from hybrid.shared.machine import mermaid
 from hybrid.shared.models import MODELS
 from hybrid.worker import service
 from hybrid.worker.acceptors import acceptor
+from tests.docs.ctl_tables import with_tables
 from tests.docs.pages import ROOT, pages
 
 OPTIONS_PAGE = "docs/reference/options.md"
@@ -95,7 +96,11 @@ def diagrams_in(text: str) -> list[str]:
 
 def main() -> None:
     """Write every page that is not up to date."""
+<<<<<<< HEAD
     wanted = {page.path: up_to_date(page.text) for page in pages()}
+=======
+    wanted = {page.path: with_tables(with_models(with_diagrams(page.text))) for page in pages()}
+>>>>>>> w8-ctl
     wanted[OPTIONS_PAGE] = reference.page()
     for path, text in wanted.items():
         file = ROOT / path
