@@ -86,7 +86,7 @@ def with_metrics(text: str) -> str:
 
 def up_to_date(text: str) -> str:
     """Return a page's text with all that it takes from the code."""
-    return with_metrics(with_models(with_diagrams(text)))
+    return with_tables(with_metrics(with_models(with_diagrams(text))))
 
 
 def diagrams_in(text: str) -> list[str]:
@@ -96,11 +96,7 @@ def diagrams_in(text: str) -> list[str]:
 
 def main() -> None:
     """Write every page that is not up to date."""
-<<<<<<< HEAD
     wanted = {page.path: up_to_date(page.text) for page in pages()}
-=======
-    wanted = {page.path: with_tables(with_models(with_diagrams(page.text))) for page in pages()}
->>>>>>> w8-ctl
     wanted[OPTIONS_PAGE] = reference.page()
     for path, text in wanted.items():
         file = ROOT / path
