@@ -13,6 +13,7 @@ Source: RFC 9112 §9 (connection management), §9.3.2 (pipelining), §9.6 (tear-
 from __future__ import annotations
 
 import asyncio
+from time import monotonic_ns
 from typing import Any
 
 from hybrid.connection.failures import log
@@ -36,12 +37,14 @@ class HttpConnection(Ending):
     Runs in: worker, in its loop. Closes: its transport. Survives: anything a peer sends.
     """
 
-    __slots__ = ("_is_first", "_reader", "_unread", "memo")
+    __slots__ = ("_begun_ns", "_is_first", "_reader", "_unread", "memo")
 
     def __init__(self, endpoint: HttpEndpoint) -> None:
         Ending.__init__(self, endpoint)  # hot: connections; with super() 119,751 instructions, 118,040 so
         self._reader = HeadReader(endpoint.limits)
         self._is_first = True
+        self._begun_ns = 0
+        """When the head of the request was there that is being answered; 0: nobody wants to know how long it takes."""
         self._unread = 0
         """Bytes of a body that came after the answer was complete."""
         self.memo: Any = None
@@ -138,6 +141,8 @@ class HttpConnection(Ending):
             self._earlier = (*self._earlier, self._latest)
         load = endpoint.load
         load.begun += 1
+        if load.latencies is not None:
+            self._begun_ns = monotonic_ns()
         begin = endpoint.begin if load.begun <= load.ceiling else endpoint.overload
         if head.upgrade and load.begun <= load.ceiling and endpoint.upgrade is not None and wants_websocket(head):
             begin = endpoint.upgrade
@@ -251,6 +256,14 @@ class HttpConnection(Ending):
         self._exchange = None
         self._answer_by = self.deadline = NEVER
         self.write(data)
+        begun_ns = self._begun_ns
+        if begun_ns:
+            self._begun_ns = 0
+            took_ns = monotonic_ns() - begun_ns
+            latencies = self._endpoint.load.latencies
+            if latencies is not None:
+                latencies.total_ns += took_ns
+                latencies.counts[took_ns.bit_length()] += 1
         if self._phase is not ANSWERING or close:
             self._finish()
         elif self._body is None:
@@ -261,12 +274,16 @@ class HttpConnection(Ending):
             self._set_deadline()
             self.resume_reading()
 
+    def forget_time(self) -> None:
+        """Do not count how long the request takes that begins now: no application is asked."""
+        self._begun_ns = 0
+
     def upgrade(self, head: bytes, upgraded: Upgraded) -> None:
         """Send a 101; from now on what comes is ``upgraded``'s, beginning with what is here already."""
         self._advance(PhaseEvent.UPGRADE)
         if self._phase is not UPGRADED:
             return  # the transport is gone, or the request's time is over
-        self._upgraded, self._answer_by = upgraded, NEVER
+        self._upgraded, self._answer_by, self._begun_ns = upgraded, NEVER, 0
         data, self._buffer = self._buffer, b""
         self._corked.append(head)
         self._flush()

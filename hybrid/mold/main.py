@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hybrid.ground.errors import ExitCode, HybridError, LoadError
 from hybrid.mold import fork_safety
@@ -25,6 +25,7 @@ from hybrid.mold.fork import fork_sibling
 from hybrid.shared import boot_report, messages, prctl, procfs, settings
 from hybrid.shared.boot_report import Report
 from hybrid.shared.loader import LoadedTarget, load
+from hybrid.shared.log_line import NAMES
 from hybrid.shared.messages import Log, Op, Record
 from hybrid.shared.scoreboard import Scoreboard
 from hybrid.shared.tls_context import ServerTls, server_tls
@@ -173,6 +174,8 @@ def _serve_forks(mold: Mold) -> None:
         elif record.op is Op.SPAWN and len(descriptors) == ends:
             _spawn(mold, record, descriptors)
         else:
+            if record.op is Op.LEVEL and record.a in NAMES:
+                mold.settings = replace(mold.settings, log=replace(mold.settings.log, level=NAMES[record.a]))
             if record.op is Op.REOPEN_LOGS and descriptors:
                 fd = mold.access_fd if record.a == Log.ACCESS else mold.log_fd
                 os.dup2(descriptors[0], fd, inheritable=False)

@@ -70,6 +70,28 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True)
+class Resized:
+    """Take note that another number of workers is to serve; the same: more would, but something forbids it.
+
+    ``reason``: in words; ``inputs``: what it was decided by. Nothing is left to be done: for those who tell of it.
+    """
+
+    before: int
+    target: int
+    reason: str
+    inputs: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Tell whoever asked under ``token`` what came of it."""
+
+    token: int
+    ok: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Announce:
     """Tell whoever waits (``--ready-fd``, the embedding program) that the server is ready."""
 
@@ -152,6 +174,8 @@ Action = (
     | Signal
     | Vacate
     | Write
+    | Resized
+    | Answer
     | Announce
     | Fail
     | Resolve

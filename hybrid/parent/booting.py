@@ -8,9 +8,9 @@ from hybrid.parent import actions as act
 from hybrid.parent import events as ev
 from hybrid.parent import pool as p
 from hybrid.parent import reloading
-from hybrid.parent.auto_size import auto_workers
 from hybrid.parent.draft import Draft
 from hybrid.parent.pace import STABLE_S, backoff_s
+from hybrid.parent.resizing import bounds_of
 from hybrid.parent.stopping import MOLD_LEAVE_S, boot_failed, end_mold, retire
 from hybrid.shared.boot_report import Report
 
@@ -48,13 +48,13 @@ def mold_imported(draft: Draft, event: ev.MoldImported) -> None:
     if _importing(draft, event.generation) is None:
         return
     draft.mold(event.generation, p.MoldLife.READY, None)
-    count, reason = draft.plan_of(event.generation).workers, "as asked"
-    if count is None:
-        count, reason = auto_workers(event.cpus, event.memory)
+    plan = draft.plan_of(event.generation)
+    bounds = bounds_of(plan, event)
     if event.generation == draft.pool.reload.generation:
-        reloading.imported(draft, count, reason)
+        reloading.imported(draft, bounds)
     elif not draft.pool.target:  # a mold that replaces another changes nothing about the size
-        draft.pool = replace(draft.pool, target=count, size_reason=reason)
+        sized = replace(draft.pool, target=bounds.least, least=bounds.least, most=bounds.most, standby=plan.standby)
+        draft.pool = replace(sized, size_reason=bounds.reason)
 
 
 def mold_unsafe(draft: Draft, event: ev.MoldUnsafe) -> None:

@@ -43,7 +43,7 @@ class Children:
         """By generation."""
         self.workers: dict[int, Child] = {}
         self.watchers: list[Child] = []
-        """The file watcher of ``--reload``, if there is one."""
+        """The file watcher of ``--reload`` and the control process, if there are any."""
         self.served = Report()
         """What the first worker that became ready said it serves."""
         self.others: set[int] = set()

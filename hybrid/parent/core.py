@@ -15,6 +15,8 @@ Rules, and where they come from:
   queue.
 * A new generation replaces the old one seat by seat, and can be taken back until all of it serves.
   :mod:`hybrid.parent.reloading`
+* How many serve follows the load, between bounds, and never costs anybody a connection. :mod:`hybrid.parent.resizing`
+* What is asked by hand is done, and answered. :mod:`hybrid.parent.by_hand`
 * A worn worker is replaced before it leaves. (uWSGI) :mod:`hybrid.parent.renewal`
 * When the parent itself comes late (stopped, or the whole machine was), every deadline moves by as much. (pitchfork)
 * Stopping is a ladder: drain, cancel, abort, kill. Time climbs it, and so does each further signal.
@@ -29,7 +31,7 @@ from typing import Any
 
 from hybrid.ground.states import Life, LifeEvent
 from hybrid.parent import actions as act
-from hybrid.parent import booting, reloading, renewal, stopping, upgrading, workers
+from hybrid.parent import booting, by_hand, reloading, renewal, resizing, stopping, upgrading, workers
 from hybrid.parent import events as ev
 from hybrid.parent import pool as p
 from hybrid.parent.draft import Draft
@@ -112,7 +114,7 @@ def _start_workers(draft: Draft) -> None:
 
 def _announce(draft: Draft) -> None:
     pool = draft.pool
-    slots = [slot for slot in pool.slots if slot.wanted]
+    slots = [slot for slot in pool.slots if slot.wanted and slot.duty is p.Duty.SERVE]
     ready = sum(slot.life in p.SERVING for slot in slots)
     settled = all(slot.life in p.SERVING or slot.failures >= pool.plan.boot_attempts for slot in slots)
     if not pool.announced and ready and settled:
@@ -147,7 +149,7 @@ def _asked(draft: Draft, event: ev.Asked) -> None:
         if intent is ev.Intent.PARK:
             renewal.stand(draft, event.source)
         else:
-            renewal.resize(draft, 1 if intent is ev.Intent.MORE else -1, event.source)
+            by_hand.more_or_fewer(draft, 1 if intent is ev.Intent.MORE else -1, event)
 
 
 def _time_passed(draft: Draft, event: ev.TimePassed) -> None:
@@ -188,6 +190,11 @@ _HANDLERS: dict[type, Callable[[Draft, Any], None]] = {
     ev.ResolveFailed: reloading.resolve_failed,
     ev.UpgradeChecked: upgrading.checked,
     ev.Asked: _asked,
+    ev.Sized: resizing.sized,
+    ev.ScaleAsked: by_hand.scaled,
+    ev.StandbyAsked: by_hand.stood_by,
+    ev.SlotAsked: by_hand.slot_asked,
+    ev.Replanned: by_hand.replanned,
     ev.TimePassed: _time_passed,
     ev.HeldUp: _held_up,
 }

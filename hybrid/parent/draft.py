@@ -49,7 +49,7 @@ class Draft:
         since = slot.since if life is slot.life else self.now
         return self.put(replace(slot, life=life, since=since, deadline=deadline))
 
-    def claim(self, seat: int, generation: int) -> p.Slot | None:
+    def claim(self, seat: int, generation: int, duty: p.Duty = p.Duty.SERVE) -> p.Slot | None:
         """Take a free slot for a worker of ``generation`` that is to sit in ``seat``; None: none is free."""
         slots = self.pool.slots
         free = next((slot for slot in slots if slot.life is Life.VACANT and not slot.wanted), None)
@@ -58,7 +58,7 @@ class Draft:
                 return None
             free = p.Slot(len(slots))
             self.pool = replace(self.pool, slots=(*slots, free))
-        fresh = p.Slot(free.index, wanted=True, generation=generation, seat=seat, deadline=self.now)
+        fresh = p.Slot(free.index, wanted=True, generation=generation, seat=seat, duty=duty, deadline=self.now)
         return self.put(replace(fresh, ticket=free.ticket, spawns=free.spawns))
 
     def release(self, slot: p.Slot) -> p.Slot:

@@ -16,7 +16,7 @@ from hybrid.parent import events as ev
 from hybrid.parent.children import Children, wait_for
 from hybrid.parent.pool import Plan
 from hybrid.parent.spawn import fork_exec
-from hybrid.shared import boot_report
+from hybrid.shared import boot_report, pool_size
 from hybrid.shared.boot_report import Report
 from hybrid.shared.log_line import LogWriter
 from hybrid.shared.reloadable import merge
@@ -27,8 +27,11 @@ from hybrid.shared.start import resolver_command, settings_memfd
 def plan_of(settings: Settings) -> Plan:
     """Return what the core has to know of ``settings``."""
     worker, timeout = settings.worker, settings.timeout
+    size = pool_size.parse(worker.workers)
     return Plan(
-        workers=None if worker.workers == "auto" else int(worker.workers),
+        workers=size.least,
+        size=size if size.is_range else None,
+        standby=worker.standby,
         preload=settings.app.preload,
         grace_s=timeout.grace_s,
         boot_s=timeout.boot_s,
@@ -150,6 +153,12 @@ class Editions:
             self._events.append(ev.ResolveFailed(generation, report))
             return
         self._events.append(ev.Resolved(generation, plan_of(settings)))
+
+    def change(self, settings: Settings) -> None:
+        """Let ``settings`` be those in force, within the generation that serves. Raises: OSError: they stay."""
+        fd = settings_memfd(settings)
+        os.close(self.current.fd)
+        self._editions[self._now] = Edition(settings, fd)
 
     # ── what becomes of them ──
 

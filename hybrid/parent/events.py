@@ -10,6 +10,9 @@ from hybrid.parent.auto_size import CpuFacts, MemoryFacts
 from hybrid.parent.pool import Plan
 from hybrid.shared.boot_report import Report
 
+LINGER_S = 30.0
+"""For how long a parked worker that nobody needs stays at least."""
+
 
 @dataclass(frozen=True, slots=True)
 class Exit:
@@ -149,6 +152,74 @@ class Asked:
     intent: Intent
     source: str
     grace_s: float | None = None
+    loads: tuple[int, ...] = ()
+    """Open connections of each slot: who is the emptiest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """The sizing has looked, and wants ``target`` workers to serve.
+
+    ``reason``: in words. ``inputs``: what it was decided by. ``loads``: open connections of each slot. ``linger_s``:
+    for how long a parked worker that nobody needs stays. ``is_barred``: more is wanted, and something forbids it; to be
+    told.
+    """
+
+    target: int
+    reason: str
+    inputs: tuple[tuple[str, float], ...] = ()
+    loads: tuple[int, ...] = ()
+    linger_s: float = LINGER_S
+    is_barred: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleAsked:
+    """Somebody wants other bounds; 0: as it is. The same twice fixes the size. ``token``: of the answer; 0: none."""
+
+    least: int
+    most: int
+    source: str
+    token: int = 0
+    loads: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StandbyAsked:
+    """Somebody wants so many workers to stand by. ``token``: of the answer; 0: none."""
+
+    standby: int
+    source: str
+    token: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Replanned:
+    """A setting that decisions depend on was changed, without a reload."""
+
+    plan: Plan
+
+
+class SlotIntent(IntEnum):
+    """What somebody asks of one worker."""
+
+    PARK = 0
+    """Accept no more, until UNPARK."""
+    UNPARK = 1
+    DRAIN = 2
+    """Finish what it holds, and leave; another starts in its place at once."""
+    KILL = 3
+    """SIGKILL."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotAsked:
+    """Somebody wants something of the worker in ``slot``. ``token``: of the answer; 0: none."""
+
+    slot: int
+    intent: SlotIntent
+    source: str
+    token: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +273,11 @@ Event = (
     | ResolveFailed
     | UpgradeChecked
     | Asked
+    | Sized
+    | ScaleAsked
+    | StandbyAsked
+    | SlotAsked
+    | Replanned
     | TimePassed
     | HeldUp
 )

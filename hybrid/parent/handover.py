@@ -11,11 +11,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hybrid import __version__
 from hybrid.ground.errors import HybridError
 from hybrid.parent.pool import Pool
+from hybrid.parent.sizing import Memory
 from hybrid.shared.boot_report import Report
 from hybrid.shared.plain import from_plain, to_plain
 from hybrid.shared.scoreboard import Scoreboard
@@ -85,6 +86,16 @@ class HeldQueues:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldDoor:
+    """A door of control: :class:`~hybrid.parent.doors.Door`. ``kind``: of :class:`~hybrid.shared.doors.DoorKind`."""
+
+    kind: int
+    fd: int
+    address: str
+    file: SocketFile | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Handover:
     """Everything a successor needs. A descriptor that is not there is -1."""
 
@@ -102,6 +113,11 @@ class Handover:
     molds: tuple[HeldChild, ...]
     workers: tuple[HeldChild, ...]
     served: Report
+    doors: tuple[HeldDoor, ...] = ()
+    news: tuple[str, ...] = ()
+    """The last notices, as JSON: :class:`~hybrid.parent.noticing.Ledger`."""
+    sizing: Memory = field(default_factory=Memory)
+    """What the sizing remembers."""
     format: int = FORMAT
     version: str = __version__
 
@@ -110,6 +126,7 @@ class Handover:
         singles = (self.scoreboard, *self.life, self.log, self.access, self.host, self.pid_file)
         yield from (fd for fd in singles if fd > 2)
         yield from (listener.fd for listener in self.listeners)
+        yield from (door.fd for door in self.doors)
         yield from self.queues.descriptors()
         for child in (*self.molds, *self.workers):
             yield from (fd for fd in (child.channel, child.report, child.dump, child.wake) if fd >= 0)

@@ -16,8 +16,9 @@ from contextlib import ExitStack, suppress
 
 from hybrid import __version__
 from hybrid.ground.clock import monotonic_ns
-from hybrid.ground.errors import ExitCode, UsageError
+from hybrid.ground.errors import ExitCode, HybridError, UsageError
 from hybrid.ground.states import Readiness
+from hybrid.parent.doors import FLAGS, Doors
 from hybrid.parent.grace import check_grace, platform_grace_s
 from hybrid.parent.handover import Handover, HeldChild, HeldListener, HeldQueues
 from hybrid.parent.pid_file import PidFile
@@ -26,10 +27,12 @@ from hybrid.parent.ready_file import ReadyFile
 from hybrid.parent.signals import Wakeup
 from hybrid.parent.systemd import Notifier, claim_stored, log_inherited
 from hybrid.shared import listeners as sockets
-from hybrid.shared import messages
+from hybrid.shared import messages, metrics_folder
 from hybrid.shared.access_file import open_access_file, reopen_access_file
 from hybrid.shared.boot_report import Report
+from hybrid.shared.doors import DoorKind
 from hybrid.shared.log_line import LEVELS, LogWriter, Style, open_log_file, reopen_log_file
+from hybrid.shared.metrics_folder import MetricsFolder
 from hybrid.shared.privileges import Identity, resolve_user
 from hybrid.shared.scoreboard import Scoreboard
 from hybrid.shared.settings import MOST_SLOTS, Settings
@@ -56,6 +59,9 @@ class House:
             self.host.set_inheritable(False)
             self._undo.callback(self.host.close)
         self._pid_file: PidFile | None = None
+        self.doors = Doors(self.log, os.environ)
+        self.news: tuple[str, ...] = ()
+        """The last notices of the program before us in this process, and then of ours, for the one after us."""
         self.ready_file = ReadyFile(settings.process.ready_file, self.log)
         self._undo.callback(self.ready_file.close)
         self.identity: Identity | None = None
@@ -98,6 +104,10 @@ class House:
         self.life_read, self._life_write = os.pipe2(os.O_CLOEXEC)
         self._undo.callback(os.close, self.life_read)
         self._undo.callback(os.close, self._life_write)
+        if metrics_folder.is_wanted(self.settings.control.metrics_bind):
+            self._undo.callback(MetricsFolder.make(self.identity).close)
+        self._undo.callback(self.doors.close)
+        self.doors.open(self.settings)
         self.scoreboard = Scoreboard.create(MOST_SLOTS, monotonic_ns())
         self._undo.callback(self.scoreboard.close)
         if bind.accept == "locked=robust":
@@ -127,14 +137,27 @@ class House:
             for each in held.listeners
         ]
         self._undo.callback(self.close_listeners)
+        self._take_over_doors(held)
         self.life_read, self._life_write = held.life
         self._undo.callback(os.close, self.life_read)
         self._undo.callback(os.close, self._life_write)
+        if (folder := MetricsFolder.take_over()) is not None:
+            self._undo.callback(folder.close)
         self.scoreboard = Scoreboard.attach(held.scoreboard)
         self.scoreboard.go_on(len(held.pool.slots))
         self._undo.callback(self.scoreboard.close)
         self.served = held.served
         unblock_signals()
+
+    def _take_over_doors(self, held: Handover) -> None:
+        self._undo.callback(self.doors.close)
+        self.doors.take_over(held.doors)
+        self.news = held.news
+        if not held.doors:  # that program had none to leave, or knew of none
+            try:
+                self.doors.open(self.settings)
+            except HybridError as error:
+                self.log.error(str(error))
 
     def held(self, pool: Pool, queues: HeldQueues, children: tuple[Held, Held]) -> Handover:
         """Return what a successor has to take over, with what others hold."""
@@ -155,6 +178,8 @@ class House:
             molds=molds,
             workers=workers,
             served=self.served,
+            doors=self.doors.held(),
+            news=self.news,
         )
 
     def adopt(self, settings: Settings) -> None:
@@ -218,7 +243,11 @@ class House:
         log.info(f"{count} ({self._size(size_reason)}), {served.detail}{how}")
         log.info(f"ready in {seconds:.2f} s; parent pid {os.getpid()}")
         self.scoreboard.readiness = Readiness.READY
-        self._tell({"event": "ready", "addresses": self.addresses, "pid": os.getpid(), "workers": workers})
+        doors = {FLAGS[kind][2:]: self.doors.addresses(kind) for kind in DoorKind if self.doors.addresses(kind)}
+        for name, addresses in doors.items():
+            log.write("debug" if name == "control" else "info", f"--{name}: {', '.join(addresses)}")
+        said = {"event": "ready", "addresses": self.addresses, "pid": os.getpid(), "workers": workers}
+        self._tell({**said, "doors": doors})
 
     def _size(self, reason: str) -> str:
         is_asked = reason == "as asked" and self.settings.launch.workers_source

@@ -27,6 +27,7 @@ from hybrid.parent import core, upgrading
 from hybrid.parent import events as ev
 from hybrid.parent import pool as p
 from hybrid.parent.children import Children
+from hybrid.parent.controlling import Controlling, Hand
 from hybrid.parent.edition import Edition, Editions, plan_of
 from hybrid.parent.handover import Handover
 from hybrid.parent.house import House
@@ -34,6 +35,7 @@ from hybrid.parent.passing import Passing
 from hybrid.parent.pool_news import PoolNews
 from hybrid.parent.porter import PerSlot, Porter
 from hybrid.parent.pulse import Nurse
+from hybrid.parent.sizer import Sizer
 from hybrid.parent.spawn import Child, Heirloom, ask_for_worker, send_listeners, start_mold
 from hybrid.parent.upgrade import Upgrade
 from hybrid.parent.watch import Watch, patience_ms, sooner
@@ -77,7 +79,11 @@ class Parent:
         self._editions = Editions(first, pool.generation, self._children, house.log)
         self._watching = Watching(house, self._children, lambda: self._editions.current, self._on_change)
         self._nurse = Nurse(house, lambda: self._pool, self._children.workers)
+        self._controlling = Controlling(house, self._children, self._editions, lambda: self._pool)
+        self._controlling.obey(Hand(house, self._children, self._editions, self._nurse))
         self._upgrade = Upgrade(house, self._children, self._watch, self._state)
+        memory = held.sizing if held is not None else None
+        self._sizer = Sizer(house, lambda: self._pool, self._porter, self._events, memory)
         if held is not None:
             self._porter.take_over(held.queues)
             self._children.take_over(held.molds, held.workers)
@@ -91,6 +97,8 @@ class Parent:
             act.Signal: self._signal,
             act.Vacate: self._vacate,
             act.Write: self._write,
+            act.Resized: self._resized,
+            act.Answer: self._answer,
             act.Announce: self._announce,
             act.Fail: self._fail,
             act.Resolve: self._resolve,
@@ -113,6 +121,7 @@ class Parent:
         if self._house.host is not None:
             self._watch.add(self._house.host.fileno(), self._on_host)
         self._watching.start()
+        self._controlling.start()
         due: float | None = None
         turned = monotonic()
         while True:
@@ -120,8 +129,9 @@ class Parent:
                 self._decide()
                 self._children.reap_strangers()
                 due = core.next_deadline(self._pool)
-            if self._exit_code is not None and self._watching.is_over:
+            if self._exit_code is not None and self._watching.is_over and self._controlling.is_over:
                 self._porter.close()
+                self._sizer.close()
                 return self._exit_code
             if self._upgrade.is_due:
                 self._carry_out_upgrade_now()
@@ -129,7 +139,9 @@ class Parent:
                 continue
             # A connection that is passed on is none of the core's business, so it costs no step of it.
             other = sooner(sooner(self._porter.deadline, self._watching.deadline), self._news.deadline)
+            other = sooner(other, self._controlling.deadline)
             wake = sooner(sooner(due, other), sooner(self._nurse.deadline, self._upgrade.deadline))
+            wake = sooner(wake, self._sizer.deadline)
             self._watch.wait(patience_ms(wake, monotonic()))
             now = monotonic()
             if wake is not None and (late_s := now - max(wake, turned)) > LATE_S:
@@ -141,18 +153,21 @@ class Parent:
             if self._porter.deadline is not None and self._porter.deadline <= now:
                 self._porter.time_passed()
             self._watching.time_passed()
+            self._controlling.time_passed()
             self._upgrade.time_passed()
             if self._nurse.deadline <= now:
                 self._nurse.time_passed()
+            self._sizer.time_passed()
 
     def _decide(self) -> None:
         while self._events and self._exit_code is None:
-            before = self._pool
-            self._pool, actions = core.step(before, self._events.popleft(), monotonic())
+            before, event = self._pool, self._events.popleft()
+            self._pool, actions = core.step(before, event, monotonic())
             self._publish(before)  # before anybody is told: who hears "ready" finds it in the scoreboard
             for action in actions:
                 self._actions[type(action)](action)
             self._news.follow(self._pool, monotonic())
+            self._controlling.follow(before, actions, event)
         if self._exit_code is not None:
             self._events.clear()  # nobody decides any more: the loop is to wait for the watcher, not to turn for these
 
@@ -172,7 +187,8 @@ class Parent:
             if number == signal.SIGWINCH and has_terminal():
                 continue  # somebody resizes his window
             if number in INTENTS:
-                self._events.append(ev.Asked(INTENTS[signal.Signals(number)], signal.Signals(number).name))
+                source = signal.Signals(number).name
+                self._events.append(ev.Asked(INTENTS[signal.Signals(number)], source, loads=self._sizer.loads()))
             elif number == signal.SIGCHLD:
                 self._events.append(ev.TimePassed())  # a child of ours has its pidfd; a stranger is reaped after this
 
@@ -246,7 +262,7 @@ class Parent:
 
     def _complete(self, mold: Child) -> None:
         """Give the mold the listening sockets that it lacks. Raises: OSError, HybridError: it must not fork."""
-        missing = self._porter.before_spawn(self._pool.target)
+        missing = self._porter.before_spawn(self._pool.most_seats)
         try:
             send_listeners(mold, missing)
         except OSError:
@@ -268,10 +284,16 @@ class Parent:
 
     def _vacate(self, action: act.Vacate) -> None:
         self._children.forget_worker(action.slot)
-        self._house.scoreboard.row(action.slot).reset()  # VACANT is 0
+        self._house.scoreboard.retire(action.slot)  # VACANT is 0
 
     def _write(self, action: act.Write) -> None:
         self._house.log.write(action.level, action.message, action.detail)
+
+    def _resized(self, action: act.Resized) -> None:
+        """Nothing is left to be done: the log has it, and what has to follow comes as actions of its own."""
+
+    def _answer(self, action: act.Answer) -> None:
+        """Nothing is left to be done: whoever tells control what is new tells it this, too."""
 
     def _announce(self, action: act.Announce) -> None:
         self._house.served = self._children.served
@@ -308,7 +330,9 @@ class Parent:
     def _state(self) -> Handover:
         """Return what a new program in this process needs to go on."""
         pool = replace(self._pool, upgrade=p.UpgradeStage.NONE)
-        return self._house.held(pool, self._porter.held(), self._children.held())
+        self._house.news = self._controlling.ledger.held()
+        held = self._house.held(pool, self._porter.held(), self._children.held())
+        return replace(held, sizing=self._sizer.memory)
 
     def _unready(self, action: act.Unready) -> None:
         self._house.scoreboard.readiness = Readiness.LEAVING
@@ -328,6 +352,7 @@ class Parent:
 
     def _quit(self, action: act.Quit) -> None:
         self._exit_code = action.code
+        self._controlling.end()
 
 
 def _porter_for(house: House, watch: Watch) -> Porter:
@@ -352,12 +377,13 @@ def has_terminal() -> bool:
 def go_on(house: House, held: Handover) -> ExitCode:
     """Run the pool of the program that was in this process before us; return the exit code."""
     house.take_over(held)
+    parent = Parent(house, held.pool, held)
     workers = sum(slot.wanted for slot in held.pool.slots)
     house.log.info(
         f"upgraded: hybrid {__version__} in the place of {held.version}; generation {held.pool.generation} with "
         f"{workers} worker{'s' if workers != 1 else ''} serves on"
     )
-    return Parent(house, held.pool, held).run()
+    return parent.run()
 
 
 def run(house: House) -> ExitCode:

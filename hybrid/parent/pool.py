@@ -8,6 +8,7 @@ from enum import IntEnum
 from hybrid.ground.errors import ExitCode
 from hybrid.ground.states import Cause, Life
 from hybrid.parent.reload_stages import Stage
+from hybrid.shared.pool_size import PoolSize
 
 # ── state ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -47,6 +48,17 @@ class Stance(IntEnum):
     ACCEPTING = 0
     PARKED = 1
     """Somebody asked for it (SIGWINCH): they serve what they hold, and newcomers wait in the queue."""
+
+
+class Duty(IntEnum):
+    """What a worker is there for."""
+
+    SERVE = 0
+    """It accepts, unless nobody does (:class:`Stance`), or its successor in a reload does."""
+    SPARE = 1
+    """Booted and parked: one more than are needed now, or one that stands by. It accepts again in milliseconds."""
+    HELD = 2
+    """Parked by hand, until that is taken back."""
 
 
 class UpgradeStage(IntEnum):
@@ -102,6 +114,7 @@ class Slot:
     generation: int = 0
     seat: int = 0
     """Which of the pool's workers this is, 0 to n-1. Whoever replaces it in another slot takes over its seat."""
+    duty: Duty = Duty.SERVE
     worn: str = ""
     """Why the worker is to be replaced by a fresh one, in words; empty: it is not."""
     cause: Cause = Cause.DIED
@@ -136,6 +149,10 @@ class Plan:
     """Whether a boot that fails is tried again until the app's files change (``--reload``), instead of given up."""
     drain_delay_s: float = 0.0
     """How long the pool goes on accepting when it was told to stop."""
+    size: PoolSize | None = None
+    """The range within which the pool sizes itself; None: there are always so many as ``workers`` says."""
+    standby: int = 0
+    """Workers more that are booted and parked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +168,8 @@ class Reload:
     """What the new settings say; None: they are not known yet."""
     count: int = 0
     """Workers that the new generation is to have; 0: not known yet."""
+    least: int = 0
+    most: int = 0
     reason: str = ""
     """Why so many."""
     since: float = 0.0
@@ -183,7 +202,12 @@ class Pool:
     molds: tuple[Mold, ...] = (Mold(generation=1),)
     """Of the generation that serves, first; of one that is coming; of those that leave, until they are gone."""
     target: int = 0
-    """Workers that the pool is to have; 0: not known yet."""
+    """Workers that are to serve; 0: not known yet."""
+    least: int = 0
+    most: int = 0
+    """Between these the pool sizes itself. The same: it has a fixed size."""
+    standby: int = 0
+    """Workers more that are to be booted and parked."""
     slots: tuple[Slot, ...] = ()
     reload: Reload = Reload()
     upgrade: UpgradeStage = UpgradeStage.NONE
@@ -197,6 +221,16 @@ class Pool:
     tickets: int = 0
     replaced: tuple[int, ...] = (0,) * len(Cause)
     """Workers ever replaced, by why."""
+
+    @property
+    def is_sized(self) -> bool:
+        """Whether the pool sizes itself."""
+        return self.least < self.most
+
+    @property
+    def most_seats(self) -> int:
+        """How many workers there may be at once, without those that leave."""
+        return max(self.target, self.most) + self.standby
 
     @property
     def mold(self) -> Mold:

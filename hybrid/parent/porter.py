@@ -66,6 +66,14 @@ class Porter:
     def gone(self, slot: int) -> None:
         """Take note that it is gone, or never came to be; nobody has been asked for in its place. May come twice."""
 
+    def queues(self) -> list[socket.socket]:
+        """Return the listening sockets in whose queues newcomers wait."""
+        return [listener.socket for listener in self._house.listeners]
+
+    def on_the_way(self) -> int:
+        """Return how many connections wait for a worker behind those queues: accepted, and taken by none yet."""
+        return 0
+
     @property
     def deadline(self) -> float | None:
         """When :meth:`time_passed` is due. Monotonic seconds."""
@@ -124,6 +132,10 @@ class PerSlot(Porter):
             raise
         self._more, self._is_complete = opened, True
         return opened
+
+    def queues(self) -> list[socket.socket]:
+        """Return those of all seats."""
+        return [*super().queues(), *self._more]
 
     def held(self) -> HeldQueues:
         """Return the sockets of the seats after the first."""

@@ -39,6 +39,14 @@ NO_TASKS = "asyncio tasks: not available, the GIL is held"
 """What is said when no thread of the worker could get the GIL in time."""
 
 
+MOST_THENS = 64
+"""Who wait for the same stacks."""
+GONE = "the worker was gone before it had told its stacks"
+
+Then = Callable[[str, str], None]
+"""Is told the place to blame, or nothing, and the stacks."""
+
+
 class Premises(Protocol):
     """What a nurse needs of the :class:`~hybrid.parent.house.House`."""
 
@@ -69,6 +77,8 @@ class _Dump:
     step: Step
     until_ns: int
     due_ns: int
+    thens: list[Then]
+    """Who wants them told, besides the log."""
 
 
 class Nurse:
@@ -106,20 +116,33 @@ class Nurse:
             for decision in self._rounds.look(now_ns, tuple(self._pulses(now_ns))):
                 self._act(decision, now_ns)
 
-    def dump(self, slot: int, message: str, level: str = "info") -> None:
+    def dump(self, slot: int, message: str, level: str = "info", then: Then | None = None) -> bool:
         """Write the stacks of the worker in ``slot`` to the log, as soon as it has told them; it goes on as it was.
 
-        Args: message: how the line begins, such as ``worker 1 (pid 5): its stacks, as asked``.
+        Args: message: how the line begins, such as ``worker 1 (pid 5): its stacks, as asked``. then: told them, too.
+        Returns False: there is no worker.
         """
         child = self._workers.get(slot)
         if child is None or not child.pid:
-            return
-        now_ns = self._clock_ns()
-        self._dumps[slot] = _Dump(child, level, message, Step.REPORT, now_ns + GIL_NS, now_ns + PEEK_NS)
+            return False
+        now_ns, before = self._clock_ns(), self._dumps.get(slot)
+        if before is not None and before.child is child and then is not None:
+            self._join(before, then)
+            return True
+        thens = [*(before.thens if before is not None else ()), *((then,) if then is not None else ())]
+        self._dumps[slot] = _Dump(child, level, message, Step.REPORT, now_ns + GIL_NS, now_ns + PEEK_NS, thens)
         try:
             stack_dump.ask(child.dump_fd, child.wake_fd)
         except OSError:
             pass  # nobody reads the pipe, or it is full: the time passes, and the signal is next
+        return True
+
+    def _join(self, dump: _Dump, then: Then) -> None:
+        """Let one more hear of stacks that were asked for already: who asks again and again delays nobody."""
+        if len(dump.thens) < MOST_THENS:
+            dump.thens.append(then)
+        else:
+            then("", "too many ask for the stacks of this worker. Try again later")
 
     # ── looking ──
 
@@ -150,6 +173,8 @@ class Nurse:
         dump = self._dumps[slot]
         if self._workers.get(slot) is not dump.child:
             del self._dumps[slot]  # the worker is gone, and its descriptors are closed
+            for then in dump.thens:
+                then("", GONE)
         elif now_ns < dump.due_ns:
             pass
         elif dump.step is Step.REPORT:
@@ -185,3 +210,5 @@ class Nurse:
     def _write(self, slot: int, place: str, detail: str) -> None:
         dump = self._dumps.pop(slot)
         self._house.log.write(dump.level, dump.message + (f" at {place}" if place else ""), detail)
+        for then in dump.thens:
+            then(place, detail)

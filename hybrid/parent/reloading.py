@@ -19,6 +19,7 @@ from hybrid.parent import events as ev
 from hybrid.parent import pool as p
 from hybrid.parent.draft import Draft
 from hybrid.parent.reload_stages import STAGES, Stage, StageEvent
+from hybrid.parent.resizing import Bounds
 from hybrid.parent.stopping import retire, retire_mold
 from hybrid.shared.boot_report import Report
 from hybrid.shared.machine import advance
@@ -101,13 +102,18 @@ def resolve_failed(draft: Draft, event: ev.ResolveFailed) -> None:
         failed(draft, what, event.report)
 
 
-def imported(draft: Draft, count: int, reason: str) -> None:
-    """The new mold can fork: let it show one worker first."""
+def imported(draft: Draft, bounds: Bounds) -> None:
+    """The new mold can fork: let it show one worker first.
+
+    Where the pool sizes itself, the new generation is to be as large as the old one is, within its own bounds.
+    """
     reload = draft.pool.reload
     if reload.stage is not Stage.IMPORT:
         return  # a mold that replaces another within the reload: what was begun goes on
     stage = advance(STAGES, reload.stage, StageEvent.IMPORTED)
-    draft.pool = replace(draft.pool, reload=replace(reload, stage=stage, count=count, reason=reason))
+    count = max(bounds.least, min(bounds.most, draft.pool.target))
+    reload = replace(reload, stage=stage, count=count, least=bounds.least, most=bounds.most, reason=bounds.reason)
+    draft.pool = replace(draft.pool, reload=reload)
 
 
 def serves(draft: Draft, slot: p.Slot) -> None:
@@ -161,6 +167,9 @@ def _commit(draft: Draft) -> None:
         plan=reload.plan,
         generation=reload.generation,
         target=reload.count,
+        least=reload.least,
+        most=reload.most,
+        standby=reload.plan.standby,
         size_reason=reload.reason,
         last_failure="",
         reload=p.Reload(stage, again=reload.again),
@@ -180,7 +189,8 @@ def failed(draft: Draft, what: str, report: Report) -> None:
     draft.write("error", f"reload failed: {what}{why}", report.detail)
     draft.pool = replace(draft.pool, reload=p.Reload(stage, again=reload.again, failure=f"{what}{why}"))
     for slot in draft.pool.slots if draft.pool.stance is p.Stance.ACCEPTING else ():
-        if slot.wanted and slot.life is Life.PARKED and slot.generation < reload.generation:
+        is_of_old = slot.wanted and slot.generation < reload.generation
+        if is_of_old and slot.life is Life.PARKED and slot.duty is p.Duty.SERVE:
             draft.unpark(slot)
     for slot in draft.pool.slots:
         if slot.wanted and slot.generation == reload.generation:

@@ -20,7 +20,7 @@ from hybrid.shared import boot_report, messages, prctl, stack_dump
 from hybrid.shared.handed import app_environment
 from hybrid.shared.privileges import Identity, drop
 from hybrid.shared.settings import Settings
-from hybrid.shared.start import mold_command, watcher_command
+from hybrid.shared.start import control_command, mold_command, watcher_command
 from hybrid.shared.tls_files import open_tls_files
 
 EVERY_SIGNAL = signal.valid_signals()
@@ -81,6 +81,21 @@ class Heirloom:
         return (self.settings_fd, self.scoreboard_fd, self.life_fd, self.log_fd, self.access_fd)
 
 
+@dataclass(frozen=True, slots=True)
+class ControlHeirloom:
+    """Descriptors that control inherits from the parent. ``doors``: kind and listening socket of each."""
+
+    settings_fd: int
+    scoreboard_fd: int
+    log_fd: int
+    doors: tuple[tuple[int, int], ...]
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """Return all of them."""
+        return (self.settings_fd, self.scoreboard_fd, self.log_fd, *(fd for _kind, fd in self.doors))
+
+
 def start_mold(
     heirloom: Heirloom, settings: Settings, generation: int, preload: bool, identity: Identity | None
 ) -> Child:
@@ -120,6 +135,23 @@ def start_watcher(settings_fd: int, log_fd: int, settings: Settings, identity: I
     orders = {"settings": settings_fd, "log": log_fd}
     return _start(
         lambda ends: watcher_command(settings, json.dumps({**orders, **ends})), (settings_fd, log_fd), identity
+    )
+
+
+def start_control(heirloom: ControlHeirloom, settings: Settings, identity: Identity | None) -> Child:
+    """Fork and exec the interpreter that becomes the control process.
+
+    Runs in, args and raises: as :func:`start_mold`; it has no more rights than the app.
+    """
+    orders = {
+        "settings": heirloom.settings_fd,
+        "scoreboard": heirloom.scoreboard_fd,
+        "log": heirloom.log_fd,
+        "doors": heirloom.doors,
+        "owner": os.geteuid(),
+    }
+    return _start(
+        lambda ends: control_command(settings, json.dumps({**orders, **ends})), heirloom.descriptors, identity
     )
 
 

@@ -78,12 +78,14 @@ def worker_ready(draft: Draft, event: ev.WorkerReady) -> None:
     if draft.pool.phase is p.Phase.BOOTING:
         draft.pool = replace(draft.pool, phase=p.Phase.RUNNING, last_failure="")
     if draft.pool.announced:
-        draft.write("info", f"worker {slot.index} (pid {slot.pid}) is ready")
+        what = ", and stands by" if slot.duty is p.Duty.SPARE else ""
+        draft.write("info", f"worker {slot.index} (pid {slot.pid}) is ready{what}")
     if _is_coming(draft, slot):
         reloading.serves(draft, slot)
     else:
         renewal.serves(draft, slot)
-    if draft.pool.is_replaced(slot) or draft.pool.stance is p.Stance.PARKED:
+    is_parked = draft.pool.stance is p.Stance.PARKED or slot.duty is not p.Duty.SERVE
+    if is_parked or draft.pool.is_replaced(slot):
         draft.park(slot)
 
 
@@ -141,7 +143,8 @@ def worker_exited(draft: Draft, event: ev.WorkerExited) -> None:
     else:
         draft.put(replace(slot, failures=0, worn=""))
         draft.count(Cause.TOLD)
-        draft.write("info", f"{who} {event.exit} after its drain; another starts")
+        after = " after its drain" if died_in is Life.DRAINING else ""
+        draft.write("info", f"{who} {event.exit}{after}; another starts")
 
 
 def _died_booting(draft: Draft, slot: p.Slot, event: ev.WorkerExited) -> None:

@@ -14,10 +14,12 @@ from hybrid.ground.errors import UsageError
 from hybrid.shared import models
 from hybrid.shared.access_settings import STDOUT
 from hybrid.shared.bind_grammar import check_shared_port
+from hybrid.shared.control_settings import AUTO, OFF, check_control
 from hybrid.shared.handed import paired
 from hybrid.shared.health_settings import check_health
 from hybrid.shared.option_values import join_address, refuse
 from hybrid.shared.options import COMMAND, DEFAULT, Level, Option, Origin, Value, all_options
+from hybrid.shared.pool_size import check_size
 from hybrid.shared.reload_settings import check_reload
 from hybrid.shared.settings import Launch, Settings
 from hybrid.shared.tls_settings import check_tls
@@ -28,6 +30,8 @@ Values = Mapping[str, Value]
 _DEFAULT_HOST = "127.0.0.1"
 _PLATFORM_HOST = "0.0.0.0"
 _DEFAULT_PORT = 8000
+_PATHS = ("path", "control", "log_file", "output", "directory", "existing_file", "target")
+"""Parsers of options that hold a path."""
 
 
 def assemble(given: Values, directory: str, launch: Launch) -> tuple[Settings, tuple[Origin, ...]]:
@@ -46,6 +50,7 @@ def assemble(given: Values, directory: str, launch: Launch) -> tuple[Settings, t
     groups["bind"]["bind"] = tuple(_absolute_bind(each, directory) for each in bind)
     accept, interface = groups["bind"]["accept"], groups["app"]["interface"]
     models.check_pool(accept, groups["worker"]["workers"])
+    check_size(groups["worker"]["workers"], groups["worker"]["standby"], accept)
     if interface != "auto":  # else the worker looks at the object first
         models.resolve(accept, threaded=interface == "threaded")
     if accept == "reuseport":
@@ -57,6 +62,7 @@ def assemble(given: Values, directory: str, launch: Launch) -> tuple[Settings, t
     check_tls(settings.tls)
     check_health(settings.health)
     check_reload(settings.reload, settings.worker.workers)
+    check_control(settings.control, settings.worker.workers)
     return settings, bind_origins
 
 
@@ -130,7 +136,11 @@ def absolute(option: Option, value: Value, directory: str) -> Any:
     text = value.value
     if isinstance(text, tuple):
         return tuple(absolute(option, Value(each, value.origin), directory) for each in text)
-    if option.parse not in ("path", "log_file", "output", "directory", "existing_file", "target") or not text:
+    if option.parse == "optional_bind":
+        return _absolute_bind(text, directory)
+    if option.parse == "control" and text in (AUTO, OFF):
+        return text
+    if option.parse not in _PATHS or not text:
         return text
     if option.parse == "output" and text == STDOUT:
         return text

@@ -24,6 +24,14 @@ _UNLIMITED_BYTES = 1 << 60
 """Version 1 says "unlimited" as the largest page-aligned number, a little under 2 to the 63."""
 
 
+_MEMORY = (
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", 1),
+    ("memory.max", "memory.current", 2),
+    ("memory.high", "memory.current", 2),
+)
+"""Files of a limit, of what counts against it, and the version that has them."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Mount:
     """A mounted cgroup tree: which part of it is where. ``controllers`` is empty for version 2."""
@@ -52,12 +60,54 @@ def memory_limit_bytes(root: str = "/") -> int | None:
     """
     limits = [
         limit
-        for name, version in (("memory.limit_in_bytes", 1), ("memory.max", 2), ("memory.high", 2))
+        for name, _used, version in _MEMORY
         for directory in _way(root, version, "memory")
         if (limit := _number(f"{directory}/{name}")) is not None and 0 < limit < _UNLIMITED_BYTES
     ]
     total = procfs.memory_total_bytes(os.path.join(root, "proc"))
     return min([*limits, total] if total is not None else limits, default=None)
+
+
+def memory_free_bytes(root: str = "/") -> int | None:
+    """Return how much more memory we may use, before a limit or the machine's end is reached; None: nobody tells.
+
+    What the kernel can drop at once (files that nobody has used lately) counts as free.
+    """
+    free = [
+        limit - (used - _inactive_bytes(directory))
+        for limit_name, used_name, version in _MEMORY
+        for directory in _way(root, version, "memory")
+        if (limit := _number(f"{directory}/{limit_name}")) is not None
+        and 0 < limit < _UNLIMITED_BYTES
+        and (used := _number(f"{directory}/{used_name}")) is not None
+    ]
+    available = procfs.memory_available_bytes(os.path.join(root, "proc"))
+    return min([*free, available] if available is not None else free, default=None)
+
+
+def _inactive_bytes(directory: str) -> int:
+    for line in _text(f"{directory}/memory.stat").splitlines():
+        name, _space, value = line.partition(" ")
+        if name in ("inactive_file", "total_inactive_file"):  # version 1 has both; the first is without its children
+            return int(value)
+    return 0
+
+
+def cpu_throttled_ns(root: str = "/") -> int | None:
+    """Return for how long, added up over the CPUs, quotas have held the groups up; None: there is no quota.
+
+    Source: Documentation/scheduler/sched-bwc.rst.
+    """
+    times = [
+        int(value) * unit
+        for name, unit, version in (("throttled_time", 1, 1), ("throttled_usec", 1000, 2))
+        for directory in _way(root, version, "cpu")
+        if (_cpu_v1 if version == 1 else _cpu_v2)(directory) is not None
+        for line in _text(f"{directory}/cpu.stat").splitlines()
+        for key, _space, value in [line.partition(" ")]
+        if key == name and value.isdecimal()
+    ]
+    return max(times, default=None)
 
 
 def _cpu_v1(directory: str) -> float | None:

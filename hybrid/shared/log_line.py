@@ -33,6 +33,7 @@ import select
 import socket
 import stat
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -40,6 +41,7 @@ from hybrid.ground.clock import Clock, wall
 from hybrid.ground.errors import UsageError
 
 LEVELS: dict[str, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+NAMES: dict[int, str] = {weight: name for name, weight in LEVELS.items()}
 """Names and weights; the weights are those of the logging module."""
 
 PIPE_BUF_BYTES = select.PIPE_BUF
@@ -184,6 +186,8 @@ class LogWriter:
         """Events dropped since the last line that went through."""
         self.least = LEVELS[level]
         """The weight below which nothing is written."""
+        self.also: Callable[[LogEvent], None] | None = None
+        """Told of each event as well, also of one that the log did not take."""
         self._clock = clock
         self._outlet = Outlet(fd)
 
@@ -210,6 +214,8 @@ class LogWriter:
 
     def write_event(self, event: LogEvent) -> None:
         """Write one event whatever its level; drop it when the log takes nothing."""
+        if self.also is not None:
+            self.also(event)
         line = format_line(event, self.style)
         if self.dropped:
             lost = (

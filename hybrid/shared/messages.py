@@ -60,6 +60,8 @@ class Op(IntEnum):
     """a = which of them (:class:`Log`); descriptors: its new file."""
     LOOK = 24
     """A worker is gone or takes nothing any more: look now at what the heartbeat looks at."""
+    LEVEL = 25
+    """a = weight of the least important level that is written from now on. To the mold as well."""
     # worker → parent
     READY = 30
     PARKED = 31
@@ -78,6 +80,28 @@ class Op(IntEnum):
     # watcher → parent
     CHANGED = 50
     """Files that are watched have changed; a = how many. The watcher has said in the log which."""
+    # control → parent. a = token: the answer bears it (:class:`~hybrid.shared.notices.Answered`).
+    CONTROL_RELOAD = 60
+    CONTROL_SCALE = 61
+    """b = least, c = most; 0: as it is. The same number twice: that many, always."""
+    CONTROL_PARK = 62
+    """slot."""
+    CONTROL_UNPARK = 63
+    """slot."""
+    CONTROL_DRAIN = 64
+    """slot."""
+    CONTROL_KILL = 65
+    """slot."""
+    CONTROL_DUMP = 66
+    """slot; the answer has the stacks."""
+    CONTROL_SET = 67
+    """slot = which knob (:mod:`hybrid.shared.knobs`), b = its value."""
+    CONTROL_STOP = 68
+    """b = 1: cut connections; else they may finish."""
+    CONTROL_REOPEN_LOGS = 69
+    CONTROL_UPGRADE = 70
+    CONTROL_TURNS = 71
+    """Nothing is to be done: that an answer comes is what is asked for."""
 
 
 class Log(IntEnum):

@@ -16,6 +16,7 @@ from typing import Any
 from hybrid.ground.clock import LONGEST_S
 from hybrid.ground.errors import UsageError
 from hybrid.shared.options import Level, Option, Origin, nearest
+from hybrid.shared.pool_size import AUTO, BETWEEN
 from hybrid.shared.recycling_settings import LEAST_MEMORY_BYTES
 from hybrid.shared.settings import MOST_WORKERS
 
@@ -123,7 +124,22 @@ def _port(text: str) -> int:
 
 def _workers(text: str) -> int | str:
     remedy = f"Give 1 to {MOST_WORKERS}, auto, or 0 to serve in this process, without a pool."
+    if BETWEEN in text:
+        return _range_of_workers(*(each.strip() for each in text.split(BETWEEN, 1)))
     return "auto" if text.strip() == "auto" else _whole(text, 0, MOST_WORKERS, remedy)
+
+
+def _range_of_workers(least: str, most: str) -> str:
+    """Return the range in the one way of writing it."""
+    remedy = f"Give a range such as 2..8, 2.., auto.. or auto..8; 1 to {MOST_WORKERS}."
+    fewest = 1 if least == AUTO else _whole(least, 1, MOST_WORKERS, remedy)
+    if most and fewest > _whole(most, 1, MOST_WORKERS, remedy):
+        raise Rejected(f"it ends before it begins. {remedy}")
+    return f"{least if least == AUTO else fewest}{BETWEEN}{int(most) if most else ''}"
+
+
+def _standby(text: str) -> int:
+    return _whole(text, 0, MOST_WORKERS, f"Give 0 to {MOST_WORKERS}.")
 
 
 def _positive(text: str) -> int:
@@ -184,6 +200,16 @@ def _bind(text: str) -> str:
         return bind_grammar.parse(text).text
     except UsageError as error:
         raise Rejected(str(error).removeprefix(f"cannot use --bind {text!r}: ")) from None
+
+
+def _optional_bind(text: str) -> str:
+    return _bind(text) if text else ""  # empty: none, so that a higher level can undo a lower one
+
+
+def _control(text: str) -> str:
+    if not text:
+        raise Rejected("it is empty. Give a path, auto, or off.")
+    return text
 
 
 def _host(text: str) -> str:
@@ -313,6 +339,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "access_format": _access_format,
     "auto_or_positive": _auto_or_positive,
     "bind": _bind,
+    "control": _control,
     "count": _count,
     "descriptor": _descriptor,
     # Paths become absolute, and are looked at, once the working directory is known: hybrid.shared.assemble.
@@ -323,6 +350,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "log_file": _log_file,
     "memory": _memory,
     "mode": _mode,
+    "optional_bind": _optional_bind,
     "output": _output,
     "path": _text,
     "pattern": _pattern,
@@ -333,6 +361,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "proxies": _proxies,
     "seconds": _seconds,
     "secret": _text,
+    "standby": _standby,
     "target": _text,
     "threads": _threads,
     "url_path": _url_path,

@@ -68,6 +68,12 @@ def memory_estimate(pid: int, proc: str = "/proc") -> MemoryUse:
     return MemoryUse(resident - shared, resident, resident)
 
 
+def cpu_ns(pid: int, proc: str = "/proc") -> int:
+    """Return how long all threads of ``pid`` together have run, in ns. Raises: OSError: no such process."""
+    fields = _whole(f"{proc}/{pid}/stat").rpartition(b")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
 def memory_private_bytes(pid: int, proc: str = "/proc") -> int:
     """Return the memory that only ``pid`` holds. Raises: as :func:`memory_use`."""
     return memory_use(pid, proc).private_bytes
@@ -85,10 +91,19 @@ def memory_pss_bytes(pid: int, proc: str = "/proc") -> int:
 
 def memory_total_bytes(proc: str = "/proc") -> int | None:
     """Return the machine's memory, or None where the system does not tell."""
+    return _meminfo(b"MemTotal:", proc)
+
+
+def memory_available_bytes(proc: str = "/proc") -> int | None:
+    """Return what the machine can still give without swapping, or None where the system does not tell."""
+    return _meminfo(b"MemAvailable:", proc)
+
+
+def _meminfo(name: bytes, proc: str) -> int | None:
     try:
         with open(f"{proc}/meminfo", "rb") as file:
             for line in file:
-                if line.startswith(b"MemTotal:"):
+                if line.startswith(name):
                     return int(line.split()[1]) * 1024
     except (OSError, ValueError, IndexError):
         pass

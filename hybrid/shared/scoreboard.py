@@ -8,10 +8,13 @@ the parent in place).
 ::
 
     header   one page                    written by the parent; the lock at LOCK_OFFSET by whoever takes it
-    row i    8 lines of 8 cells          line 0: parent · lines 1-7: worker i
+    row i    16 lines of 8 cells         lines 0, 5, 6: parent · the others: worker i
 
 The hot path counts in plain ints and flushes them a few times a second; only line 2 is written at once: the
 acceptors of the other workers compare themselves with ``ACTIVE``, the parent with ``RECEIVED``.
+
+No count is lost with its worker: before the parent resets a row it adds what the worker counted to what was counted in
+that slot before (:meth:`Scoreboard.retire`), so that the sum of both never goes back.
 
 The locks of ``--accept locked`` live here, too, because every worker has this memory and nobody else has:
 ``locked=robust`` is a robust, process-shared pthread mutex in the ``LOCK_BYTES`` bytes at ``LOCK_OFFSET``;
@@ -31,99 +34,54 @@ from collections.abc import Iterator, Sequence
 from hybrid.ground.errors import HybridError
 from hybrid.ground.states import Cause, Readiness
 from hybrid.shared.robust_mutex import RobustMutex
+from hybrid.shared.scoreboard_cells import (
+    BUCKETS,
+    CELLS_PER_LINE,
+    CELLS_PER_ROW,
+    COUNT_MASK,
+    COUNTERS,
+    HEADER_BYTES,
+    LOCK_BYTES,
+    LOCK_OFFSET,
+    MAGIC,
+    MOST,
+    NOT_ACCEPTING,
+    PARENTS_LINES,
+    RETIRED_AFTER,
+    ROW_BYTES,
+    UNKNOWN,
+    VERSION,
+    Cell,
+    Header,
+    counted,
+)
 
-MAGIC = 0x31_44_52_42_59_48  # "HYBRD1"
-VERSION = 2
-HEADER_BYTES = 4096
-CELLS_PER_LINE = 8
-LINES_PER_ROW = 8
-CELLS_PER_ROW = CELLS_PER_LINE * LINES_PER_ROW
-ROW_BYTES = CELLS_PER_ROW * 8
-LOCK_OFFSET = 1024
-"""Where in the header the mutex of ``--accept locked=robust`` lies: on a line of its own."""
-LOCK_BYTES = 64
-"""What is reserved for it; a pthread_mutex_t takes 40 on x86-64, 48 on aarch64."""
-
-NOT_ACCEPTING = 1 << 62
-"""Bit of the ``ACTIVE`` cell: this slot takes no connections (vacant, parked, draining, dead).
-
-It makes the cell larger than any count, so that nobody waits for such a slot to take the next connection.
-"""
-COUNT_MASK = NOT_ACCEPTING - 1
-
-UNKNOWN = (1 << 64) - 1
-"""In a cell of line 4: nobody has measured this, or the system does not tell. Zero would be a figure."""
-
-
-class Header:
-    """Cells of the header, by index."""
-
-    MAGIC = 0
-    VERSION = 1
-    SLOTS = 2
-    """Rows that exist."""
-    SLOTS_USED = 3
-    """Rows ever used: one more than the highest slot. Readers need look no further."""
-    PARENT_PID = 4
-    STARTED_NS = 5
-    """Monotonic clock when the parent made the scoreboard."""
-    READINESS = 6
-    """Whether the server is to be sent anything: :class:`~hybrid.ground.states.Readiness`."""
-    REPLACED = 8
-    """Workers ever replaced, a cell for each :class:`~hybrid.ground.states.Cause`; a line of its own."""
-
+__all__ = [
+    "BUCKETS",
+    "CELLS_PER_LINE",
+    "CELLS_PER_ROW",
+    "COUNTERS",
+    "COUNT_MASK",
+    "HEADER_BYTES",
+    "LOCK_BYTES",
+    "LOCK_OFFSET",
+    "MAGIC",
+    "MOST",
+    "NOT_ACCEPTING",
+    "PARENTS_LINES",
+    "RETIRED_AFTER",
+    "ROW_BYTES",
+    "UNKNOWN",
+    "VERSION",
+    "Cell",
+    "Header",
+    "Row",
+    "Scoreboard",
+    "counted",
+]
 
 _SLOTS_USED = Header.SLOTS_USED  # hot: connections; see slots_used
-
-
-class Cell:
-    """Cells of a row, by index. The first line is the parent's, the others are the worker's."""
-
-    # line 0: parent
-    LIFE = 0
-    PID = 1
-    GENERATION = 2
-    SPAWNED_NS = 3
-    SPAWNS = 4
-    """Workers ever started in this slot."""
-    SEAT = 5
-    """Which of the pool's workers this is, 0 to n-1; whoever replaces it in another slot has the same."""
-    # line 1: worker, from its loop
-    HEARTBEAT_NS = 8
-    """Monotonic clock when the loop last turned (never written by a helper thread). 0: not yet, or no more."""
-    READY_NS = 9
-    # line 2: worker, at once on every connection
-    ACTIVE = 16
-    """Open connections, with NOT_ACCEPTING or-ed in."""
-    RECEIVED = 17
-    """``--accept passing``: connections ever taken off the worker's pass channel."""
-    # line 3: worker, flushed
-    ACCEPTED = 24
-    CLOSED = 25
-    HANDLER_ERRORS = 26
-    """Connections lost to an exception in the handler."""
-    LIMIT = 27
-    """Connections at which the worker stops accepting."""
-    PAUSES = 28
-    """Times the worker left the accept queue to others: connection limit or descriptors short."""
-    REQUESTS = 29
-    """HTTP requests given to the application; 0 for other kinds of handlers."""
-    # line 4: worker, flushed in one copy, so that its figures belong to the same instant; UNKNOWN where not known
-    MEASURED_NS = 32
-    """Monotonic clock when this line was written."""
-    LOOP_BUSY_NS = 33
-    """How long the loop had something to do, since the worker was born; the rest of the time it waited."""
-    ON_CPU_NS = 34
-    """How long the loop's thread ran."""
-    RUN_QUEUE_NS = 35
-    """How long the loop's thread was ready to run and had no CPU."""
-    LAG_NS = 36
-    """How late the loop's ticks came, added up."""
-    LAG_MAX_NS = 37
-    """How late the latest tick of the last 10 to 20 s came."""
-    ACCEPT_QUEUE = 38
-    """Connections that wait in the listeners' queues, as this worker saw it."""
-    ACCEPT_QUEUE_LIMIT = 39
+_ZEROS = memoryview(array("Q", [0] * CELLS_PER_ROW))
 
 
 class Row:
@@ -148,13 +106,13 @@ class Row:
         return self[Cell.ACTIVE] & COUNT_MASK
 
     def reset(self) -> None:
-        """Zero every cell but the count of spawns; the slot accepts nothing, and nothing is measured.
+        """Zero every cell but the count of spawns and what is retired; the slot accepts nothing, nothing is measured.
 
-        Runs in: parent, before a spawn and after a reap, when no worker writes here.
+        Runs in: parent, when no worker writes here. What the worker counted is lost: see :meth:`Scoreboard.retire`.
         """
         spawns = self[Cell.SPAWNS]
-        for cell in range(CELLS_PER_ROW):
-            self.cells[cell] = 0
+        self.cells[: Cell.RETIRED] = _ZEROS[: Cell.RETIRED]
+        self.cells[Cell.LATENCY_NS :] = _ZEROS[Cell.LATENCY_NS :]
         self[Cell.SPAWNS] = spawns
         self[Cell.ACTIVE] = NOT_ACCEPTING
         self.store_line(Cell.MEASURED_NS, [UNKNOWN] * CELLS_PER_LINE)
@@ -187,6 +145,8 @@ class Scoreboard:
         self.slots: int = min(self._cells[Header.SLOTS], (len(memory) - HEADER_BYTES) // ROW_BYTES)
         self._used = 0
         """What the maker knows of SLOTS_USED: a worker can write the cell, and must not mislead the parent."""
+        self._retiring = 0
+        """The same of RETIRING."""
 
     @classmethod
     def create(cls, slots: int, now_ns: int) -> Scoreboard:
@@ -238,6 +198,18 @@ class Scoreboard:
             yield self.row(slot)
 
     @property
+    def parent_pid(self) -> int:
+        """Return the process that made the scoreboard."""
+        pid: int = self._cells[Header.PARENT_PID]
+        return pid
+
+    @property
+    def started_ns(self) -> int:
+        """Return when it did so. Monotonic clock."""
+        started_ns: int = self._cells[Header.STARTED_NS]
+        return started_ns
+
+    @property
     def readiness(self) -> Readiness:
         """Whether the server is to be sent anything. Set by: parent."""
         value = self._cells[Header.READINESS]
@@ -268,11 +240,36 @@ class Scoreboard:
         """Mark ``slot`` as used and return its row, reset. Runs in: parent."""
         for gap in range(self._used, slot):  # never used, so their zeroed ACTIVE would look like room
             self.row(gap).reset()
-        row = self.row(slot)
-        row.reset()
+        row = self.retire(slot)
         self._used = max(self._used, slot + 1)
         self._cells[Header.SLOTS_USED] = self._used
         return row
+
+    def retire(self, slot: int) -> Row:
+        """Return the row of ``slot``, reset; what its worker counted is kept. Again: changes nothing.
+
+        Runs in: parent, after a reap and before a spawn, when no worker writes here. A reader in between would see
+        counts twice, or not at all: it sees by ``RETIRING`` that it has to read again.
+        """
+        header, row = self._cells, self.row(slot)
+        self._retiring = self._retiring + 1 & COUNT_MASK
+        header[Header.RETIRING] = self._retiring
+        for cell in COUNTERS:
+            row[cell + RETIRED_AFTER] = counted(row[cell + RETIRED_AFTER]) + counted(row[cell])
+        for bucket in range(BUCKETS) if row[Cell.LATENCY_NS] else ():
+            header[Header.RETIRED_LATENCIES + bucket] = counted(header[Header.RETIRED_LATENCIES + bucket]) + counted(
+                row[Cell.LATENCIES + bucket]
+            )
+        header[Header.RETIRED_LATENCY_NS] = counted(header[Header.RETIRED_LATENCY_NS]) + counted(row[Cell.LATENCY_NS])
+        row.reset()
+        self._retiring += 1
+        header[Header.RETIRING] = self._retiring
+        return row
+
+    @property
+    def header(self) -> memoryview:
+        """Return the cells of the header: a view, not a copy."""
+        return self._cells[: HEADER_BYTES // 8]
 
     def go_on(self, used: int) -> None:
         """Be the maker, in whose place this program is: ``used`` rows were ever used. Runs in: parent."""

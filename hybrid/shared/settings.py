@@ -14,6 +14,7 @@ from typing import Any
 
 from hybrid.ground.errors import HybridError
 from hybrid.shared.access_settings import AccessSettings
+from hybrid.shared.control_settings import ControlSettings
 from hybrid.shared.declare import option, titled
 from hybrid.shared.health_settings import HealthSettings
 from hybrid.shared.http_settings import HttpSettings
@@ -152,14 +153,25 @@ class WorkerSettings:
 
     workers: int | str = option(
         "auto",
-        "Worker processes; 0: serve in this process, without a pool.",
-        more="auto: the least of CPU affinity, cgroup CPU quota (rounded up) and what memory allows. The pool needs "
-        "Linux; elsewhere auto means 0.",
+        "Worker processes, or a range: 2..8, 2.., auto..; 0: no pool.",
+        more="auto: the least of CPU affinity, cgroup CPU quota (rounded up) and what memory allows. A range: the pool "
+        "sizes itself by its load, and begins with the fewest; 2.. ends with what auto means, auto.. goes from 1 to "
+        "one more than that: [How many workers](../how-to/how-many-workers.md). 0: this process serves, without a "
+        "pool. The pool needs Linux; elsewhere auto means 0.",
         flag="--workers",
         aliases=("-w",),
         env=("WEB_CONCURRENCY",),
         parse="workers",
-        metavar="N|auto",
+        metavar="N|auto|A..B",
+    )
+    standby: int = option(
+        0,
+        "Workers more that are booted and parked, ready for a rush.",
+        more="They accept nothing until they are needed: when the pool grows, or when a worker dies. Each that is used "
+        "is replaced.",
+        flag="--standby",
+        parse="standby",
+        metavar="N",
     )
     max_surge: int | str = option(
         "auto",
@@ -335,6 +347,7 @@ class Settings:
     tls: TlsSettings = titled(TlsSettings, "TLS")
     log: LogSettings = titled(LogSettings, "Logging")
     access: AccessSettings = titled(AccessSettings, "Access log")
+    control: ControlSettings = titled(ControlSettings, "Control", restart=True)
     process: ProcessSettings = titled(ProcessSettings, "Process", restart=True)
     reload: ReloadSettings = titled(ReloadSettings, "Reload", restart=True)
     launch: Launch = field(default_factory=Launch)

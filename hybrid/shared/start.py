@@ -92,6 +92,11 @@ def _safe_path(flags: tuple[str, ...]) -> tuple[str, ...]:
     return (*flags, "-P") if known else flags
 
 
+def control_command(settings: Settings, orders: str) -> list[str]:
+    """Return the command that runs the control process, like the mold's. Raises: HybridError, as above."""
+    return interpreter_command("control", _safe_path(settings.launch.interpreter_flags), orders)
+
+
 def resolver_command(settings: Settings, orders: str) -> list[str]:
     """Return the command that reads command line, environment and files anew. Raises: HybridError, as above.
 

@@ -78,6 +78,12 @@ def install(settings: LogSettings, who: str, fd: int) -> LogWriter:
     return writer
 
 
+def set_level(weight: int) -> None:
+    """Write nothing less important than ``weight`` from now on. Runs in: worker."""
+    for name in OWN_LOGGERS:
+        logging.getLogger(name).setLevel(weight)
+
+
 def load_config(path: str) -> None:
     """Load a logging.config file: JSON when it begins with ``{`` or ends in .json, INI otherwise.
 

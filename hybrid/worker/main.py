@@ -245,6 +245,8 @@ class WorkerProcess:
             self._tell(Record(Op.UNPARKED, self._birth.slot))
         elif record.op is Op.LOOK:
             self._service.look()
+        elif record.op is Op.LEVEL:
+            logs.set_level(record.a)
         elif record.op is Op.REOPEN_LOGS and descriptors:
             self._take_log(descriptors[0], is_access=record.a == Log.ACCESS)
 

@@ -18,7 +18,7 @@ from typing import Any
 from hybrid.connection.access_log import AccessLog
 from hybrid.connection.addresses import common_address
 from hybrid.connection.farewell import Farewell
-from hybrid.connection.http_endpoint import Load
+from hybrid.connection.http_endpoint import Latencies, Load
 from hybrid.connection.registry import Door, Registry, ThreadRegistry
 from hybrid.ground.build import kind
 from hybrid.ground.errors import BootError, LoadError
@@ -79,6 +79,8 @@ class ServicePlan:
     """Closed by whoever made it, after the service has ended."""
     tls: ServerTls | None = None
     """None: no TLS."""
+    is_timed: bool = False
+    """Whether it is counted how long requests take."""
     is_pooled: bool = False
     """Whether other workers may serve the same at the same time."""
 
@@ -107,6 +109,7 @@ class ServicePlan:
             websocket=settings.websocket,
             proxy=settings.proxy,
             access_log=access_log,
+            is_timed=bool(settings.control.metrics_bind),
             is_pooled=settings.worker.workers != 0,
         )
 
@@ -248,6 +251,8 @@ class Service:
         most = max(1, descriptors.connection_limit() - threads)
         if limit == "auto":
             limit = min(most, AUTO_LIMITS.get(accept, most))
+        if handler.kind in AUTO_THREADS:
+            row[Cell.THREADS] = min(int(limit), self._threads) if accept != "thread" else int(limit)
         if handler.kind is Kind.THREADED and accept in ("passing", "threads=main", "reuseport"):
             # What waits for a thread waits where another worker can take it.
             return Intake(registry, self._scoreboard, min(int(limit), self._threads), THREADS_TAKEN)
@@ -272,6 +277,8 @@ class Service:
         shared.server, shared.farewell = common_address(listeners), self._farewell
         shared.threads, shared.multiprocess = self._pool, self._plan.is_pooled
         self._load = shared.load
+        if self._plan.is_timed and handler.kind.speaks_http:
+            self._load.latencies = Latencies()
 
         tls = self._plan.tls
         if tls is not None and handler.kind.speaks_http:
@@ -357,7 +364,8 @@ class Service:
         """Write the counters into the scoreboard."""
         if self._intake is not None:
             self._intake.registry.flush()
-            self._intake.registry.row[Cell.REQUESTS] = self.requests
+            if self._load is not None:
+                self._load.flush(self._intake.registry.row)
 
     @property
     def requests(self) -> int:

@@ -163,7 +163,7 @@ class Pool:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         self._channels.pop(slot).close()
-        self._scoreboard.row(slot).reset()
+        self._scoreboard.retire(slot)
         return {}
 
 

@@ -19,7 +19,7 @@ from tests.support.clients import refuses
 from tests.support.eventually import eventually
 from tests.support.http_clients import ByHand
 from tests.support.kubelet import Manifest, Pod, arguments_for
-from tests.support.server import Server
+from tests.support.server import Server, send_until
 
 pytestmark = pytest.mark.long
 
@@ -149,17 +149,6 @@ def test_another_signal_skips_the_delay(
         if again == signal.SIGTERM:
             server.signal(signal.SIGQUIT)
     assert server.wait() == ExitCode.OK
-
-
-def send_until(server: Server, number: signal.Signals, said: str) -> None:
-    """Send a signal again until the log says so: those that come too close together are one wish."""
-
-    def attempt() -> bool:
-        if said not in server.log:
-            server.signal(number)
-        return said in server.log
-
-    eventually(attempt)
 
 
 def test_delay_without_a_pool_ends_by_itself(start: Callable[..., Server], ready_file: Path) -> None:

@@ -13,6 +13,7 @@ from hybrid.shared import models
 from hybrid.shared.bind_grammar import check_shared_port
 from hybrid.shared.health_settings import HealthSettings, check_health
 from hybrid.shared.options import Option, all_options
+from hybrid.shared.pool_size import check_size
 from hybrid.shared.settings import Settings
 
 _words = st.text(string.ascii_letters + string.digits + "._-", min_size=1, max_size=12).filter(
@@ -34,6 +35,7 @@ _TEXTS: dict[str, st.SearchStrategy[str]] = {
     "threads": st.one_of(st.just("auto"), st.integers(1, 1000).map(str)),
     "auto_or_positive": st.one_of(st.just("auto"), _numbers),
     "bind": _addresses,
+    "control": st.one_of(st.sampled_from(["auto", "off"]), _paths),
     "count": st.integers(0, 10**9).map(str),
     "descriptor": st.integers(1, 99).map(str),
     "directory": st.just("/"),
@@ -43,6 +45,7 @@ _TEXTS: dict[str, st.SearchStrategy[str]] = {
     "log_file": _paths,
     "memory": st.one_of(st.just("0"), st.integers(32, 10**6).map(lambda number: f"{number}M")),
     "mode": _modes,
+    "optional_bind": st.one_of(st.just(""), _addresses),
     "output": st.one_of(st.just("-"), _paths),
     "path": _paths,
     "pattern": st.sampled_from(["*.html", "templates/", "a/**/*.c"]),
@@ -56,7 +59,8 @@ _TEXTS: dict[str, st.SearchStrategy[str]] = {
     "target": st.tuples(_paths, st.sampled_from(["app", "a.b"])).map(lambda parts: f"{parts[0]}.py:{parts[1]}"),
     "url_path": st.sampled_from(["/api", "/a/b"]),
     "user": st.sampled_from(["root", "0", "77"]),
-    "workers": st.one_of(st.just("auto"), st.integers(0, 1024).map(str)),
+    "standby": st.integers(0, 1024).map(str),
+    "workers": st.one_of(st.sampled_from(["auto", "auto..", "auto..9", "2..", "2..8"]), st.integers(0, 1024).map(str)),
 }
 
 _TLS_OF_CLIENTS = {"--ssl-ca-certs", "--ssl-verify"}
@@ -88,7 +92,10 @@ def subsets(draw: st.DrawFn, door: str) -> dict[str, list[str]]:
         texts.pop("--stall-dump", None)
         texts.pop("--worker-timeout", None)
     if texts.get("--workers") == ["0"]:
-        texts.pop("--reload", None)
+        for flag in ("--reload", "--standby", "--control", "--metrics-bind", "--agent-bind"):
+            texts.pop(flag, None)
+    if texts.get("--metrics-bind") == texts.get("--agent-bind"):
+        texts.pop("--agent-bind", None)
     if not texts.keys() >= _TLS_OF_CLIENTS or texts["--ssl-verify"] == ["none"]:
         for flag in _TLS_OF_CLIENTS:
             texts.pop(flag, None)
@@ -102,6 +109,7 @@ def _contradicts_the_rest(texts: dict[str, list[str]]) -> bool:
     accept, interface, workers = (texts.get(flag, ["auto"])[0] for flag in ("--accept", "--interface", "--workers"))
     try:
         models.check_pool(accept, 0 if workers == "0" else workers)
+        check_size(workers, 0, accept)
         if interface != "auto":
             models.resolve(accept, threaded=interface == "threaded")
         if accept == "reuseport":

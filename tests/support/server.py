@@ -285,6 +285,17 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def send_until(server: Server, number: signal.Signals, said: str) -> None:
+    """Send a signal again until the log says so: those that come too close together are one wish."""
+
+    def attempt() -> bool:
+        if said not in server.log:
+            server.signal(number)
+        return said in server.log
+
+    eventually(attempt)
+
+
 @contextmanager
 def running(*arguments: str, log: Path, **popen: Any) -> Iterator[Server]:
     """Run a server for the length of a block."""

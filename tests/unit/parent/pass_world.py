@@ -112,7 +112,7 @@ class PassWorld:
         worker.end.close()
         self.gone.append(worker)
         self.porter.gone(slot)
-        self.lobby.scoreboard.row(slot).reset()
+        self.lobby.scoreboard.retire(slot)
         return worker
 
     def comes(self, count: int = 1, address: int = 0, *, seen: bool = True) -> None:

@@ -16,6 +16,7 @@ from hybrid.parent import pool as p
 from hybrid.parent.pool import LIVING
 from hybrid.parent.reload_stages import Stage
 from hybrid.shared.boot_report import Report
+from hybrid.shared.pool_size import parse
 from tests.unit.parent.world import IMPORTED, KILLED, PLAN, World
 
 
@@ -42,8 +43,17 @@ class Machine:
         assert pool.phase >= p.Phase.STOPPING or len(seats) == len(set(seats)), "two in one seat"
         if pool.reload.stage is Stage.IDLE and pool.phase < p.Phase.STOPPING:
             assert all(slot.generation == pool.generation for slot in pool.slots if slot.wanted), "a stray generation"
-            parked = [slot for slot in pool.slots if slot.wanted and slot.life is Life.PARKED]
+            serving = [slot for slot in pool.slots if slot.wanted and slot.duty is p.Duty.SERVE]
+            parked = [slot for slot in serving if slot.life is Life.PARKED]
             assert not parked or pool.stance is p.Stance.PARKED, "parked for nothing"
+            idle = [slot for slot in pool.slots if slot.life is Life.READY and slot.duty is not p.Duty.SERVE]
+            assert not idle, "accepts, and is not to"
+            if pool.target:
+                held = {slot.seat for slot in pool.slots if slot.wanted and slot.duty is p.Duty.HELD}
+                held = set() if pool.is_sized else held
+                taken = {slot.seat for slot in serving}
+                assert pool.least <= pool.target <= pool.most, "outside of the bounds"
+                assert len(taken) == max(0, pool.target - len(held)), "another size"
 
     def do(self, action: act.Action) -> None:
         if isinstance(action, act.StartMold):
@@ -66,9 +76,9 @@ class Machine:
 
     def options(self) -> list[str]:
         """Return what can happen now."""
-        choices = ["time", "stop", "stop now", "reload", "more", "fewer", "park"]
+        choices = ["time", "stop", "stop now", "reload", "more", "fewer", "park", "sized", "scaled"]
         if self.world.pool.slots:
-            choices += ["words"]
+            choices += ["words", "by hand"]
         if self.molds:
             choices += ["imported", "import failed", "unsafe", "mold dies"]
         if any(spawn.generation in self.molds for spawn in self.asked):
@@ -94,9 +104,13 @@ class Machine:
             self.answer(what, next(spawn for spawn in self.asked if spawn.generation in self.molds))
         elif what == "words":
             self.see(self.words(pick))
+        elif what in ("sized", "scaled", "by hand"):
+            self.see(self.wish(what, pick))
         elif what in ("resolved", "unresolved"):
             generation, self.resolving = self.resolving, 0
-            plan = replace(PLAN, workers=1 + pick % 4, preload=("auto", "on", "off")[pick % 3])
+            size = parse(("auto..", "1..3", "2..5")[pick % 3]) if pick % 2 else None
+            preload = ("auto", "on", "off")[pick % 3]
+            plan = replace(PLAN, workers=1 + pick % 4, size=size, standby=pick % 5 // 2, preload=preload)
             report = Report("resolve", "no such option")
             self.see(ev.Resolved(generation, plan) if what == "resolved" else ev.ResolveFailed(generation, report))
         else:
@@ -150,6 +164,16 @@ class Machine:
         )
         return said[pick // 5 % len(said)]
 
+    def wish(self, what: str, pick: int) -> ev.Event:
+        """Return what the sizing, or somebody, wants."""
+        count = len(self.world.pool.slots)
+        loads = tuple((pick * each) % 3 for each in range(count))
+        if what == "sized":
+            return ev.Sized(pick % 7, "because", loads=loads, linger_s=pick % 3)
+        if what == "scaled":
+            return ev.ScaleAsked(pick % 4, pick % 7, "test", pick, loads)
+        return ev.SlotAsked(pick % (count + 1), ev.SlotIntent(pick // 4 % 4), "test", pick)
+
     def ends(self) -> None:
         """From wherever that led: stop, let everyone who was told to die, die."""
         for _ in range(300):
@@ -163,10 +187,20 @@ class Machine:
 
 
 OFTEN = ("forked", "ready", "words", "time", "imported", "worker dies", "resolved")
-SOMETIMES = ("mold dies", "fork failed", "worker drains", "boot fails", "reload", "worn", "more", "fewer")
+SOMETIMES = (
+    *("mold dies", "fork failed", "worker drains", "boot fails", "reload", "worn", "more", "fewer"),
+    *("sized", "sized", "scaled", "by hand", "by hand"),
+)
 RARELY = ("stop", "stop now", "import failed", "unsafe", "park", "unresolved")
 """These end the pool, or most of what it can do: too many of them, and nothing else is ever tried."""
 EVENTS = (*OFTEN * 6, *SOMETIMES * 3, *RARELY)
+SIZES = st.one_of(
+    st.integers(1, 4).map(lambda workers: replace(PLAN, workers=workers)),
+    st.tuples(st.sampled_from(["1..4", "2..3", "auto.."]), st.integers(0, 2)).map(
+        lambda drawn: replace(PLAN, size=parse(drawn[0]), standby=drawn[1])
+    ),
+)
+"""Fixed and not, with standbys and without."""
 SMOOTH = ("forked", "ready", "imported", "resolved", "time", "reload", "worn")
 """What happens when all goes well."""
 
@@ -175,11 +209,11 @@ SMOOTH = ("forked", "ready", "imported", "resolved", "time", "reload", "worn")
 @given(
     choices=st.lists(st.tuples(st.sampled_from(EVENTS), st.integers(0, 50)), min_size=40, max_size=80),
     preload=st.sampled_from(["auto", "on", "off"]),
-    workers=st.integers(1, 4),
+    size=SIZES,
 )
-def test_any_order_of_events_is_survived(choices: list[tuple[str, int]], preload: str, workers: int) -> None:
+def test_any_order_of_events_is_survived(choices: list[tuple[str, int]], preload: str, size: p.Plan) -> None:
     """No order of deaths, answers and wishes breaks a rule; and a stop always ends."""
-    machine = Machine(replace(PLAN, preload=preload, workers=workers))
+    machine = Machine(replace(size, preload=preload))
     machine.see(ev.Started())
     for what, pick in choices:
         if machine.quit is None and what in machine.options():
@@ -192,13 +226,13 @@ def test_any_order_of_events_is_survived(choices: list[tuple[str, int]], preload
 @settings(max_examples=100, deadline=None)
 @given(
     before=st.lists(st.tuples(st.sampled_from((*OFTEN, *SOMETIMES)), st.integers(0, 50)), min_size=30, max_size=60),
-    workers=st.integers(1, 4),
+    size=SIZES,
 )
-def test_pool_is_whole_again_after_anything(before: list[tuple[str, int]], workers: int) -> None:
+def test_pool_is_whole_again_after_anything(before: list[tuple[str, int]], size: p.Plan) -> None:
     """When whatever went wrong is over, the pool has as many workers as it should, all of one generation."""
-    machine = Machine(replace(PLAN, workers=workers))
+    machine = Machine(size)
     machine.see(ev.Started())
-    for what in ("imported", *("forked", "ready") * workers):
+    for what in ("imported", *("forked", "ready") * 4):
         if what in machine.options():
             machine.happen(what, len(machine.alive) - 1)
     for what, pick in before:
@@ -218,8 +252,13 @@ def test_pool_is_whole_again_after_anything(before: list[tuple[str, int]], worke
                 machine.happen_to_mold("mold dies", mold.generation)
     pool = machine.world.pool
     if pool.phase is p.Phase.RUNNING:
-        assert [slot.life in p.SERVING for slot in pool.slots if slot.wanted] == [True] * pool.target
-        assert {slot.generation for slot in pool.slots if slot.wanted} == {pool.generation}
-        assert sorted(slot.seat for slot in pool.slots if slot.wanted) == list(range(pool.target))
+        wanted = [slot for slot in pool.slots if slot.wanted]
+        assert all(slot.life in p.SERVING for slot in wanted)
+        assert {slot.generation for slot in wanted} == {pool.generation}
+        assert len({slot.seat for slot in wanted}) == len(wanted)
+        spares = sum(slot.duty is p.Duty.SPARE for slot in wanted)
+        assert spares >= pool.standby if pool.is_sized else spares == pool.standby
+        if not any(slot.duty is p.Duty.HELD for slot in wanted):
+            assert len(wanted) == pool.target + spares
         assert [mold.life for mold in pool.molds] == [p.MoldLife.READY]
         assert pool.reload.stage is Stage.IDLE

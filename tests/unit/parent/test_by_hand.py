@@ -1,0 +1,188 @@
+"""What is asked by hand of the size or of one worker: what becomes of it, and what is answered."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from hybrid.ground.states import Life
+from hybrid.parent import actions as act
+from hybrid.parent import events as ev
+from hybrid.parent import pool as p
+from hybrid.shared.boot_report import Report
+from hybrid.shared.messages import Op
+from tests.unit.parent.test_resizing import comes_up, lives, ranged, sized, told
+from tests.unit.parent.world import PLAN, World
+
+
+@pytest.fixture
+def world() -> World:
+    """Three workers, a fixed size."""
+    world = World(replace(PLAN, workers=3))
+    world.boots()
+    world.now += 10
+    return world
+
+
+def asks(world: World, slot: int, intent: ev.SlotIntent) -> act.Answer:
+    """Ask something of one worker; return the answer."""
+    world.happens(ev.SlotAsked(slot, intent, "control", 7))
+    (answer,) = [action for action in world.actions if isinstance(action, act.Answer)]
+    assert answer.token == 7
+    return answer
+
+
+def scales(world: World, least: int, most: int, *loads: int) -> act.Answer:
+    """Ask for other bounds; return the answer."""
+    world.happens(ev.ScaleAsked(least, most, "control", 8, loads))
+    (answer,) = [action for action in world.actions if isinstance(action, act.Answer)]
+    return answer
+
+
+# ── one worker ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_parked_by_hand_stays_parked(world: World) -> None:
+    """Nobody is started in its place, and SIGWINCH twice does not call it back."""
+    assert asks(world, 1, ev.SlotIntent.PARK).ok and told(world, Op.PARK) == [1]
+    assert world.starting() == []
+    world.happens(ev.Asked(ev.Intent.PARK, "SIGWINCH"), ev.Asked(ev.Intent.PARK, "SIGWINCH"))
+    assert lives(world) == ["READY", "PARKED", "READY"]
+    assert asks(world, 1, ev.SlotIntent.UNPARK).ok and told(world, Op.UNPARK) == [1]
+    assert lives(world) == ["READY"] * 3
+
+
+def test_sized_pool_does_without_one_that_is_parked_by_hand() -> None:
+    """Another takes its place, since the size is of those that serve."""
+    world = ranged("2..3")
+    asks(world, 0, ev.SlotIntent.PARK)
+    assert world.starting() == [2]
+    comes_up(world)
+    assert lives(world) == ["PARKED", "READY", "READY"]
+    sized(world, 2, 0, 0, 0)
+    assert lives(world) == ["PARKED", "READY", "READY"]
+
+
+def test_spare_that_is_unparked_by_hand_is_one_more() -> None:
+    """Else the rules would park one at once."""
+    world = ranged("1..2", standby=1)
+    assert asks(world, 1, ev.SlotIntent.UNPARK).ok
+    assert world.pool.target == 2 and lives(world)[:2] == ["READY", "READY"]
+    assert world.starting() == [2], "another stands by"
+
+
+def test_drained_by_hand_is_replaced_at_once(world: World) -> None:
+    """It finishes what it holds."""
+    answer = asks(world, 2, ev.SlotIntent.DRAIN)
+    assert answer == act.Answer(7, True, "worker 2 (pid 1003) drains; another starts in its place")
+    assert told(world, Op.DRAIN) == [2] and world.starting() == [3]
+    assert world.pool.slots[3].seat == 2
+
+
+def test_killed_by_hand_is_replaced(world: World) -> None:
+    """As one that somebody else has killed."""
+    assert asks(world, 0, ev.SlotIntent.KILL).ok
+    assert world.of(act.Signal) == [act.Signal(0, 9)]
+    world.dies(0, report=Report(step="ready"))
+    assert world.starting() == [0] and "another starts" in world.log()
+
+
+def test_draining_worker_may_be_killed(world: World) -> None:
+    """Somebody does not want to wait."""
+    asks(world, 0, ev.SlotIntent.DRAIN)
+    assert asks(world, 0, ev.SlotIntent.KILL).text == "worker 0 (pid 1001) is killed"
+
+
+@pytest.mark.parametrize("intent", ev.SlotIntent)
+@pytest.mark.parametrize("slot", [9, -1])
+def test_slot_without_a_worker_is_told_so(world: World, intent: ev.SlotIntent, slot: int) -> None:
+    """And nothing else is done."""
+    before = world.pool
+    answer = asks(world, slot, intent)
+    assert not answer.ok and answer.text.endswith("there is no worker")
+    assert world.pool == before
+
+
+def test_nothing_is_done_while_the_server_stops(world: World) -> None:
+    """Everybody leaves as it is."""
+    world.happens(ev.Asked(ev.Intent.STOP, "SIGTERM"))
+    assert asks(world, 0, ev.SlotIntent.PARK) == act.Answer(7, False, "the server is stopping")
+
+
+def test_parked_during_a_reload_may_be_unparked_after_it_failed(world: World) -> None:
+    """What was asked by hand is not undone by what a reload undoes."""
+    asks(world, 1, ev.SlotIntent.PARK)
+    world.asks()
+    world.resolves()
+    world.imports()
+    world.dies(world.starting()[0], ev.Exit(code=1))
+    assert lives(world)[:3] == ["READY", "PARKED", "READY"]
+
+
+# ── the size ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_scale_to_a_number_fixes_the_size() -> None:
+    """The sizing is off then; whoever is too many leaves."""
+    world = ranged("1..6")
+    assert scales(world, 3, 3, 0).text == "workers: 3; 3 now, 1 before"
+    comes_up(world)
+    assert not world.pool.is_sized and lives(world) == ["READY"] * 3
+    scales(world, 2, 2, 4, 0, 4)
+    assert told(world, Op.DRAIN) == [1], "the emptiest"
+
+
+def test_scale_to_a_range_turns_the_sizing_on(world: World) -> None:
+    """It begins with the size that there is, if that is within."""
+    assert scales(world, 1, 8).text == "workers: 1 to 8; 3 now, 3 before"
+    assert world.pool.is_sized and world.pool.target == 3
+    scales(world, 5, 0)
+    assert (world.pool.least, world.pool.most, world.pool.target) == (5, 8, 5)
+
+
+@pytest.mark.parametrize(("least", "most"), [(5, 2), (1, 5000), (4, 0)])
+def test_bounds_that_make_no_sense_are_refused(world: World, least: int, most: int) -> None:
+    """(The most is 3 here.)"""
+    answer = scales(world, least, most)
+    assert not answer.ok and "Give 1 to" in answer.text
+    assert world.pool.target == 3
+
+
+def test_scale_during_a_reload_is_about_the_new_generation_too(world: World) -> None:
+    """Else it would be taken back a moment later."""
+    world.asks()
+    world.resolves()
+    world.imports()
+    scales(world, 1, 1)
+    comes_up(world)
+    assert (world.pool.generation, world.pool.target) == (2, 1)
+
+
+@pytest.mark.parametrize(("intent", "bounds", "target"), [(ev.Intent.MORE, (3, 4), 3), (ev.Intent.FEWER, (1, 1), 1)])
+def test_one_more_or_fewer_moves_the_bound_of_a_range(intent: ev.Intent, bounds: tuple[int, int], target: int) -> None:
+    """One more: the fewest there are to be. One fewer: the most. The sizing would take it back otherwise."""
+    world = ranged("1..4")
+    sized(world, 2)
+    comes_up(world)
+    world.happens(ev.Asked(intent, "SIGTT", loads=(3, 0)))
+    assert (world.pool.least, world.pool.most) == bounds and world.pool.target == target
+
+
+def test_standby_may_be_asked_for() -> None:
+    """More are booted; fewer leave."""
+    world = ranged("1..2")
+    world.happens(ev.StandbyAsked(2, "control", 5))
+    assert world.of(act.Answer) == [act.Answer(5, True, "standby: 2")]
+    comes_up(world)
+    assert [slot.life for slot in world.pool.slots] == [Life.READY, Life.PARKED, Life.PARKED]
+    world.happens(ev.StandbyAsked(-1, "control", 6))
+    assert [action.ok for action in world.actions if isinstance(action, act.Answer)] == [False]
+    assert world.pool.standby == 2
+
+
+def test_nobody_waits_without_a_token(world: World) -> None:
+    """A signal hears no answer."""
+    world.happens(ev.SlotAsked(0, ev.SlotIntent.PARK, "somebody"), ev.ScaleAsked(9, 1, "somebody"))
+    assert not world.of(act.Answer)
+    assert world.pool.slots[0].duty is p.Duty.HELD
