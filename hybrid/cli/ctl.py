@@ -142,7 +142,7 @@ def _top(values: dict[str, Any]) -> int:
         raise UsageError(
             "cannot show top: the library textual is not installed. Install it with pip install 'hybrid[top]'."
         )
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError(f"cannot show top: this is no terminal. Use {_PROGRAM} status, or run it in a terminal.")
     from hybrid.cli.top import run
 

@@ -3,7 +3,7 @@
 It subscribes to the op ``watch`` for snapshots and to ``events`` for what happens, each on a connection of its own, and
 opens both anew when the server goes away: it finds the one that is started in its place.
 
-Runs in: ``hybrid-ctl``, with textual's loop (docs/decisions/0016-textual.md).
+Runs in: ``hybrid-ctl``, with textual's loop (docs/decisions/0021-textual.md).
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class TopApp(App[None]):
                 yield MeterPanel(meter)
         yield Static(id="sums")
         yield WorkersTable()
-        yield RichLog(id="log", max_lines=1000, wrap=False, markup=False, highlight=False)
+        yield RichLog(id="log", max_lines=1000, wrap=True, markup=False, highlight=False)
         yield Footer()
 
     def on_mount(self) -> None:
@@ -319,7 +319,7 @@ class TopApp(App[None]):
     async def _do(self, op: str, args: Mapping[str, object], done: str) -> None:
         """Ask the server for something, and say how it went."""
         try:
-            await self._link.ask(op, args)
-            self.notify(done)
+            found = await self._link.ask(op, args)
+            self.notify(str(found.get("text") or done))
         except (Refused, Unreached) as error:
             self.notify(str(error), title="The server did not", severity="error")

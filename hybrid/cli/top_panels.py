@@ -102,7 +102,7 @@ class MeterPanel(Static):
             Text(self._heading, palette.muted, no_wrap=True),
             Text(figure, f"bold {colour or palette.plain}", no_wrap=True),
         )
-        top = self._meter.top or nice_top(self._past, 1.0)
+        top = self._meter.top or nice_top(self._past, 10.0)
         rows = curve(self._past, width, max(1, height - 1), top)
         shown = list(self._past)[-width:]
         text = Text(no_wrap=True)

@@ -29,6 +29,8 @@ from hybrid.shared.status import replacements
 
 FRESH_NS = 5 * SECOND
 """How old a worker's look at the accept queue may be, next to the youngest, to be added to it."""
+FEW = 5
+"""Connections for each worker below which their balance is chance."""
 WORKER_KEYS = (
     "slot",
     "seat",
@@ -94,7 +96,7 @@ def balance(counts: Sequence[int]) -> float | None:
     Source: Jain, Chiu, Hawe, A Quantitative Measure of Fairness, DEC-TR-301 (1984).
     """
     total = sum(counts)
-    if len(counts) < 2 or total < 2 * len(counts):
+    if len(counts) < 2 or total < FEW * len(counts):
         return None
     return total * total / (len(counts) * sum(each * each for each in counts))
 

@@ -25,6 +25,8 @@ from hybrid.shared.stack_dump import cut
 
 DETAIL_BYTES = 32768
 """Of a boot log, as it is told: its end says most."""
+LINE_BYTES = 4096
+"""Of the detail of a line in the log, as it is told: the log has the rest."""
 KEPT = 256
 """Notices that are kept."""
 
@@ -185,5 +187,5 @@ class Ledger:
 
     def enter_line(self, event: LogEvent) -> tell.Notice:
         """Return the notice of a line in the log."""
-        detail = cut(event.detail, DETAIL_BYTES)
+        detail = cut(event.detail, LINE_BYTES)
         return self.enter(tell.Logged(event.level, event.who, event.message, detail))

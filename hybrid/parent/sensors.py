@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from hybrid.ground.states import Life
 from hybrid.meters.accept_queue import AcceptQueues
@@ -36,6 +37,16 @@ demand, and be followed by the next."""
 AskKernel = Callable[[int], ThreadTime | None]
 
 
+class Entrance(Protocol):
+    """What the sensors need of the :class:`~hybrid.parent.porter.Porter`."""
+
+    def queues(self) -> Sequence[socket.socket]:
+        """Return the listening sockets, as they are now."""
+
+    def on_the_way(self) -> int:
+        """Return how many connections wait for a worker behind their queues."""
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """What one worker has had since it was born, up to ``until_ns``.
@@ -46,6 +57,7 @@ class Account:
     ticket: int
     until_ns: int
     busy_ns: int
+    on_cpu_ns: int
     waiting_ns: int
     lag_total_ns: int
     lag_ns: int
@@ -60,6 +72,7 @@ class Rates:
     """Of one worker, in loop-seconds per second."""
 
     busy: float = 0.0
+    on_cpu: float = 0.0
     waiting: float = 0.0
 
 
@@ -69,15 +82,9 @@ class Sensors:
     Runs in: parent. Closes: what it opened to ask the kernel, on :meth:`close`.
     """
 
-    def __init__(
-        self,
-        scoreboard: Scoreboard,
-        queues: Callable[[], Sequence[socket.socket]],
-        ask_kernel: AskKernel | None = None,
-    ) -> None:
-        """``queues``: the listening sockets as they are now."""
+    def __init__(self, scoreboard: Scoreboard, entrance: Entrance, ask_kernel: AskKernel | None = None) -> None:
         self._scoreboard = scoreboard
-        self._queues = queues
+        self._entrance = entrance
         self._ask_kernel = ask_kernel or thread_time
         self._accounts: dict[int, Account] = {}
         self._rates: dict[int, Rates] = {}
@@ -97,7 +104,7 @@ class Sensors:
             old = before.get(slot.index)
             if old is None or old.ticket != account.ticket:
                 rates.pop(slot.index, None)  # somebody else's
-                old = Account(account.ticket, account.until_ns, account.busy_ns, account.waiting_ns, 0, 0, 0, 0)
+                old = replace(account, accepted=0, requests=0)
             self._accounts[slot.index] = account
             self._rates[slot.index] = _rates(old, account) or rates.get(slot.index, Rates())
             came += max(0, account.accepted - old.accepted)
@@ -123,6 +130,7 @@ class Sensors:
             booting=_count(pool, Duty.SERVE, Life.STARTING, Life.VACANT),
             parked=_count(pool, Duty.SPARE, Life.PARKED),
             boot_s=self._boot_s(pool),
+            on_cpu=sum(rates.on_cpu for rates in self._rates.values()),
         )
 
     def _read(self, slot: Slot, now_ns: int, before: Account | None) -> Account | None:
@@ -132,7 +140,8 @@ class Sensors:
         if measured_ns in (0, UNKNOWN) or not slot.pid:
             return None
         age_ns = max(0, now_ns - measured_ns)
-        busy_ns = _known(busy_ns, _known(on_cpu_ns, 0))  # a build of uvloop that tells nothing: what it computes
+        on_cpu_ns = _known(on_cpu_ns, 0)
+        busy_ns = _known(busy_ns, on_cpu_ns)  # a build of uvloop that tells nothing: what it computes
         waiting_ns = _known(waiting_ns, 0)
         lag_total_ns = _known(lag_total_ns, 0)
         lag_ns = max(0, age_ns - TICK_NS)
@@ -143,11 +152,13 @@ class Sensors:
         if age_ns > STALE_NS:
             until_ns, busy_ns = now_ns, busy_ns + age_ns
             time = self._ask_kernel(slot.pid)
-            waiting_ns = max(waiting_ns, time.waiting_ns) if time is not None else waiting_ns
+            if time is not None:
+                on_cpu_ns, waiting_ns = max(on_cpu_ns, time.on_cpu_ns), max(waiting_ns, time.waiting_ns)
         return Account(
             slot.ticket,
             until_ns,
             busy_ns,
+            on_cpu_ns,
             waiting_ns,
             lag_total_ns,
             lag_ns,
@@ -158,12 +169,12 @@ class Sensors:
 
     def _queue(self) -> int:
         """Return how many connections wait to be accepted; 0 where nobody knows."""
-        sockets = tuple(self._queues())
+        sockets = tuple(self._entrance.queues())
         if sockets != self._asked:
             self.close()
             self._asked, self._kernel = sockets, AcceptQueues(sockets)
         queue = self._kernel.read() if self._kernel is not None else None
-        return queue.length if queue is not None else 0
+        return (queue.length if queue is not None else 0) + self._entrance.on_the_way()
 
     def _boot_s(self, pool: Pool) -> float:
         """Return how long the boot took of whoever was ready last."""
@@ -218,9 +229,12 @@ def _rates(before: Account, after: Account) -> Rates | None:
     span_ns = after.until_ns - before.until_ns
     if span_ns <= 0:
         return None
-    busy = (after.busy_ns - before.busy_ns) / span_ns
-    waiting = (after.waiting_ns - before.waiting_ns) / span_ns
-    return Rates(min(1.0, max(0.0, busy)), min(1.0, max(0.0, waiting)))
+    shares = (
+        (after.busy_ns - before.busy_ns) / span_ns,
+        (after.on_cpu_ns - before.on_cpu_ns) / span_ns,
+        (after.waiting_ns - before.waiting_ns) / span_ns,
+    )
+    return Rates(*(min(1.0, max(0.0, share)) for share in shares))
 
 
 def _threads_share(row: Row) -> float:

@@ -44,7 +44,7 @@ class Observation:
     ``lag_s``: the median over the workers of the worst lateness of a loop in the window.
     ``serving``: READY and accepting. ``booting``: STARTING. ``parked``: booted, can serve within milliseconds.
     ``throttled``: the cgroup held us up in the window. ``can_grow``: False when memory is short.
-    ``boot_s``: how long a boot took lately.
+    ``boot_s``: how long a boot took lately. ``on_cpu``: Erlangs in which the loops' threads had a CPU; None: unknown.
     """
 
     now: float
@@ -60,50 +60,80 @@ class Observation:
     throttled: bool = False
     can_grow: bool = True
     boot_s: float = 1.0
+    on_cpu: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SizingSettings:
     """The bounds, and the constants of the formula.
 
-    ``cores``: CPUs' worth of time that the process may use; may be a fraction.
-    ``beta``: headroom, in square roots of the demand. 0.5 is frugal, 1.5 buys latency.
+    ``cores``: CPUs' worth of time that the process may use; may be a fraction. ``standby`` is the pool's to keep: a
+    parked worker is not part of the size, but what is parked can grow sooner.
     """
 
     least: int
     most: int
     standby: int = 0
     cores: float = 1.0
-    beta: float = 0.8
-    drain_s: float = 1.0
+    beta: float = 0.65
+    """Headroom, in square roots of the demand. 0.5 is frugal, 1.5 buys latency."""
+    tardy_s: float = 0.02
+    """With loops as late as this on the average, the headroom doubles: what is waited for takes long."""
+    drain_s: float = 0.25
+    """How soon what is queued should have been taken."""
+    came_s: float = 0.35
+    """Arrivals: over which time they are averaged."""
     quick_s: float = 0.5
+    """Busy loops: over which time they are averaged to see them rise …"""
     fast_s: float = 2.0
-    slow_s: float = 30.0
+    """… to grow by …"""
+    steady_s: float = 3.0
+    """… and to shrink by."""
+    slow_s: float = 10.0
+    """What was wanted this long ago is still wanted."""
     cost_s: float = 20.0
-    hold_s: float = 10.0
-    hold_most_s: float = 120.0
-    contended_share: float = 0.25
+    """Over which time is averaged what an arrival costs, how late loops are, and how much of their work computes."""
+    full: float = 0.85
+    """Loops that are busier than this show no more than their number."""
+    piled: float = 1.0
+    """A queue with more than this for each worker is one that loops do not get to."""
+    wait_s: float = 0.05
+    """A queue whose last waits longer than this, for …"""
+    queued_for_s: float = 0.3
+    """… this long, asks for one more worker, whatever the demand looks like."""
     late_s: float = 0.1
-    late_for_s: float = 0.25
+    """Loops that are later than this, for …"""
+    late_for_s: float = 0.75
+    """… this long, ask for one more."""
+    hold_s: float = 2.0
+    """Between two steps down, and from a step up to the next one down. Longer after a step down that was wrong."""
+    hold_most_s: float = 30.0
+    crowded_hold_s: float = 10.0
+    """Between two steps down to the number of cores, while workers wait for CPUs."""
+    crowded: float = 0.25
+    """Which share of the time that loops want a CPU they may wait for one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
     """What is remembered from one decision to the next. ``Memory()`` is the start.
 
-    Averages forget exponentially. ``work`` and ``arrivals`` do so at the same pace: their ratio is what an arrival
-    costs. ``peaks``: the most that was wanted, by stretch of time, newest last. ``hold_s``: how long to wait between
-    two steps down; 0: as the settings say.
+    Averages forget exponentially. ``work``, ``computed``, ``arrivals`` and ``lag_s`` do so at the same pace, so that
+    their ratios mean something. ``peaks``: the most that was wanted, by stretch of time, newest last. ``hold_s``: how
+    long to wait between two steps down; 0: as the settings say.
     """
 
     target: int = 0
     watched_s: float = 0.0
-    demand: float = 0.0
     quick: float = 0.0
+    demand: float = 0.0
+    steady: float = 0.0
     run_queue: float = 0.0
     arriving: float = 0.0
     work: float = 0.0
+    computed: float | None = None
     arrivals: float = 0.0
+    lag_s: float = 0.0
     queue: int = 0
     queued_since: float | None = None
     late_since: float | None = None
@@ -137,31 +167,31 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class _Demand:
-    """The terms of the formula, in Erlangs, and the workers that they ask for."""
+    """The terms of the formula, in Erlangs, and the workers that they ask for.
 
-    now: float
+    ``busy``: what loops do. ``hidden``: what arrives beyond that, and full loops cannot show. ``rising``: what will
+    have been added when a worker has booted. ``queued``: what takes the queue away in time.
+    """
+
+    busy: float
+    hidden: float
     rising: float
     queued: float
     want: int
-
-    @property
-    def total(self) -> float:
-        return self.now + self.rising + self.queued
 
 
 def decide(observation: Observation, settings: SizingSettings, memory: Memory) -> Decision:
     """Return how many workers should serve, and what to remember until the next decision.
 
     Never outside ``least`` and ``most``. Never more than before while contended, throttled or short of memory.
-    At most twice as many as before, at least one less.
+    At most twice as many as before, at least one less. Raises: nothing.
     """
     before = _before(observation, settings, memory)
     seen = _absorb(observation, settings, replace(memory, target=before))
     demand = _demand(observation, settings, seen)
-    seen = replace(seen, peaks=_peaks(observation.now, settings, seen, demand.want))
     target, reason = _choose(observation, settings, seen, demand)
-    after = _remember(observation, settings, seen, target)
     inputs = _inputs(observation, seen, demand)
+    after = _remember(observation.now, settings, seen, target)
     return Decision(target, reason, _words(before, target, reason, inputs), after, inputs)
 
 
@@ -172,113 +202,169 @@ def _before(observation: Observation, settings: SizingSettings, memory: Memory) 
 
 
 def _absorb(observation: Observation, settings: SizingSettings, memory: Memory) -> Memory:
-    """Let the averages take in this window."""
-    window_s = max(observation.window_s, 1e-3)
+    """Return the memory with this window taken in."""
+    now, window_s = observation.now, max(observation.window_s, 1e-3)
     watched_s = memory.watched_s + window_s
 
     def mean(old: float, new: float, over_s: float) -> float:
         # At first the plain mean of what was seen: an average that starts from nothing would grow too late.
         return old + (new - old) * max(-math.expm1(-window_s / over_s), window_s / watched_s)
 
-    came = observation.accepted + (observation.queue - memory.queue) / window_s
+    came = max(0.0, observation.accepted + (observation.queue - memory.queue) / window_s)
+    computed = observation.on_cpu
+    if computed is not None:
+        computed = mean(memory.computed or 0.0, computed, settings.cost_s)
+    queued = observation.queue > settings.wait_s * observation.accepted
     late = observation.lag_s > settings.late_s
-    return replace(
+    seen = replace(
         memory,
         watched_s=watched_s,
-        demand=mean(memory.demand, observation.busy, settings.fast_s),
         quick=mean(memory.quick, observation.busy, settings.quick_s),
+        demand=mean(memory.demand, observation.busy, settings.fast_s),
+        steady=mean(memory.steady, observation.busy, settings.steady_s),
         run_queue=mean(memory.run_queue, observation.run_queue, settings.quick_s),
-        arriving=mean(memory.arriving, max(0.0, came), settings.quick_s),
+        arriving=mean(memory.arriving, came, settings.came_s),
         work=mean(memory.work, observation.busy, settings.cost_s),
+        computed=computed,
         arrivals=mean(memory.arrivals, observation.accepted, settings.cost_s),
+        lag_s=mean(memory.lag_s, observation.lag_s, settings.cost_s),
         queue=observation.queue,
-        queued_since=(memory.queued_since or observation.now) if observation.queue else None,
-        late_since=(memory.late_since or observation.now) if late else None,
+        queued_since=_since(memory.queued_since, now, queued),
+        late_since=_since(memory.late_since, now, late),
     )
+    return replace(seen, peaks=_peaks(now, settings, seen))
 
 
-def _demand(observation: Observation, settings: SizingSettings, memory: Memory) -> _Demand:
-    """Return what is needed one boot from now."""
-    now = memory.demand
-    if observation.queue or memory.quick > 0.7 * observation.serving:
-        # Loops that are full show no more than their number: what arrives, times what an arrival costs, does.
-        now = max(now, memory.quick, memory.arriving * memory.cost_s)
-    ahead_s = 0.0 if observation.parked else observation.boot_s
-    slope = max(0.0, memory.quick - memory.demand) / (settings.fast_s - settings.quick_s)
-    rising = min(slope * ahead_s, now)
-    queued = observation.queue * memory.cost_s / settings.drain_s
-    total = now + rising + queued
-    return _Demand(now, rising, queued, math.ceil(total + settings.beta * math.sqrt(total)))
+def _since(since: float | None, now: float, still: bool) -> float | None:
+    if not still:
+        return None
+    return now if since is None else since
 
 
-def _peaks(now: float, settings: SizingSettings, memory: Memory, want: int) -> tuple[tuple[float, int], ...]:
-    """Return the highest wishes of the slow window, in tenths of it."""
-    tenth_s = settings.slow_s / 10
+def _peaks(now: float, settings: SizingSettings, memory: Memory) -> tuple[tuple[float, int], ...]:
+    """Return the most that was wanted lately, by tenths of the slow window.
+
+    Of the steady demand only: what it takes to catch up, once, is no reason to stay large.
+    """
+    want = _workers(memory.steady, settings, memory)
     kept = tuple(peak for peak in memory.peaks if now - peak[0] < settings.slow_s)
-    if kept and now - kept[-1][0] < tenth_s:
+    if kept and now - kept[-1][0] < settings.slow_s / 10:
         return (*kept[:-1], (kept[-1][0], max(kept[-1][1], want)))
     return (*kept, (now, want))
 
 
-def _choose(observation: Observation, settings: SizingSettings, memory: Memory, demand: _Demand) -> tuple[int, Reason]:
-    """Return the new size and the reason for it."""
-    before = memory.target
-    crowded = memory.waiting_share > settings.contended_share
-    if crowded or observation.throttled:
-        reason = Reason.THROTTLED if observation.throttled else Reason.CONTENDED
-        return _down(observation, settings, memory, max(math.ceil(settings.cores), settings.least), reason)
-    want, reason = _wish(observation, settings, memory, demand)
-    if want > before and not observation.can_grow:
-        return before, Reason.MEMORY
-    if want > before:
-        target = min(want, 2 * before, settings.most)
-        return target, reason if target > before else Reason.BOUNDS
-    if want < before:
-        return _down(observation, settings, memory, max(want, settings.least), Reason.CALM)
-    return before, Reason.STEADY
+# ── what is wanted ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _demand(observation: Observation, settings: SizingSettings, memory: Memory) -> _Demand:
+    """Return what is needed when a worker that is started now has booted."""
+    busy, hidden = memory.demand, 0.0
+    serving = observation.serving
+    if observation.queue > settings.piled * serving or memory.quick > settings.full * serving:
+        # One connection keeps one loop busy at most, however much it has cost by the time it ends.
+        hidden = max(0.0, memory.quick - busy, memory.arriving * min(1.0, memory.cost_s) - busy)
+    ahead_s = 0.0 if observation.parked else observation.boot_s
+    slope = max(0.0, memory.quick - busy) / (settings.fast_s - settings.quick_s)
+    rising = min(slope * ahead_s, busy + hidden)
+    queued = observation.queue * min(1.0, memory.cost_s / settings.drain_s)
+    return _Demand(busy, hidden, rising, queued, _workers(busy + hidden + rising + queued, settings, memory))
+
+
+def _workers(demand: float, settings: SizingSettings, memory: Memory) -> int:
+    """Return how many workers a demand asks for: itself and headroom, unless CPUs are the limit."""
+    # Waiting costs as much as what is waited for takes: the longer loops are held, the fewer should have to wait.
+    beta = settings.beta * (1.0 + min(1.0, memory.lag_s / settings.tardy_s))
+    return min(math.ceil(demand + beta * math.sqrt(demand)), _useful(settings, memory))
+
+
+def _useful(settings: SizingSettings, memory: Memory) -> int:
+    """Return how many loops can be busy before CPUs are: one a core if they compute, more if they are blocked."""
+    if memory.computed is None or memory.computed <= 0.0 or memory.work <= 0.0:
+        return settings.most
+    computing = min(1.0, memory.computed / memory.work)
+    return math.ceil(0.9 * settings.cores / computing)  # a tenth: loops that only compute measure as 90 % and more
 
 
 def _wish(observation: Observation, settings: SizingSettings, memory: Memory, demand: _Demand) -> tuple[int, Reason]:
-    """Return how many are wanted, bounds aside, and what asks for them. What has been wanted lately still is."""
+    """Return how many are wanted, bounds aside, and what asks for them. What was wanted lately still is."""
+    size = memory.target
+    if demand.want > size:
+        alone = _workers(demand.busy + demand.rising, settings, memory)
+        return demand.want, Reason.DEMAND if alone > size or not observation.queue else Reason.QUEUE
+    settled = observation.serving >= size and observation.now - memory.grown_at > settings.quick_s
+    if settled and size < _useful(settings, memory):
+        if _lasts(memory.queued_since, observation.now, settings.queued_for_s):
+            return size + 1, Reason.QUEUE
+        if _lasts(memory.late_since, observation.now, settings.late_for_s):
+            return size + 1, Reason.LAG
     lately = max(want for _start, want in memory.peaks)
-    calm = max(min(lately, memory.target), demand.want)
-    if demand.want > memory.target:
-        queued = demand.queued > demand.now - memory.demand + demand.rising
-        return demand.want, Reason.QUEUE if queued else Reason.DEMAND
-    settled = observation.serving >= memory.target and observation.now - memory.grown_at > settings.quick_s
-    for since, reason in ((memory.queued_since, Reason.QUEUE), (memory.late_since, Reason.LAG)):
-        if settled and since is not None and observation.now - since >= settings.late_for_s:
-            return memory.target + 1, reason
-    return calm, Reason.STEADY
+    return max(demand.want, min(size, lately)), Reason.STEADY
 
 
-def _down(
-    observation: Observation, settings: SizingSettings, memory: Memory, floor: int, reason: Reason
-) -> tuple[int, Reason]:
+def _lasts(since: float | None, now: float, for_s: float) -> bool:
+    return since is not None and now - since >= for_s
+
+
+# ── what is done about it ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _choose(observation: Observation, settings: SizingSettings, memory: Memory, demand: _Demand) -> tuple[int, Reason]:
+    """Return the new size and the reason for it."""
+    size = memory.target
+    want, reason = _wish(observation, settings, memory, demand)
+    if want < size:
+        return _down(observation.now, settings, memory, max(want, settings.least))
+    barred = _barred(observation, settings, memory)
+    if barred in (Reason.CONTENDED, Reason.THROTTLED) and size > max(settings.least, math.ceil(settings.cores)):
+        long_ago = observation.now - max(memory.grown_at, memory.shrunk_at) >= settings.crowded_hold_s
+        return (size - 1 if long_ago else size), barred
+    if want == size:
+        return size, Reason.STEADY
+    if barred is not None:
+        return size, barred
+    target = min(want, 2 * size, settings.most)
+    return target, reason if target > size else Reason.BOUNDS
+
+
+def _barred(observation: Observation, settings: SizingSettings, memory: Memory) -> Reason | None:
+    """Return why more workers would not help, or None."""
+    if observation.throttled:
+        return Reason.THROTTLED
+    if memory.waiting_share > settings.crowded:
+        return Reason.CONTENDED
+    return None if observation.can_grow else Reason.MEMORY
+
+
+def _down(now: float, settings: SizingSettings, memory: Memory, floor: int) -> tuple[int, Reason]:
     """Return one less, if more than ``floor`` are left and the last step is long enough ago."""
-    if memory.target <= floor:
-        return memory.target, reason if reason is not Reason.CALM else Reason.BOUNDS
-    hold_s = memory.hold_s or settings.hold_s
-    if observation.now - max(memory.shrunk_at, memory.grown_at) < hold_s:
-        return memory.target, reason if reason is not Reason.CALM else Reason.HOLD
-    return memory.target - 1, reason
+    size = memory.target
+    if size <= floor:
+        return size, Reason.BOUNDS
+    if memory.watched_s < settings.slow_s:
+        return size, Reason.HOLD  # nobody knows yet what is needed
+    held_s = now - max(memory.shrunk_at, memory.grown_at)
+    return (size - 1, Reason.CALM) if held_s >= (memory.hold_s or settings.hold_s) else (size, Reason.HOLD)
 
 
-def _remember(observation: Observation, settings: SizingSettings, memory: Memory, target: int) -> Memory:
+def _remember(now: float, settings: SizingSettings, memory: Memory, target: int) -> Memory:
     """Return the memory after a decision: when it grew and shrank, and how long to hold."""
-    now, hold_s = observation.now, memory.hold_s or settings.hold_s
+    hold_s = memory.hold_s or settings.hold_s
     if target > memory.target:
-        flapped = now - memory.shrunk_at < 2 * hold_s
-        hold_s = min(settings.hold_most_s, hold_s * 1.5) if flapped else hold_s
+        if now - memory.shrunk_at < 2 * hold_s:  # it should not have shrunk
+            hold_s = min(settings.hold_most_s, hold_s * 1.5)
         return replace(memory, target=target, grown_at=now, hold_s=hold_s)
     if target < memory.target:
         return replace(memory, target=target, shrunk_at=now, hold_s=max(settings.hold_s, hold_s * 0.9))
-    return memory
+    return replace(memory, target=target)
+
+
+# ── what is told ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _inputs(observation: Observation, memory: Memory, demand: _Demand) -> dict[str, float]:
     return {
-        "demand": round(demand.now, 3),
+        "busy": round(demand.busy, 3),
+        "hidden": round(demand.hidden, 3),
         "rising": round(demand.rising, 3),
         "queued": round(demand.queued, 3),
         "want": demand.want,
@@ -296,8 +382,9 @@ def _inputs(observation: Observation, memory: Memory, demand: _Demand) -> dict[s
 def _words(before: int, target: int, reason: Reason, inputs: dict[str, float]) -> str:
     """Return one line for people: what was decided, why, and from which figures."""
     step = f"{before} → {target}" if target != before else f"{target}"
+    more = inputs["hidden"] + inputs["rising"] + inputs["queued"]
     return (
-        f"{step} workers ({reason.value}): {inputs['demand']:.2f} loops busy, {inputs['rising']:.2f} more by the time"
-        f" one has booted, {inputs['queued']:.2f} for {inputs['queue']:.0f} queued; {inputs['waiting_share']:.0%} of"
-        f" the time spent waiting for a CPU; lag {inputs['lag_s'] * 1e3:.0f} ms"
+        f"{step} workers ({reason.value}): {inputs['busy']:.2f} loops busy and {more:.2f} to come,"
+        f" {inputs['queue']:.0f} queued, lag {inputs['lag_s'] * 1e3:.0f} ms,"
+        f" {inputs['waiting_share']:.0%} of the time waiting for a CPU"
     )

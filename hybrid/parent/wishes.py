@@ -105,8 +105,9 @@ class Wishes:
             self._follow_upgrades(before, after, actions)
         if self._stops and after.stop_step is not p.StopStep.NONE:
             said = [each.message for each in actions if isinstance(each, act.Write)]
+            ours = [message.removeprefix(f"{SOURCE}: ") for message in said if message.startswith(f"{SOURCE}: ")]
             for token in self._stops:
-                self._say(token, True, said[0].removeprefix(f"{SOURCE}: ") if said else STOPPING)
+                self._say(token, True, ours[0] if ours else STOPPING)
             self._stops.clear()
 
     def _say(self, token: int, ok: bool, text: str, detail: str = "") -> None:

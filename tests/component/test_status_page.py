@@ -46,6 +46,7 @@ class Stage:
         self.port = 0
         sampler = Sampler(pool.scoreboard, pool.clock_ns, memory=lambda pid: 50 << 20)
         self._past = Past(pool, sampler)
+        self._past.look()
         self._routes = routes(pool, Broadcast(pool, sampler), self._past)
         self._site: Opened | None = None
 
@@ -171,11 +172,12 @@ async def test_decision_is_shown_with_its_reason(page: Page) -> None:
         await asyncio.to_thread(opened, page, stage.url, WIDE)
         await see(lambda: page.text("#bounds") == "workers; allowed: 1 to 6")
         await see(lambda: page.text("#why") == "2.40 loops busy")
-        assert (await asyncio.to_thread(page.text, "#why-head")).startswith("Grew 2 → 3 ")
+        assert (await asyncio.to_thread(page.text, "#why-head")).startswith("Grew 2 → 3 (demand), ")
         chips = await asyncio.to_thread(page.text, "#inputs")
         for chip in ("demand 2.4", "queue 17", "lag 31 ms", "waiting share 15 %"):
             assert chip in chips
-        assert "size 2 → 3, demand: 2.40 loops busy" in await asyncio.to_thread(page.text, "#events")
+        said = await asyncio.to_thread(page.text, "#events")
+        assert "size 2 → 3: demand" in said and "2.40 loops busy" in said
         assert await asyncio.to_thread(page.value, "document.querySelectorAll('#cells .cell').length") == 6
 
 
@@ -202,7 +204,7 @@ async def test_server_that_goes_away_is_said_to_be(page: Page, tmp_path: Path) -
     async with staged(2) as stage:
         await asyncio.to_thread(opened, page, stage.url, WIDE)
         await stage.close()
-        await see(lambda: "has not answered" in page.text("#banner:not([hidden])"))
+        await see(lambda: "does not answer" in page.text("#banner:not([hidden])"))
         assert await asyncio.to_thread(page.text, "#seen") == "no answer"
         await asyncio.to_thread(page.save, artifacts(tmp_path) / "page-lost.png")
         await stage.open()

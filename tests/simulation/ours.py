@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hybrid.parent.sizer import LOOK_NS, SECOND
 from hybrid.parent.sizing import Decision, Memory, Observation, SizingSettings, decide
 from tests.simulation.pool import Pool
 from tests.simulation.scenarios import Scenario
@@ -9,9 +10,9 @@ from tests.simulation.worker import Stand
 
 
 class Ours:
-    """``hybrid.parent.sizing.decide``, ten times a second."""
+    """``hybrid.parent.sizing.decide``, as often as the parent looks."""
 
-    every_s = 0.1
+    every_s = LOOK_NS / SECOND
     parks = True
 
     def __init__(self, standby: int = 0, **constants: float) -> None:
@@ -23,7 +24,7 @@ class Ours:
     def first(self, scenario: Scenario) -> int:
         """Begin with two."""
         self._settings = SizingSettings(
-            1, scenario.most, self.standby, float(scenario.cores), **self._constants  # type: ignore[arg-type]  # only floats
+            1, scenario.most, self.standby, float(scenario.cores), **self._constants
         )  # fmt: skip
         return 2
 
@@ -35,6 +36,7 @@ class Ours:
             window_s=self.every_s,
             busy=seen.busy,
             run_queue=seen.run_queue,
+            on_cpu=seen.on_cpu,
             accepted=seen.accepted,
             queue=len(pool.line.waiting),
             lag_s=seen.lag_s,

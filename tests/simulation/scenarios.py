@@ -53,7 +53,7 @@ def blocking(compute_s: float, block_s: float) -> Steps:
 
 def step(now: float) -> float:
     """100, then 500, then 100 a second."""
-    return 500.0 if 30 <= now < 75 else 100.0
+    return 500.0 if 60 <= now < 105 else 100.0
 
 
 def sine(now: float) -> float:
@@ -69,7 +69,7 @@ def flapping(now: float) -> float:
 _WORK = half_and_half(0.010, 0.030)
 
 SCENARIOS = (
-    Scenario("step", "8 cores; 100, 500, 100 requests/s; 10 ms of CPU, 30 ms awaited", 8, 120.0, step, _WORK),
+    Scenario("step", "8 cores; 100, 500, 100 requests/s; 10 ms of CPU, 30 ms awaited", 8, 150.0, step, _WORK),
     Scenario(
         "I/O-bound", "8 cores; 200 requests/s; 2 ms of CPU, 1 s awaited", 8, 60.0, lambda _now: 200.0,
         half_and_half(0.002, 1.0),
@@ -80,9 +80,9 @@ SCENARIOS = (
     Scenario("sine", "8 cores; 60 to 540 requests/s, once a minute; as step", 8, 120.0, sine, _WORK),
     Scenario("flapping", "8 cores; 100 and 400 requests/s, 5 s each; as step", 8, 90.0, flapping, _WORK),
     Scenario(
-        "blocking", "2 cores; 100 requests/s; 1 ms of CPU, 49 ms in a call that blocks the loop", 2, 60.0,
-        lambda _now: 100.0, blocking(0.001, 0.049), 16,
+        "blocking", "2 cores; 20, then 100 requests/s; 1 ms of CPU, 49 ms in a call that blocks the loop", 2, 120.0,
+        lambda now: 100.0 if now >= 30 else 20.0, blocking(0.001, 0.049), 16,
     ),
-    Scenario("slow boot", "as step, but a worker takes 4 s to boot", 8, 120.0, step, _WORK, 12, 4.0, False),
+    Scenario("slow boot", "as step, but a worker takes 4 s to boot", 8, 150.0, step, _WORK, 12, 4.0, False),
 )  # fmt: skip
 """In the order of the table."""

@@ -35,6 +35,7 @@ class Told:
     at: float
     busy_s: float = 0.0
     waited_s: float = 0.0
+    on_cpu_s: float = 0.0
     taken: float = 0.0
 
 
@@ -54,7 +55,7 @@ class Line:
     def __init__(self) -> None:
         self.waiting: deque[Request] = deque()
         self.idle: deque[Worker] = deque()
-        self.took_s: list[float] = []
+        self.took: list[tuple[float, float]] = []  # when it came, how long it took
 
     def came(self, request: Request) -> None:
         """Queue a request and wake who has been idle for longest."""
@@ -84,9 +85,9 @@ class Worker:
         self._clock, self._cpu, self._line = clock, cpu, line
         self._ready: deque[Request] = deque()
         self._batch: deque[Request] = deque()
-        self._busy_s = self._waited_s = 0.0
+        self._busy_s = self._waited_s = self._on_cpu_s = 0.0
         self._taken = 0
-        self._since = self._wait_since = self._held_since = 0.0
+        self._since = self._wait_since = self._held_since = self._step_since = 0.0
         self._current: Request | None = None
         self._telling = False
         self._first_tick_s = first_tick_s
@@ -99,7 +100,8 @@ class Worker:
         if not self._telling:
             self._telling = True
             self.before = self.told = Told(self._clock.now)
-            self._clock.at(self._clock.now + self._first_tick_s, self._tick)
+            self.due_at = self._clock.now + self._first_tick_s
+            self._clock.at(self.due_at, self._tick)
         if not self.turning:
             self.turn()
 
@@ -118,7 +120,10 @@ class Worker:
 
     def _tell(self) -> None:
         self.lag_s = self._clock.now - self.due_at
-        self.before, self.told = self.told, Told(self._clock.now, self._busy_s, self._waited_s, self._taken)
+        self.before, self.told = (
+            self.told,
+            Told(self._clock.now, self._busy_s, self._waited_s, self._on_cpu_s, self._taken),
+        )
         self.due_at = self._clock.now + TICK_S
         if self.stand is not Stand.LEAVING or self.held:
             self._clock.at(self.due_at, self._tick)
@@ -159,7 +164,7 @@ class Worker:
         request = self._current
         assert request is not None
         if not request.steps:
-            self._line.took_s.append(self._clock.now - request.came_at)
+            self._line.took.append((request.came_at, self._clock.now - request.came_at))
             self.held -= 1
             if not self.held:
                 self.held_s += self._clock.now - self._held_since
@@ -168,7 +173,7 @@ class Worker:
         step, for_s = request.steps.pop()
         if step is Step.COMPUTE:
             self._cpu.advance(self._clock.now)
-            self._wait_since = self._cpu.waited
+            self._wait_since, self._step_since = self._cpu.waited, self._clock.now
             self._cpu.run(for_s, self._computed)
         elif step is Step.BLOCK:
             self._clock.at(self._clock.now + for_s, self._step)
@@ -177,7 +182,9 @@ class Worker:
             self._next()
 
     def _computed(self) -> None:
-        self._waited_s += self._cpu.waited - self._wait_since
+        waited_s = self._cpu.waited - self._wait_since
+        self._waited_s += waited_s
+        self._on_cpu_s += self._clock.now - self._step_since - waited_s
         self._step()
 
     def _again(self, request: Request) -> None:

@@ -15,6 +15,9 @@ from typing import Any
 Answer = Mapping[str, Any]
 """``{"ok": True, "result": …}`` or ``{"ok": False, "error": …}``; ``"events"``: what comes before it."""
 
+GREW = "3 → 4 workers (demand): 1.9 loops busy"
+GROWS = "4 → 5 workers (queue): 3.4 loops busy, 0.4 for 12 queued; lag 12 ms"
+
 
 def worker(slot: int, **changed: Any) -> dict[str, Any]:
     """Return a worker's row of a snapshot."""
@@ -36,7 +39,7 @@ def snapshot(workers: Sequence[Mapping[str, Any]] | None = None, **pool: Any) ->
         "version": "0.1.0", "now": 1_790_000_000.0, "parent": {"pid": 40990, "uptime_s": 11520.0},
         "pool": {
             "phase": "running", "readiness": "ready", "stance": "accepting", "generation": 3, "target": 4, "least": 2,
-            "most": 8, "standby": 1, "size_reason": "3 → 4 workers (demand): 1.9 loops busy", "app": "shop.api:app", "kind": "ASGI application",
+            "most": 8, "standby": 1, "size_reason": GREW, "app": "shop.api:app", "kind": "ASGI application",
             "addresses": ["0.0.0.0:8000"], "reload": {"stage": "idle", "source": "", "failure": ""}, **pool,
         },
         "totals": {
@@ -90,7 +93,7 @@ NOTICES: tuple[dict[str, Any], ...] = (
     {"notice": "worker_exited", "slot": 1, "pid": 40411, "cause": "memory", "text": "212 MB of its own"},
     {"notice": "worker_ready", "slot": 1, "pid": 41001},
     {"notice": "logged", "level": "warning", "who": "worker 2", "text": "its loop has stood still for 4.2 s"},
-    {"notice": "resized", "before": 4, "target": 5, "reason": "4 → 5 workers (queue): 3.4 loops busy, 0.4 for 12 queued; lag 12 ms",
+    {"notice": "resized", "before": 4, "target": 5, "reason": GROWS,
      "inputs": {"busy": 3.4, "queue": 12.0}},
     {"notice": "worker_started", "slot": 4, "seat": 4, "generation": 3},
 )  # fmt: skip

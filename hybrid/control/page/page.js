@@ -30,7 +30,8 @@ function showSize(snapshot) {
   const wanted = pool.target && pool.target !== totals.ready ? `, wants ${pool.target}` : "";
   const standby = pool.standby ? `, ${pool.standby} on standby` : "";
   const noun = totals.ready === 1 ? "worker" : "workers";
-  put($("bounds"), sizing.on ? `${noun}${wanted}; allowed: ${pool.least} to ${pool.most}${standby}`
+  const bounds = `${pool.target >= pool.most ? "as many as are allowed" : "allowed"}: ${pool.least} to ${pool.most}`;
+  put($("bounds"), sizing.on ? `${noun}${wanted}; ${bounds}${standby}`
     : `of ${pool.target || DASH} ${noun}, a fixed size${standby}`);
   showCells(snapshot);
   const why = sizing.last;
@@ -43,7 +44,7 @@ function showSize(snapshot) {
   const way = why.target > why.before ? "Grew" : why.target < why.before ? "Shrank" : "Stayed";
   const [word, text] = reasonInWords(why.reason);
   const ago = snapshot.now - why.at;
-  put($("why-head"), `${way} ${why.before} → ${why.target} ${ago < 1 ? "just now" : `${span(ago)} ago`}${word ? `: ${word}` : ""}`);
+  put($("why-head"), `${way} ${why.before} → ${why.target}${word ? ` (${word})` : ""}, ${ago < 1 ? "just now" : `${span(ago)} ago`}`);
   put($("why"), text);
   showInputs(why);
 }
@@ -113,7 +114,7 @@ function showFigures({ totals, workers }, counts) {
   const full = totals.accept_queue_limit ? queue / totals.accept_queue_limit : 0;
   figure("f-queue", `${whole(queue)}${queue ? limit : ""}`, queue === null ? "unknown" : wait,
     full >= 0.5 ? "bad" : queue >= 4 ? level(totals.accept_wait_s ?? 1, 0.05, 1) : "");
-  figure("f-lag", seconds(totals.lag_s), "worst worker, last second", level(totals.lag_s, 0.1, 1));
+  figure("f-lag", seconds(totals.lag_s), "worst worker", level(totals.lag_s, 0.1, 1));
   const each = totals.memory_bytes === null ? "private" : `private, ${bytes(totals.memory_bytes / Math.max(1, workers.length))} each`;
   figure("f-memory", bytes(totals.memory_bytes), each);
 }
@@ -197,14 +198,15 @@ function showNotices(notices) {
     known.add(key);
     if (event.notice === "resized") charts.takeResize(event);
     const words = eventInWords(event);
-    const line = make("p", "", make("span", "sign", words.sign), " ", words.text);
+    const line = make("p", "", make("span", "sign", words.sign), " ", words.text + (words.word ? `: ${words.word}` : ""));
     line.firstChild.setAttribute("aria-hidden", "true");
     const item = make("li", "", make("time", "quiet", clock(event.at)), line);
     item.dataset.group = words.group;
     item.dataset.mood = words.mood;
     item.dataset.minor = words.minor ? "yes" : "";
     item.hidden = !isShown(item);
-    if (event.notice === "resized") item.append(inputsOfEvent(event));
+    if (words.more) item.append(make("p", "quiet more", words.more));
+    if (event.notice === "resized") item.append(make("details", "", make("summary", "", "inputs"), inputsOfEvent(event)));
     if (words.detail) item.append(make("details", "", make("summary", "", "detail"), make("pre", "", words.detail)));
     $("events").prepend(item);
   }
@@ -218,7 +220,7 @@ function isShown({ dataset }) {
 }
 
 function inputsOfEvent(event) {
-  return make("p", "quiet with", inputsInWords(event.inputs)[0].map(([name, value]) => `${name} ${value}`).join(" · "));
+  return make("p", "quiet", inputsInWords(event.inputs).flat().map(([name, value]) => `${name} ${value}`).join(" · "));
 }
 
 document.querySelector(".choice").addEventListener("click", ({ target }) => {
@@ -268,15 +270,14 @@ function show(snapshot) {
 let source = null;
 let heard = 0;
 let tried = 0;
-let lostSince = 0;
 
 function link(name) {
   document.body.dataset.link = name;
   const lost = name === "lost";
-  if (lost && !lostSince) lostSince = heard || Date.now();
-  if (!lost) lostSince = 0;
   $("banner").hidden = !lost;
-  if (!lost) put($("seen"), name === "live" ? "live" : "connecting");
+  if (lost) put($("banner"), latest ? `The server does not answer. What you see is from ${clock(latest.now)}. Trying again.`
+    : "The server does not answer. Trying again.");
+  put($("seen"), lost ? "no answer" : name === "live" ? "live" : "connecting");
 }
 
 function open() {
@@ -302,11 +303,7 @@ function look() {
   if (document.body.dataset.link === "live" && silent > SILENT_MS) link("lost");
   if (document.body.dataset.link !== "lost") return;
   if (source.readyState === EventSource.CLOSED || Date.now() - tried > 4 * SILENT_MS) open();
-  put($("seen"), "no answer");
   document.title = `no answer · ${latest?.pool.app || "hybrid"}`;
-  put($("banner"), latest
-    ? `The server has not answered for ${span((Date.now() - lostSince) / 1000)}. What you see is from ${clock(latest.now)}. Trying again.`
-    : "The server does not answer. Trying again.");
 }
 
 let hiding = 0;

@@ -54,8 +54,8 @@ export function clock(at) {
 }
 
 function sizeInWords(reason) {
-  const [word, text] = reasonInWords(reason);
-  return `${word ? `, ${word}` : ""}: ${text}`;
+  const [word, more] = reasonInWords(reason);
+  return { word, more };
 }
 
 // What is to be seen of an event: which button shows it, its sign, its mood and its text.
@@ -70,17 +70,19 @@ const EVENTS = {
   worker_exited: (e) => ({ group: "worker", sign: "×", mood: e.cause ? "warn" : "",
     text: `slot ${e.slot}: worker ${e.pid} is gone${e.text ? ` (${e.text})` : ""}` }),
   resized: (e) => ({ group: "size", sign: e.target > e.before ? "↑" : e.target < e.before ? "↓" : "=", mood: "size",
-    text: `size ${e.before} → ${e.target}${sizeInWords(e.reason)}` }),
+    text: `size ${e.before} → ${e.target}`, ...sizeInWords(e.reason) }),
   reload_step: (e) => ({ group: "reload", sign: "↻", text: `reload: ${e.text || e.stage}` }),
   reload_ended: (e) => ({ group: "reload", sign: e.ok ? "✓" : "!", mood: e.ok ? "good" : "bad",
     text: `reload ${e.ok ? "done" : "failed"}${e.text ? `: ${e.text}` : ""}`, detail: e.detail }),
   phase_changed: (e) => ({ group: "reload", sign: "●", text: `the server is ${e.phase}` }),
 };
 
+const NOTHING = { mood: "", detail: "", word: "", more: "" };
+
 export function eventInWords(event) {
   const words = EVENTS[event.notice];
-  return words ? { mood: "", detail: "", ...words(event) }
-    : { group: "log", sign: "·", mood: "", detail: "", text: String(event.notice) };
+  return words ? { ...NOTHING, ...words(event) }
+    : { ...NOTHING, group: "log", sign: "·", text: String(event.notice) };
 }
 
 // Where the pool is, in one word, with a mood that colours it and a sign for whoever sees no colours.
@@ -105,7 +107,7 @@ export const LIVES = {
 };
 
 // Inputs of a decision that say most; the others are a click away.
-const FIRST_INPUTS = ["demand", "want", "serving", "busy", "waiting_share", "queue", "lag_s", "arrivals_per_s"];
+const FIRST_INPUTS = ["busy", "demand", "want", "serving", "waiting_share", "queue", "lag_s", "arrivals_per_s"];
 
 // A name and a figure, as a decision has it: lag_s 0.031 is [lag, 31 ms].
 function inputInWords([name, value]) {

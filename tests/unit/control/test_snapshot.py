@@ -146,7 +146,15 @@ def test_wait_is_the_queue_by_the_rate(queue: int | None, rate: float | None, wa
 
 @pytest.mark.parametrize(
     ("counts", "index"),
-    [((5, 5, 5, 5), 1.0), ((20, 0, 0, 0), 0.25), ((10, 10, 0, 0), 0.5), ((3,), None), ((), None), ((1, 0, 0, 0), None)],
+    [
+        ((5, 5, 5, 5), 1.0),
+        ((20, 0, 0, 0), 0.25),
+        ((10, 10, 0, 0), 0.5),
+        ((9, 0), None),
+        ((3,), None),
+        ((), None),
+        ((1, 0, 0, 0), None),
+    ],
 )
 def test_balance(counts: tuple[int, ...], index: float | None) -> None:
     """1 is even, 1/n all at one; a handful of connections says nothing."""
