@@ -27,8 +27,8 @@ from hybrid.shared import cgroup, procfs
 from hybrid.shared.scoreboard import Scoreboard
 
 SECOND = 1_000_000_000
-LOOK_NS = SECOND // 5
-"""Between two looks. The workers store what they measure four times a second."""
+LOOK_NS = SECOND // 10
+"""Between two looks. The workers store what they measure four times a second, but the queue is as it is now."""
 QUIET_LOOK_NS = SECOND // 2
 """The same while there are no more workers than must be, and none has anything to do."""
 BARRED = (Reason.CONTENDED, Reason.THROTTLED, Reason.MEMORY)
