@@ -51,7 +51,12 @@ async def shown(
 
 def text_of(pilot: Top, name: str) -> str:
     """Return what a line of the upper part says."""
-    return str(pilot.app.screen_stack[0].query_one(f"#{name}", Static).render())
+    return seen(pilot.app.screen_stack[0].query_one(f"#{name}", Static))
+
+
+def seen(widget: Static) -> str:
+    """Return the text that a widget shows."""
+    return "\n".join(widget.render_line(row).text.strip() for row in range(widget.size.height))
 
 
 def cell(pilot: Top, slot: int, column: str) -> str:
@@ -201,7 +206,7 @@ async def test_failed_reload_shows_the_boot_log() -> None:
         await pilot.press("r", "y")
         await eventually_async(lambda: isinstance(pilot.app.screen, Pages) and "NameError" in pilot.app.screen.text)
         await pilot.pause()
-        assert "The reload failed" in str(pilot.app.screen.query_one(".heading", Static).render())
+        assert "The reload failed" in seen(pilot.app.screen.query_one(".heading", Static))
         keep(pilot, "top-reload-failed")
 
 
@@ -240,7 +245,7 @@ async def test_bounds_can_be_typed() -> None:
         await pilot.press("n")
         assert isinstance(pilot.app.screen, SizeAsked)
         await pilot.press(*"9..3", "enter")
-        assert "the first number is the greater one" in str(pilot.app.screen.query_one("#size-note", Static).render())
+        assert "the first number is the greater one" in seen(pilot.app.screen.query_one("#size-note", Static))
         pilot.app.screen.query_one(Input).value = ""
         await pilot.press(*"3..9", "enter")
         await eventually_async(lambda: link.asked == [("scale", {"least": 3, "most": 9})])

@@ -21,6 +21,7 @@ from hybrid.shared.machine import mermaid
 from hybrid.shared.models import MODELS
 from hybrid.worker import service
 from hybrid.worker.acceptors import acceptor
+from tests.docs.ctl_tables import with_tables
 from tests.docs.pages import ROOT, pages
 
 OPTIONS_PAGE = "docs/reference/options.md"
@@ -85,7 +86,7 @@ def with_metrics(text: str) -> str:
 
 def up_to_date(text: str) -> str:
     """Return a page's text with all that it takes from the code."""
-    return with_metrics(with_models(with_diagrams(text)))
+    return with_tables(with_metrics(with_models(with_diagrams(text))))
 
 
 def diagrams_in(text: str) -> list[str]:

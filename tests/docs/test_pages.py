@@ -8,6 +8,7 @@ import pytest
 
 import hybrid
 from hybrid.cli.bench_options import COMMANDS
+from hybrid.cli.ctl_options import GRAMMAR
 from hybrid.cli.foreign import FOREIGN, instead
 from hybrid.connection.connection import Connection
 from hybrid.ground.errors import ExitCode
@@ -77,7 +78,7 @@ def test_named_files_exist(page: Page) -> None:
 def test_named_options_exist(page: Page) -> None:
     """``--option`` in inline code is an option of ours."""
     known = {"--help", "--version", "-h", *(flag for each in all_options() for flag in (each.flag, *each.aliases))}
-    known |= {each.flag for _help, options in COMMANDS.values() for each in options}
+    known |= {each.flag for _help, options in [*COMMANDS.values(), *GRAMMAR.commands.values()] for each in options}
     known |= {each.flag.replace("--", "--no-", 1) for each in all_options() if each.is_switch}
     codes = [code for code in page.inline_code if code.startswith("--")]
     if page.path == MIGRATION:
