@@ -3,7 +3,7 @@
 It subscribes to the op ``watch`` for snapshots and to ``events`` for what happens, each on a connection of its own, and
 opens both anew when the server goes away: it finds the one that is started in its place.
 
-Runs in: ``hybrid-ctl``, with textual's loop (docs/decisions/0021-textual.md).
+Runs in: ``hybrid-ctl``, with textual's loop (docs/decisions/0019-textual.md).
 """
 
 from __future__ import annotations
