@@ -153,7 +153,9 @@ class TopApp(App[None]):
     def _on_notice(self, event: Mapping[str, Any]) -> None:
         notice = notice_in(event)
         if is_news(notice):
-            self._pane().write(Text(line_of(notice), self._colour_of(kind_of(notice), notice)))
+            pane = self._pane()
+            text = Text(line_of(notice), self._colour_of(kind_of(notice), notice))
+            pane.write(text, width=pane.scrollable_content_region.width or None)
 
     def _colour_of(self, kind: str, notice: Mapping[str, Any]) -> str:
         palette = self.palette

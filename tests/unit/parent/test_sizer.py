@@ -17,7 +17,7 @@ from hybrid.parent import sizer as sizers
 from hybrid.parent.guards import Verdict
 from hybrid.parent.reload_stages import Stage
 from hybrid.parent.sensors import SECOND
-from hybrid.parent.sizer import LOOK_NS, QUIET_LOOK_NS, Sizer, fit_memory, has_surplus, pace, taken_over
+from hybrid.parent.sizer import LOOK_NS, QUIET_LOOK_NS, Sizer, fit_cores, fit_memory, has_surplus, pace, taken_over
 from hybrid.parent.sizing import Memory, Observation, SizingSettings
 from hybrid.shared.plain import from_plain, to_plain
 from hybrid.shared.scoreboard import Cell, Scoreboard
@@ -49,6 +49,7 @@ class Watched:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, memory: Memory | None = None) -> None:
         self.now_ns = 100 * SECOND
         monkeypatch.setattr(sizers, "monotonic_ns", lambda: self.now_ns)
+        monkeypatch.setattr(sizers, "cores", lambda: 1.0)
         monkeypatch.delenv(sizers.PACE_VARIABLE, raising=False)
         self.house = Premises()
         self.events: deque[ev.Event] = deque()
@@ -152,6 +153,16 @@ def test_size_that_was_moved_by_hand_is_where_it_goes_on(watched: Watched) -> No
     watched.pool = replace(watched.pool, target=3, least=3)
     watched.passes(0.5)
     assert watched.sizer.memory.target == 3
+
+
+@pytest.mark.parametrize(
+    ("target", "cores", "busy", "run_queue"),
+    [(1, 2.0, 1.5, 0.0), (2, 2.0, 0.5, 1.0), (1, 0.5, 0.5, 1.0), (2, 2.5, 1.5, 0.0)],
+)
+def test_fewer_than_the_cores_do_not_crowd_each_other(target: int, cores: float, busy: float, run_queue: float) -> None:
+    """If they wait for CPUs, others have them; another worker gets another share."""
+    seen = fit_cores(Observation(0.0, 0.2, 0.5, 1.0, 1.0, 0, 0.0, serving=target), target, cores)
+    assert (seen.busy, seen.run_queue) == (busy, run_queue)
 
 
 @pytest.mark.parametrize(
