@@ -4,13 +4,14 @@ One formula for everybody who asks: the agent that HAProxy checks, the metric ``
 
 ::
 
-    use of a worker   the larger of loop use and connections / limit                                     0 … 1
-    load              mean use of the workers that accept, plus what their queue says                    0 …
+    use of a worker   the largest of loop use, connections / limit, and what its threads have to do / threads
+                      (0 to 1)
+    load              mean use of the workers that accept, plus the seconds that who comes now waits for them
                       (1: they are full; above: clients wait, and another machine would serve them sooner)
     present           workers that accept / workers that there are to be, at most 1
     spare             present × (1 − load), at least 0
-    weight            present × (1 − load)        while load ≤ ½      1 … ½
-                      present × 1 / (4 × load)    above               ½ … 1 %
+    weight            present × (1 − load)        while load ≤ ½
+                      present × 1 / (4 × load)    above; never below 1 %
 
 Below one half, weight and spare are the same. Above it they are not, because a balancer closes a loop: weight decides
 load, and load decides weight. Where a load is higher by one per cent, 1 − load is lower by load / (1 − load) per cent:
@@ -94,7 +95,8 @@ class Smoothed:
 
 def _use(worker: WorkerSample) -> float:
     held = worker.connections / worker.limit if worker.limit else 0.0
-    return min(1.0, max(worker.loop_use or 0.0, held))
+    taken = (worker.in_flight if worker.requests else worker.connections) / worker.threads if worker.threads else 0.0
+    return min(1.0, max(worker.loop_use or 0.0, held, taken))
 
 
 def _waiting_s(serving: Sequence[WorkerSample]) -> float:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import TypeVar
 
 from hybrid.shared.scoreboard import (
     BUCKETS,
@@ -27,7 +26,6 @@ from hybrid.shared.scoreboard import (
 
 TRIES = 100
 """To read while the parent moves nothing: a move takes it some microseconds, and comes when a worker ends."""
-_Number = TypeVar("_Number", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +83,10 @@ class Steady:
     def __init__(self) -> None:
         self._shown: dict[Hashable, float] = {}
 
-    def __call__(self, name: Hashable, value: _Number) -> float:
-        """Return ``value``, or what was shown under ``name`` before if that is more."""
-        shown = max(value, self._shown.get(name, 0)) if value < MOST else self._shown.get(name, 0)
-        self._shown[name] = shown
+    def __call__(self, name: Hashable, value: float | None) -> float | None:
+        """Return ``value``, or what was shown under ``name`` before if that is more. None: it is not known."""
+        before = self._shown.get(name)
+        if value is None or value >= MOST:
+            return before
+        shown = self._shown[name] = value if before is None else max(value, before)
         return shown

@@ -37,15 +37,15 @@ Serve = Callable[[State, Sampler, socket.socket], Awaitable[None]]
 
 
 async def _serve_site(state: State, sampler: Sampler, listener: socket.socket) -> None:
-    from hybrid.control import site  # here: a server without --metrics-bind need not load it
+    from hybrid.control.site import serve  # here: a server without --metrics-bind need not load it
 
-    await site.serve(state, sampler, listener)
+    await serve(state, sampler, listener)
 
 
 async def _serve_agent(state: State, sampler: Sampler, listener: socket.socket) -> None:
-    from hybrid.control import agent  # here: as above
+    from hybrid.control.agent import serve  # here: as above
 
-    await agent.serve(state, sampler, listener)
+    await serve(state, sampler, listener)
 
 
 DOORS: dict[DoorKind, Serve] = {

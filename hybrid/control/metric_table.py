@@ -40,6 +40,17 @@ BALANCE = Spec(
     "gauge",
     "How evenly open connections are spread over ready workers: 1 is even, 1/n all at one. Missing: too few.",
 )
+LOAD = Spec(
+    "hybrid_load_ratio",
+    "gauge",
+    "How much of what its workers can do is asked of the pool: 1 is full, above it clients wait. For autoscalers. "
+    "Missing: no worker accepts.",
+)
+SPARE = Spec(
+    "hybrid_spare_ratio",
+    "gauge",
+    "Which part of the pool nobody uses, 0 to 1; workers that are missing are not there to spare.",
+)
 WORKERS = Spec("hybrid_workers", "gauge", "Workers, by where they are in their life.", ("life",))
 SPAWNED = Spec("hybrid_workers_started", "counter", "Workers ever started.")
 REPLACED = Spec(
@@ -158,7 +169,8 @@ GAUGES = (
 
 def every_spec() -> Iterator[Spec]:
     """Yield every family, in the order of the text."""
-    yield from (BUILD, STARTED, READY, GENERATION, TARGET, LEAST, MOST, STANDBY, WORKERS, SPAWNED, REPLACED)
+    yield from (BUILD, STARTED, READY, GENERATION, TARGET, LEAST, MOST, STANDBY, LOAD, SPARE, WORKERS)
+    yield from (SPAWNED, REPLACED)
     yield from (each.total for each in COUNTED)
     yield from (each.all for each in GAUGES if each.total)
     yield from (DURATION, QUEUE, QUEUE_LIMIT, QUEUE_WAIT, BALANCE, WORKER)

@@ -53,6 +53,8 @@ class Reading:
     limit: int
     errors: int
     pauses: int
+    in_flight: int
+    threads: int
 
     @property
     def identity(self) -> tuple[int, int, int]:
@@ -68,7 +70,8 @@ class WorkerSample:
     there then. ``limit``: connections at which it stops accepting; None: it has none. ``lag_s``: how late its ticks
     came since then, added up; ``lag_max_s``: the latest tick of the last 10 to 20 s. ``memory_bytes``: private, up to
     five seconds old. ``heartbeat_age_s``: since its loop last turned. ``accept_queue``, ``accept_queue_limit``: of its
-    listeners, as it saw them ``measured_ns`` (monotonic).
+    listeners, as it saw them ``measured_ns`` (monotonic). ``in_flight``: requests whose application has not returned.
+    ``threads``: of its own, for blocking code; 0: none.
     """
 
     slot: int
@@ -95,6 +98,8 @@ class WorkerSample:
     measured_ns: int | None = None
     accept_queue: int | None = None
     accept_queue_limit: int | None = None
+    in_flight: int = 0
+    threads: int = 0
 
 
 @dataclass(slots=True)
@@ -135,11 +140,11 @@ class Sampler:
         """
         now_ns = self._clock_ns()
         readings = self._read()
-        before = self._before(now_ns)
+        before = {slot: self._before(reading, now_ns) for slot, reading in readings.items()}
         self._keep(now_ns, readings)
         if with_memory:
             self._look_at_memory(readings, now_ns)
-        return tuple(self._sampled(each, before, now_ns) for each in readings.values())
+        return tuple(self._sampled(each, before[each.status.slot], now_ns) for each in readings.values())
 
     # ── readings ──
 
@@ -157,17 +162,25 @@ class Sampler:
         while len(self._kept) > 1 and now_ns - self._kept[1][0] >= 2 * SPAN_NS:
             self._kept.popleft()
 
-    def _before(self, now_ns: int) -> tuple[int, dict[int, Reading]] | None:
-        """Return the reading to compare with: the youngest that is old enough, else the oldest there is."""
-        for kept in reversed(self._kept):
-            if now_ns - kept[0] >= SPAN_NS:
-                return kept if now_ns - kept[0] <= LONGEST_NS else None
-        oldest = self._kept[0]
-        return oldest if now_ns - oldest[0] >= SHORTEST_NS else None
+    def _before(self, now: Reading, now_ns: int) -> tuple[int, Reading] | None:
+        """Return when and what to compare with: the youngest reading that is old enough, else the oldest there is.
+
+        None: this worker was not seen before, or not lately.
+        """
+        found = None
+        for at_ns, readings in reversed(self._kept):
+            then = readings.get(now.status.slot)
+            if then is None or then.identity != now.identity or now_ns - at_ns > LONGEST_NS:
+                break
+            if now_ns - at_ns >= SHORTEST_NS:
+                found = at_ns, then
+            if now_ns - at_ns >= SPAN_NS:
+                break
+        return found
 
     # ── figures ──
 
-    def _sampled(self, now: Reading, kept: tuple[int, dict[int, Reading]] | None, now_ns: int) -> WorkerSample:
+    def _sampled(self, now: Reading, before: tuple[int, Reading] | None, now_ns: int) -> WorkerSample:
         status, load = now.status, now.status.load
         memory = self._memories.get(status.slot)
         sample = WorkerSample(
@@ -189,11 +202,12 @@ class Sampler:
             measured_ns=_true(load.measured_ns),
             accept_queue=_true(load.accept_queue),
             accept_queue_limit=_true(load.accept_queue_limit),
+            in_flight=now.in_flight,
+            threads=now.threads,
         )
-        then = kept[1].get(status.slot) if kept else None
-        if kept is None or then is None or then.identity != now.identity:
+        if before is None:
             return sample
-        return _with_rates(sample, now, then, (now_ns - kept[0]) / SECOND)
+        return _with_rates(sample, now, before[1], (now_ns - before[0]) / SECOND)
 
     # ── memory ──
 
@@ -231,6 +245,8 @@ def _reading(status: WorkerStatus, row: Row) -> Reading:
         limit=row[Cell.LIMIT],
         errors=_count(row[Cell.HANDLER_ERRORS]),
         pauses=_count(row[Cell.PAUSES]),
+        in_flight=_count(row[Cell.IN_FLIGHT]),
+        threads=_count(row[Cell.THREADS]),
     )
 
 

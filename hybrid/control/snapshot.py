@@ -16,7 +16,8 @@ Plain dicts, lists, strings and numbers: it is made to become JSON. ``None`` is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from hybrid import __version__
@@ -29,6 +30,8 @@ from hybrid.shared.status import replacements
 
 FRESH_NS = 5 * SECOND
 """How old a worker's look at the accept queue may be, next to the youngest, to be added to it."""
+FEW = 5
+"""Connections for each worker below which their balance is chance."""
 WORKER_KEYS = (
     "slot",
     "seat",
@@ -58,7 +61,7 @@ WORKER_KEYS = (
 def worker_rows(samples: Iterable[WorkerSample]) -> list[dict[str, object]]:
     """Return the workers as rows of a snapshot, by seat; who replaces whom stands beside it."""
     ordered = sorted(samples, key=lambda each: (each.seat, each.generation, each.slot))
-    return [{key: getattr(each, key) for key in WORKER_KEYS} for each in ordered]
+    return [{key: _short(getattr(each, key)) for key in WORKER_KEYS} for each in ordered]
 
 
 def totals(samples: Sequence[WorkerSample], *, own_queues: bool = False) -> dict[str, object]:
@@ -94,7 +97,7 @@ def balance(counts: Sequence[int]) -> float | None:
     Source: Jain, Chiu, Hawe, A Quantitative Measure of Fairness, DEC-TR-301 (1984).
     """
     total = sum(counts)
-    if len(counts) < 2 or total < 2 * len(counts):
+    if len(counts) < 2 or total < FEW * len(counts):
         return None
     return total * total / (len(counts) * sum(each * each for each in counts))
 
@@ -116,6 +119,11 @@ def _wait_s(queue: int | None, accepted_per_s: float | None) -> float | None:
     if queue == 0:
         return 0.0
     return queue / accepted_per_s if queue is not None and accepted_per_s else None
+
+
+def _short(value: object) -> object:
+    """Return a fraction with as many digits as anybody reads: a snapshot of many workers is half as long."""
+    return round(value, 6) if isinstance(value, float) else value
 
 
 def _sum(values: Iterable[float | None]) -> float | None:
@@ -146,7 +154,7 @@ def snapshot(state: StateView, sampler: Sampler) -> dict[str, object]:
     samples = sampler.sample()
     pool, board = state.pool, state.scoreboard
     return {
-        "version": __version__,
+        "version": pool.version or __version__,
         "now": wall(),
         "parent": {"pid": board.parent_pid, "uptime_s": max(0.0, (monotonic_ns() - board.started_ns) / SECOND)},
         "pool": {
@@ -159,7 +167,7 @@ def snapshot(state: StateView, sampler: Sampler) -> dict[str, object]:
             "most": pool.most,
             "standby": pool.standby,
             "size_reason": pool.size_reason,
-            "app": pool.app,
+            "app": state.settings.app.target or pool.app,
             "kind": pool.kind,
             "addresses": list(pool.addresses),
             "reload": {
@@ -183,5 +191,11 @@ def last_resize(history: Sequence[Notice]) -> dict[str, object] | None:
     """Return the last notice that the pool was resized, as a snapshot shows it; None: there was none."""
     for notice in reversed(history):
         if isinstance(notice, Resized):
-            return {key: getattr(notice, key) for key in ("at", "before", "target", "reason", "inputs")}
+            shown = {key: getattr(notice, key) for key in ("at", "before", "target", "reason")}
+            return {**shown, "inputs": finite(notice.inputs)}
     return None
+
+
+def finite(inputs: Mapping[str, float]) -> dict[str, float | None]:
+    """Return the inputs of a decision with None for what JSON has no number for: infinite, or none at all."""
+    return {name: value if math.isfinite(value) else None for name, value in inputs.items()}

@@ -16,7 +16,7 @@ from hybrid.ground.clock import monotonic_ns
 from hybrid.ground.errors import HybridError
 from hybrid.shared import messages
 from hybrid.shared import settings as declared
-from hybrid.shared.log_line import LogWriter
+from hybrid.shared.log_line import LEVELS, LogWriter
 from hybrid.shared.messages import Log, Op, Record
 from hybrid.shared.notices import Answered, Notice, PoolState, ReloadStep, from_json
 from hybrid.shared.scoreboard import Scoreboard
@@ -28,7 +28,9 @@ PENDING = 1000
 """Notices that a subscriber may leave unread."""
 MESSAGE_BYTES = 1 << 18
 """Of one notice, at most. A boot log and the stacks of a worker are cut before."""
-GONE = "the server is gone"
+AT_ONCE = 64
+"""Messages that are heard before somebody else's turn comes."""
+GONE = "the server is gone, or another program took its place meanwhile"
 
 StepTaker = Callable[[Notice], None]
 
@@ -158,10 +160,17 @@ class State:
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self._on_channel)
 
     def _on_channel(self) -> None:
+        """Hear some of what is there: whoever has a lot to tell does not keep us from those who ask."""
+        for _ in range(AT_ONCE):
+            if self.is_over.is_set() or not self._hear_one():
+                return
+
+    def _hear_one(self) -> bool:
+        """Hear one message; False: there is none."""
         try:
             data, descriptors = messages.receive_bytes(self._channel, MESSAGE_BYTES)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             data, descriptors = b"", []
         try:
@@ -174,6 +183,7 @@ class State:
         finally:
             for fd in descriptors:
                 os.close(fd)
+        return True
 
     def _hear(self, data: bytes, descriptors: list[int]) -> None:
         """Take in a notice, and the settings that may come with it."""
@@ -206,6 +216,7 @@ class State:
     def _read_settings(self, fd: int) -> None:
         try:
             self.settings = declared.from_json(os.pread(fd, 1 << 24, 0).decode())
+            self.log.least = LEVELS[self.settings.log.level]
         except (OSError, HybridError) as error:
             self.log.warning(f"control keeps the settings that it has: {error}")
 

@@ -24,6 +24,21 @@ class ExitCode(IntEnum):
     """The target cannot be imported or is no handler."""
 
 
+class ControlExit(IntEnum):
+    """What ``hybrid-ctl`` leaves with; scripts may rely on it."""
+
+    DONE = 0
+    """The server did what was asked, or answered."""
+    REFUSED = 1
+    """The server said no, or could not do it."""
+    USAGE = 2
+    """The command line is wrong; the server was not asked."""
+    UNREACHED = 3
+    """No server was found, several were, or the one there is does not answer."""
+    RELOAD_FAILED = 4
+    """A reload or an upgrade failed, or could not begin; what served before serves on."""
+
+
 class HybridError(Exception):
     """Root of every error that ``hybrid`` raises on purpose.
 

@@ -114,8 +114,8 @@ class Handover:
     workers: tuple[HeldChild, ...]
     served: Report
     doors: tuple[HeldDoor, ...] = ()
-    news: int = 0
-    """The number of the last notice."""
+    news: tuple[str, ...] = ()
+    """The last notices, as JSON: :class:`~hybrid.parent.noticing.Ledger`."""
     sizing: Memory = field(default_factory=Memory)
     """What the sizing remembers."""
     format: int = FORMAT

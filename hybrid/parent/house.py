@@ -27,11 +27,12 @@ from hybrid.parent.ready_file import ReadyFile
 from hybrid.parent.signals import Wakeup
 from hybrid.parent.systemd import Notifier, claim_stored, log_inherited
 from hybrid.shared import listeners as sockets
-from hybrid.shared import messages
+from hybrid.shared import messages, metrics_folder
 from hybrid.shared.access_file import open_access_file, reopen_access_file
 from hybrid.shared.boot_report import Report
 from hybrid.shared.doors import DoorKind
 from hybrid.shared.log_line import LEVELS, LogWriter, Style, open_log_file, reopen_log_file
+from hybrid.shared.metrics_folder import MetricsFolder
 from hybrid.shared.privileges import Identity, resolve_user
 from hybrid.shared.scoreboard import Scoreboard
 from hybrid.shared.settings import MOST_SLOTS, Settings
@@ -59,8 +60,8 @@ class House:
             self._undo.callback(self.host.close)
         self._pid_file: PidFile | None = None
         self.doors = Doors(self.log, os.environ)
-        self.news = 0
-        """The number of the last notice that was told before us in this process."""
+        self.news: tuple[str, ...] = ()
+        """The last notices of the program before us in this process, and then of ours, for the one after us."""
         self.ready_file = ReadyFile(settings.process.ready_file, self.log)
         self._undo.callback(self.ready_file.close)
         self.identity: Identity | None = None
@@ -103,6 +104,8 @@ class House:
         self.life_read, self._life_write = os.pipe2(os.O_CLOEXEC)
         self._undo.callback(os.close, self.life_read)
         self._undo.callback(os.close, self._life_write)
+        if metrics_folder.is_wanted(self.settings.control.metrics_bind):
+            self._undo.callback(MetricsFolder.make(self.identity).close)
         self._undo.callback(self.doors.close)
         self.doors.open(self.settings)
         self.scoreboard = Scoreboard.create(MOST_SLOTS, monotonic_ns())
@@ -138,6 +141,8 @@ class House:
         self.life_read, self._life_write = held.life
         self._undo.callback(os.close, self.life_read)
         self._undo.callback(os.close, self._life_write)
+        if (folder := MetricsFolder.take_over()) is not None:
+            self._undo.callback(folder.close)
         self.scoreboard = Scoreboard.attach(held.scoreboard)
         self.scoreboard.go_on(len(held.pool.slots))
         self._undo.callback(self.scoreboard.close)
@@ -235,7 +240,9 @@ class House:
         count = f"{workers} worker{'s' if workers != 1 else ''}"
         how = ", app preloaded" if preload else ", app imported by each worker"
         log.info(f"hybrid {__version__} serves {served.kind} {served.name} on {', '.join(self.addresses)}")
-        log.info(f"{count} ({self._size(size_reason)}), {served.detail}{how}")
+        standby = self.settings.worker.standby
+        more = f", {standby} to stand by" if standby else ""
+        log.info(f"{count} ({self._size(size_reason)}){more}, {served.detail}{how}")
         log.info(f"ready in {seconds:.2f} s; parent pid {os.getpid()}")
         self.scoreboard.readiness = Readiness.READY
         doors = {FLAGS[kind][2:]: self.doors.addresses(kind) for kind in DoorKind if self.doors.addresses(kind)}

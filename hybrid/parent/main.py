@@ -83,7 +83,7 @@ class Parent:
         self._controlling.obey(Hand(house, self._children, self._editions, self._nurse))
         self._upgrade = Upgrade(house, self._children, self._watch, self._state)
         memory = held.sizing if held is not None else None
-        self._sizer = Sizer(house, lambda: self._pool, self._porter.queues, self._events, memory)
+        self._sizer = Sizer(house, lambda: self._pool, self._porter, self._events, memory)
         if held is not None:
             self._porter.take_over(held.queues)
             self._children.take_over(held.molds, held.workers)
@@ -330,7 +330,7 @@ class Parent:
     def _state(self) -> Handover:
         """Return what a new program in this process needs to go on."""
         pool = replace(self._pool, upgrade=p.UpgradeStage.NONE)
-        self._house.news = self._controlling.ledger.number
+        self._house.news = self._controlling.ledger.held()
         held = self._house.held(pool, self._porter.held(), self._children.held())
         return replace(held, sizing=self._sizer.memory)
 
@@ -377,12 +377,13 @@ def has_terminal() -> bool:
 def go_on(house: House, held: Handover) -> ExitCode:
     """Run the pool of the program that was in this process before us; return the exit code."""
     house.take_over(held)
+    parent = Parent(house, held.pool, held)
     workers = sum(slot.wanted for slot in held.pool.slots)
     house.log.info(
         f"upgraded: hybrid {__version__} in the place of {held.version}; generation {held.pool.generation} with "
         f"{workers} worker{'s' if workers != 1 else ''} serves on"
     )
-    return Parent(house, held.pool, held).run()
+    return parent.run()
 
 
 def run(house: House) -> ExitCode:

@@ -25,6 +25,8 @@ from hybrid.shared.stack_dump import cut
 
 DETAIL_BYTES = 32768
 """Of a boot log, as it is told: its end says most."""
+LINE_BYTES = 4096
+"""Of the detail of a line in the log, as it is told: the log has the rest."""
 KEPT = 256
 """Notices that are kept."""
 
@@ -165,11 +167,16 @@ def state_of(pool: p.Pool, facts: Facts) -> tell.PoolState:
 class Ledger:
     """The notices of this server, numbered; the last are kept for a control that starts later. Runs in: parent."""
 
-    def __init__(self, number: int = 0, clock: Clock = wall) -> None:
-        """``number``: of the last notice that was told before us."""
-        self.number = number
-        self.kept: deque[tell.Notice] = deque(maxlen=KEPT)
+    def __init__(self, held: Sequence[str] = (), clock: Clock = wall) -> None:
+        """``held``: notices of the program before us in this process."""
+        known = (tell.from_json(each) for each in held)
+        self.kept: deque[tell.Notice] = deque((each for each in known if each is not None), maxlen=KEPT)
+        self.number = self.kept[-1].number if self.kept else 0
         self._clock = clock
+
+    def held(self) -> tuple[str, ...]:
+        """Return the notices, as a successor takes them over."""
+        return tuple(tell.to_json(each) for each in self.kept)
 
     def enter(self, notice: tell.Notice) -> tell.Notice:
         """Return ``notice`` with its number and the time."""
@@ -180,5 +187,5 @@ class Ledger:
 
     def enter_line(self, event: LogEvent) -> tell.Notice:
         """Return the notice of a line in the log."""
-        detail = cut(event.detail, DETAIL_BYTES)
+        detail = cut(event.detail, LINE_BYTES)
         return self.enter(tell.Logged(event.level, event.who, event.message, detail))

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 import os
-import socket
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -22,8 +21,8 @@ from hybrid.parent import events as ev
 from hybrid.parent.guards import Guards, Verdict
 from hybrid.parent.pool import Duty, Pool
 from hybrid.parent.resizing import is_held_up
-from hybrid.parent.sensors import Sensors, measured
-from hybrid.parent.sizing import Memory, Observation, SizingSettings, decide
+from hybrid.parent.sensors import Entrance, Sensors, measured
+from hybrid.parent.sizing import Memory, Observation, Reason, SizingSettings, decide
 from hybrid.shared import cgroup, procfs
 from hybrid.shared.scoreboard import Scoreboard
 
@@ -32,6 +31,10 @@ LOOK_NS = SECOND // 10
 """Between two looks. The workers store what they measure four times a second, but the queue is as it is now."""
 QUIET_LOOK_NS = SECOND // 2
 """The same while there are no more workers than must be, and none has anything to do."""
+BARRED = (Reason.CONTENDED, Reason.THROTTLED, Reason.MEMORY)
+"""What forbids to grow, though more is wanted."""
+BARRED_NS = 30 * SECOND
+"""It is said when it begins; and once more if it was over for so long."""
 PACE_VARIABLE = "HYBRID_SIZING_PACE"
 """For tests only: what the times in which the pool shrinks are multiplied with. 0.1: ten times as fast."""
 
@@ -52,19 +55,20 @@ class Sizer:
         self,
         house: Premises,
         pool: Callable[[], Pool],
-        queues: Callable[[], Sequence[socket.socket]],
+        entrance: Entrance,
         events: deque[ev.Event],
         memory: Memory | None = None,
     ) -> None:
-        """``queues``: the listening sockets. ``events``: where decisions go. ``memory``: of the program before us."""
+        """``events``: where decisions go. ``memory``: of the program before us."""
         self.memory = taken_over(memory or Memory())
         self._pool = pool
         self._events = events
-        self._sensors = Sensors(house.scoreboard, queues)
+        self._sensors = Sensors(house.scoreboard, entrance)
         self._guards = Guards(monotonic_ns)
         self._pace = pace(os.environ)
         self._cores = cores()
         self._due_ns = monotonic_ns() + LOOK_NS
+        self._barred_due_ns = 0
 
     @property
     def deadline(self) -> float | None:
@@ -86,12 +90,15 @@ class Sizer:
         guarded = self._guards.look((slot.pid for slot in measured(pool)), cores_to_fill)
         on_cpu = None if has_threads else observation.on_cpu  # of the loops: what threads compute is not in it
         observation = replace(observation, throttled=guarded.throttled, on_cpu=on_cpu)
+        observation = fit_cores(observation, pool.target, self._cores)
         observation, settings = fit_memory(observation, self._settings(pool), pool.target, guarded)
         if self.memory.target != pool.target:  # moved by hand, by a reload, or at the start
             self.memory = replace(self.memory, target=pool.target)
         decision = decide(observation, settings, self.memory)
         self.memory = decision.memory
-        if decision.target != pool.target or has_surplus(pool):
+        barred = decision.reason in BARRED and decision.inputs["want"] > pool.target
+        is_news = barred and self._said_barred(now_ns)
+        if decision.target != pool.target or has_surplus(pool) or is_news:
             inputs = {**decision.inputs, "busy": observation.busy, "memory_free": float(guarded.free_bytes)}
             self._events.append(
                 ev.Sized(
@@ -100,8 +107,15 @@ class Sizer:
                     tuple(sorted(inputs.items())),
                     self._sensors.loads(pool),
                     ev.LINGER_S * self._pace,
+                    is_news,
                 )
             )
+
+    def _said_barred(self, now_ns: int) -> bool:
+        """Return whether it is time to say that something forbids to grow."""
+        is_due = now_ns >= self._barred_due_ns
+        self._barred_due_ns = now_ns + BARRED_NS  # counted from the last time that it was so, said or not
+        return is_due
 
     def loads(self) -> tuple[int, ...]:
         """Return the open connections of each slot."""
@@ -125,6 +139,17 @@ class Sizer:
 def taken_over(memory: Memory) -> Memory:
     """Return the memory as it was before it travelled as JSON, which does not tell the kinds of numbers apart."""
     return replace(memory, peaks=tuple((start, int(want)) for start, want in memory.peaks))
+
+
+def fit_cores(observation: Observation, target: int, cores: float) -> Observation:
+    """Return what is seen as it counts for a pool with fewer workers than there are CPUs.
+
+    What they wait for CPUs is not each other's doing then: others use the machine. More of them get more of it, so to
+    wait is to be busy, and forbids nothing. From as many as there are CPUs on it is what it looks like.
+    """
+    if target >= math.ceil(cores):
+        return observation
+    return replace(observation, busy=observation.busy + observation.run_queue, run_queue=0.0)
 
 
 def fit_memory(

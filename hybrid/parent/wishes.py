@@ -83,9 +83,11 @@ class Wishes:
     def hear(self, record: Record) -> None:
         """Take in a wish. One that is none is passed over."""
         take = self._simple.get(record.op)
-        if take is None:
+        if record.op is Op.CONTROL_TURNS:  # also when it stops, and whoever else waits
+            self._say(record.a, True, "")
+        elif take is None:
             return
-        if len(self._reloads) + len(self._upgrades) + len(self._stops) >= MOST_WAITING:
+        elif len(self._reloads) + len(self._upgrades) + len(self._stops) >= MOST_WAITING:
             self._say(record.a, False, f"{MOST_WAITING} wishes wait for an answer already. Try again later.")
         elif self._pool().phase >= p.Phase.STOPPING and record.op not in (Op.CONTROL_STOP, Op.CONTROL_DUMP):
             self._say(record.a, False, STOPPING)
@@ -103,8 +105,9 @@ class Wishes:
             self._follow_upgrades(before, after, actions)
         if self._stops and after.stop_step is not p.StopStep.NONE:
             said = [each.message for each in actions if isinstance(each, act.Write)]
+            ours = [message.removeprefix(f"{SOURCE}: ") for message in said if message.startswith(f"{SOURCE}: ")]
             for token in self._stops:
-                self._say(token, True, said[0].removeprefix(f"{SOURCE}: ") if said else STOPPING)
+                self._say(token, True, ours[0] if ours else STOPPING)
             self._stops.clear()
 
     def _say(self, token: int, ok: bool, text: str, detail: str = "") -> None:

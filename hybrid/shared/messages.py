@@ -100,6 +100,8 @@ class Op(IntEnum):
     """b = 1: cut connections; else they may finish."""
     CONTROL_REOPEN_LOGS = 69
     CONTROL_UPGRADE = 70
+    CONTROL_TURNS = 71
+    """Nothing is to be done: that an answer comes is what is asked for."""
 
 
 class Log(IntEnum):

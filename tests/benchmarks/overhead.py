@@ -80,11 +80,20 @@ CUTS = (
     Cut(
         _CONNECTION,
         "        load = endpoint.load\n        load.begun += 1\n"
+        "        if load.begun >= load.timed_at:  # hot: timed requests; no more than this where none is\n"
+        "            self._begun_ns = load.start_clock()\n"
         "        begin = endpoint.begin if load.begun <= load.ceiling else endpoint.overload\n"
         "        if head.upgrade and load.begun <= load.ceiling and endpoint",
         "        begin = endpoint.begin\n        if head.upgrade and endpoint",
     ),
     Cut(_ENDING, "        self._endpoint.load.ceiling += 1\n"),
+    # whether anybody wants to know how long it took
+    Cut(
+        _CONNECTION,
+        "        if self._upgraded is None:\n            load = self._endpoint.load\n            load.answered += 1\n"
+        "            if self._begun_ns:\n                load.stop_clock(self._begun_ns)\n"
+        "                self._begun_ns = 0\n",
+    ),
     # how large a head may be
     Cut(
         "hybrid/http/head.py",

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from hybrid.bench.scenarios import SCENARIOS
-from hybrid.cli.bench_options import COMMANDS, BenchOption, parse
+from hybrid.cli.bench_options import COMMANDS, parse
 from hybrid.cli.command_line import Asked
+from hybrid.cli.subcommands import CommandOption
 from hybrid.ground.errors import UsageError
 from tests.docs import accepting
 from tests.docs.pages import ROOT, Page, pages
@@ -40,7 +41,7 @@ def rows_of(command: str) -> dict[str, list[str]]:
 def test_reference_has_every_option_with_its_default(command: str) -> None:
     """And no other; with the same values in the same order."""
     rows = rows_of(command)
-    options: dict[str, BenchOption] = {option.flag: option for option in COMMANDS[command][1]}
+    options: dict[str, CommandOption] = {option.flag: option for option in COMMANDS[command][1]}
     assert list(rows) == list(options)
     for flag, option in options.items():
         usage, default = rows[flag][0].strip("`").replace("\\|", "|"), rows[flag][1]

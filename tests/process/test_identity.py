@@ -200,7 +200,7 @@ def test_parent_imports_neither_asyncio_nor_the_app() -> None:
     unwanted = {"asyncio", "logging", "ssl", "uvloop", "anyio", "cyclopts", "subprocess", "importlib.metadata"}
     assert not modules & unwanted
     rooms = {name.split(".")[1] for name in modules if name.startswith("hybrid.")}
-    assert rooms <= {"parent", "shared", "ground"}
+    assert rooms <= {"parent", "shared", "ground", "meters"}
 
 
 def test_running_parent_is_small_and_has_no_app(serve: Serve) -> None:

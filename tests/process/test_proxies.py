@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,13 +18,15 @@ import pytest
 from tests.process.conftest import Serve
 from tests.support.eventually import eventually
 from tests.support.http_clients import ByHand
-from tests.support.proxies import PROXIES, proxy, visitors
+from tests.support.proxies import CLIENTS, PROXIES, Proxy, agent_address, agent_line, proxy, visitors
 from tests.support.reloads import reload
 from tests.support.server import Server, send_until
+from tests.support.variations import long, mostly_long
 
 APP = "tests.apps.proxied:app"
 WORKERS = "2"
-each_proxy = pytest.mark.parametrize("name", list(PROXIES))
+PATIENCE_S = 25.0
+each_proxy = pytest.mark.parametrize("name", mostly_long(PROXIES, "haproxy".__eq__))
 
 
 @pytest.fixture
@@ -122,3 +126,111 @@ def test_machine_that_dies_loses_nothing_that_may_be_asked_twice(
         servers[0].end()
         people.wait_more(100)
     assert people.failed == [], front.log
+
+
+# ── HAProxy and the agent ──
+
+
+def test_haproxy_drains_a_machine_that_leaves(pools: Callable[..., list[Server]], tmp_path: Path) -> None:
+    """The agent says so during --drain-delay: nobody is sent there any more before the door closes, and nothing fails.
+
+    Not a POST either, which is not asked again: there is none on its way.
+    """
+    servers = pools("--drain-delay", "60", "--agent-bind", "127.0.0.1:0")
+    leaving, staying = servers
+    agents = [agent_address(each) for each in servers]
+    with (
+        proxy("haproxy", tmp_path, addresses(servers), agents) as front,
+        visitors(front, leaving, "GET", "POST") as people,
+    ):
+        eventually(lambda: front.stats()["app1"]["agent_status"] == "L7OK")
+        going = leaving.ready_pids()
+        leaving.signal(signal.SIGTERM)
+        eventually(lambda: front.stats()["app1"]["status"].startswith("DRAIN"))
+        people.wait_more(50)
+        before = sum(people.served.get(pid, 0) for pid in going)
+        people.wait_more(50)
+        assert sum(people.served.get(pid, 0) for pid in going) - before <= CLIENTS  # what was under way
+        send_until(leaving, signal.SIGTERM, "stopping; open connections")  # the delay is over
+        assert leaving.wait() == 0
+        people.wait_more(50)
+        assert front.stats()["app2"]["status"].startswith("UP")
+        assert set(staying.ready_pids()) & set(people.served)
+    assert people.failed == [], front.log
+
+
+def test_haproxy_spares_a_parked_machine_and_comes_back(pools: Callable[..., list[Server]], tmp_path: Path) -> None:
+    """SIGWINCH: nobody accepts, and HAProxy sends nobody. Again: it serves as before."""
+    servers = pools("--agent-bind", "127.0.0.1:0")
+    agents = [agent_address(each) for each in servers]
+    with proxy("haproxy", tmp_path, addresses(servers), agents) as front:
+        eventually(lambda: front.stats()["app1"]["agent_status"] == "L7OK")
+        servers[0].signal(signal.SIGWINCH)
+        eventually(lambda: front.stats()["app1"]["status"].startswith("DRAIN"))
+        assert agent_line(servers[0]) == "drain\n"
+        with visitors(front, servers[1], "GET", "POST") as people:
+            people.wait_more(20)
+        assert people.failed == []
+        servers[0].signal(signal.SIGWINCH)
+        eventually(lambda: front.stats()["app1"]["status"].startswith("UP"))
+        wanted = set(servers[0].wait_workers(int(WORKERS)))
+        with visitors(front, servers[1]) as people:
+            eventually(lambda: wanted & set(people.served))
+        assert people.failed == []
+
+
+def weight(front: Proxy, name: str) -> int:
+    """Return the weight that HAProxy gives to a machine now, of 100."""
+    return int(front.stats()[name]["weight"])
+
+
+@pytest.mark.parametrize("how", ["loop", long("connections")])
+def test_haproxy_gives_less_to_a_loaded_machine(pools: Callable[..., list[Server]], tmp_path: Path, how: str) -> None:
+    """Its loops have no time, or it holds nearly all the connections that it may: the weight falls, and comes back."""
+    servers = pools("--agent-bind", "127.0.0.1:0", "--limit-connections", "50")
+    agents = [agent_address(each) for each in servers]
+    load = blocked(servers[0]) if how == "loop" else held_connections(servers[0], 95)
+    with proxy("haproxy", tmp_path, addresses(servers), agents) as front:
+        with load:
+            eventually(lambda: weight(front, "app1") < 70, PATIENCE_S)
+            assert weight(front, "app2") > weight(front, "app1")
+        eventually(lambda: weight(front, "app1") > 75, PATIENCE_S)
+
+
+@contextmanager
+def blocked(server: Server) -> Iterator[None]:
+    """Hold every loop of a server for the length of a block, without any CPU."""
+    over = threading.Event()
+
+    def block() -> None:
+        while not over.is_set():
+            with ByHand(server.connect()) as client:
+                client.get("/block")
+
+    threads = [threading.Thread(target=block) for _ in range(2 * int(WORKERS))]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(PATIENCE_S)
+
+
+@contextmanager
+def held_connections(server: Server, count: int) -> Iterator[None]:
+    """Have so many connections open that say nothing."""
+    with ExitStack() as stack:
+        for _ in range(count):
+            stack.enter_context(server.connect())
+        yield
+
+
+def test_agent_answers_again_when_control_was_killed(pools: Callable[..., list[Server]]) -> None:
+    """Who asks meanwhile waits for the next control process; the pool serves."""
+    server, _other = pools("--agent-bind", "127.0.0.1:0")
+    assert agent_line(server) == "up ready 100%\n"
+    (control,) = [pid for pid in server.others() if "control" in Path(f"/proc/{pid}/cmdline").read_text()]
+    os.kill(control, signal.SIGKILL)
+    assert agent_line(server).startswith("up ready ")

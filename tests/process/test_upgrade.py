@@ -145,7 +145,7 @@ def test_version_with_other_options(serve: Serve, copy: Path, file: str, old: st
     [
         long("parent/main.py", "class Parent:", "class Parent(", "the new program exited with code 1"),
         ("parent/handover.py", "FORMAT = 1", "FORMAT = 2", "its format is 1, and this version takes 2"),
-        long("shared/scoreboard.py", "VERSION = ", "VERSION = 100 + ", "is no scoreboard of this version"),
+        long("shared/scoreboard_cells.py", "VERSION = ", "VERSION = 100 + ", "is no scoreboard of this version"),
         long("shared/privileges.py", "return pwd.getpwnam(user)", "raise KeyError", "no such user"),
     ],
 )

@@ -192,4 +192,6 @@ class Clients(Crowd):
 
 def arguments_for(manifest: Manifest, ready_file: Path, **options: str) -> Sequence[str]:
     """Return the manifest's command line for a server on this machine."""
-    return manifest.arguments(bind="127.0.0.1:0", ready_file=str(ready_file), log_format="text", **options)
+    metrics = "" if options.get("workers") == "0" else "127.0.0.1:0"  # no pool, nobody who answers
+    here = {"bind": "127.0.0.1:0", "metrics_bind": metrics, "log_format": "text", "ready_file": str(ready_file)}
+    return manifest.arguments(**{**here, **options})

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -22,9 +21,10 @@ import pytest
 from tests.support.clients import PATIENCE_S, People
 from tests.support.eventually import eventually
 from tests.support.http_clients import ByHand, Cut
-from tests.support.server import ROOT, Server
+from tests.support.server import ROOT, Server, until_eof
 from tests.support.tied import tied
 
+CLIENTS = 4
 MACHINES = ("10.0.0.5:8000", "10.0.0.6:8000")
 """Those of the examples."""
 PROXIES = {"haproxy": ROOT / "examples/haproxy/haproxy.cfg", "nginx": ROOT / "examples/nginx/nginx.conf"}
@@ -196,7 +196,7 @@ class Visitors(People):
 def visitors(proxy: Proxy, server: Server, *methods: str) -> Iterator[Visitors]:
     """Keep the machines behind a proxy busy for the length of a block; it begins when both have served."""
     people = Visitors(server, proxy=proxy, methods=methods or ("GET",))
-    with people.busy(4):
+    with people.busy(CLIENTS):
         people.wait_more(20)
         yield people
         people.wait_more(20)
@@ -204,6 +204,11 @@ def visitors(proxy: Proxy, server: Server, *methods: str) -> Iterator[Visitors]:
 
 def agent_address(server: Server) -> str:
     """Return where the server answers an agent-check."""
-    found = re.search(r"agent-check on (\S+)", server.log)
-    assert found, server.log
-    return found[1]
+    (address,) = server.said["doors"]["agent-bind"]
+    return str(address)
+
+
+def agent_line(server: Server) -> str:
+    """Ask as HAProxy does; return what is said. Nothing: nobody answered."""
+    with server.connect(agent_address(server)) as client:
+        return until_eof(client).decode()

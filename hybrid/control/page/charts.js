@@ -5,7 +5,6 @@ import { DASH, clock, number, percent, seconds, whole } from "./words.js";
 const SPAN_S = 600; // what the server keeps, and we
 const LEAST_S = 120; // a young server is not shown in a corner of an empty chart
 const GAP_S = 6; // between two points: nobody looked, and no line is drawn
-const HEIGHT = 118;
 
 const CHARTS = [
   { key: "size", title: "Size", unit: whole, lines: [["ready", "ready", "area step"], ["target", "wanted", "dash step"]], least: 2 },
@@ -105,12 +104,12 @@ function series([, label, look], paint) {
   };
 }
 
-function options(spec, width, paint, show) {
+function options(spec, { width, height }, paint, show) {
   const font = "11px system-ui, sans-serif";
   const axis = { stroke: paint.text, font, grid: { stroke: paint.grid, width: 1 }, ticks: { show: false } };
   return {
     width,
-    height: HEIGHT,
+    height,
     padding: [8, 6, 0, 0],
     legend: { show: false },
     cursor: { sync: { key: "page" }, y: false, drag: { x: false, y: false }, points: { size: 7 } },
@@ -120,10 +119,10 @@ function options(spec, width, paint, show) {
     },
     axes: [
       { ...axis, size: 22, gap: 2, space: 70, grid: { show: false },
-        values: (_u, marks) => marks.map((at) => clock(at).slice(0, 5)),
+        values: (_u, marks) => marks.map((at) => (last() - at < (last() - first()) * 0.06 ? "" : clock(at).slice(0, 5))),
         incrs: [60, 120, 300] },
-      { ...axis, size: 46, gap: 4, space: 28, values: (_u, marks) => marks.map((mark) => spec.unit(mark)),
-        ...(spec.unit === whole ? { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5] } : {}) },
+      { ...axis, size: 46, gap: 4, space: 22, values: (_u, marks) => marks.map((mark) => spec.unit(mark)),
+        ...(spec.unit === whole ? { incrs: [1, 2, 5, 10, 20, 25, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5] } : {}) },
     ],
     series: [{}, ...spec.lines.map((line) => series(line, paint))],
     hooks: { setCursor: [show], draw: spec.key === "size" ? [(u) => marks(u, paint)] : [] },
@@ -139,7 +138,7 @@ function marks(u, paint) {
     if (at < first() || at > last()) continue;
     const x = Math.round(u.valToPos(at, "x", true));
     const s = 4 * devicePixelRatio;
-    const y = top + height - s - 1;
+    const y = top + height - (grew ? s + 1 : 3 * s + 1); // who came and went in a moment has both
     ctx.fillStyle = grew ? paint.up : paint.down;
     ctx.beginPath();
     ctx.moveTo(x - s, grew ? y + s : y);
@@ -191,10 +190,13 @@ function data(spec) {
   return [points.now, ...spec.lines.map((line) => points[line[0]])];
 }
 
+function size({ canvas }) {
+  return { width: Math.max(120, Math.floor(canvas.clientWidth)), height: Math.max(60, Math.floor(canvas.clientHeight)) };
+}
+
 function plot(chart) {
   chart.plot?.destroy();
-  const width = Math.max(120, Math.floor(chart.canvas.clientWidth));
-  chart.plot = new uPlot(options(chart.spec, width, colours(), (u) => chart.say(u)), data(chart.spec), chart.canvas);
+  chart.plot = new uPlot(options(chart.spec, size(chart), colours(), (u) => chart.say(u)), data(chart.spec), chart.canvas);
   chart.say(chart.plot);
 }
 
@@ -203,8 +205,8 @@ export function open(place) {
   drawn.forEach(plot);
   new ResizeObserver(() => {
     for (const chart of drawn) {
-      const width = Math.floor(chart.canvas.clientWidth);
-      if (width && width !== chart.plot.width) chart.plot.setSize({ width, height: HEIGHT });
+      const { width, height } = size(chart);
+      if (width !== chart.plot.width || height !== chart.plot.height) chart.plot.setSize({ width, height });
     }
   }).observe(place);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawn.forEach(plot));

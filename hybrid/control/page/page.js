@@ -1,6 +1,6 @@
 // The page: hears the server's events, and shows them. Whatever the server says becomes text, never markup.
 import * as charts from "./charts.js";
-import { DASH, LIVES, bytes, clock, eventInWords, inputInWords, number, percent, poolInWords, seconds, span, whole } from "./words.js";
+import { DASH, LIVES, bytes, clock, eventInWords, inputsInWords, number, percent, poolInWords, reasonInWords, seconds, span, whole } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const HIDDEN_MS = 20_000; // a page that nobody sees is not kept up to date for longer
@@ -29,8 +29,10 @@ function showSize(snapshot) {
   put($("ready"), whole(totals.ready));
   const wanted = pool.target && pool.target !== totals.ready ? `, wants ${pool.target}` : "";
   const standby = pool.standby ? `, ${pool.standby} on standby` : "";
-  put($("bounds"), sizing.on ? `workers of ${pool.least}..${pool.most}${wanted}${standby}`
-    : `of ${pool.target || DASH} workers, a fixed size${standby}`);
+  const noun = totals.ready === 1 ? "worker" : "workers";
+  const bounds = `${pool.target >= pool.most ? "as many as are allowed" : "allowed"}: ${pool.least} to ${pool.most}`;
+  put($("bounds"), sizing.on ? `${noun}${wanted}; ${bounds}${standby}`
+    : `of ${pool.target || DASH} ${noun}, a fixed size${standby}`);
   showCells(snapshot);
   const why = sizing.last;
   if (!why) {
@@ -40,8 +42,10 @@ function showSize(snapshot) {
     return;
   }
   const way = why.target > why.before ? "Grew" : why.target < why.before ? "Shrank" : "Stayed";
-  put($("why-head"), `${way} ${why.before} → ${why.target}, ${span(snapshot.now - why.at)} ago`);
-  put($("why"), why.reason);
+  const [word, text] = reasonInWords(why.reason);
+  const ago = snapshot.now - why.at;
+  put($("why-head"), `${way} ${why.before} → ${why.target}${word ? ` (${word})` : ""}, ${ago < 1 ? "just now" : `${span(ago)} ago`}`);
+  put($("why"), text);
   showInputs(why);
 }
 
@@ -50,8 +54,9 @@ let inputsOf = 0;
 function showInputs(why) {
   if (inputsOf === why.at) return;
   inputsOf = why.at;
-  const chips = Object.entries(why.inputs).map(([name, value]) => inputInWords(name, value)).filter(Boolean);
-  $("inputs").replaceChildren(...chips.map(([name, value]) => make("li", "", `${name} `, make("b", "", value))));
+  const [first, others] = inputsInWords(why.inputs).map((some) => some.map(([name, value]) => make("li", "", `${name} `, make("b", "", value))));
+  const more = make("li", "more", make("details", "", make("summary", "", `${others.length} more`), make("ul", "chips", ...others)));
+  $("inputs").replaceChildren(...first, ...(others.length ? [more] : []));
 }
 
 // One cell for each place up to the largest size; filled as far as the worker's loop is used.
@@ -68,7 +73,17 @@ function showCells({ workers, pool, totals, sizing }) {
     cell.title = worker ? `seat ${worker.seat}: ${worker.life}, loop use ${percent(worker.loop_use)}` : "free";
     cell.firstChild.style.height = `${Math.round((worker?.loop_use ?? 0) * 100)}%`;
   }
-  box.setAttribute("aria-label", `${totals.ready} of ${places} places serve`);
+  const said = lifeCounts(workers, places);
+  box.setAttribute("aria-label", said);
+  put($("cells-sub"), said);
+}
+
+// How many are in which state: "3 serve, 2 parked, 1 place free".
+function lifeCounts(workers, places) {
+  const counted = Object.entries(LIVES).map(([life, [, text]]) => [workers.filter((worker) => worker.life === life).length, text]);
+  const free = places - workers.length;
+  if (free > 0) counted.push([free, free === 1 ? "place free" : "places free"]);
+  return counted.filter(([count]) => count).map(([count, text]) => `${count} ${text}`).join(", ");
 }
 
 // ── figures ──
@@ -92,12 +107,14 @@ function showFigures({ totals, workers }, counts) {
   figure("f-connections", whole(totals.connections), even || "open now");
   const waits = totals.run_queue === null ? "" : `waits for a CPU ${percent(totals.run_queue)}`;
   figure("f-use", percent(totals.loop_use), waits, level(totals.loop_use, 0.8, 0.95));
+  mood($("f-use").querySelector(".sub"), level(totals.run_queue, 0.25, 2));
   const wait = totals.accept_queue ? `wait about ${seconds(totals.accept_wait_s)}` : "nobody waits";
   const limit = totals.accept_queue_limit ? ` of ${whole(totals.accept_queue_limit)}` : "";
   const queue = totals.accept_queue;
-  figure("f-queue", whole(queue), queue === null ? "unknown" : `${wait}${queue ? limit : ""}`,
-    level(queue, 1, Math.max(2, (totals.accept_queue_limit ?? 0) / 2)));
-  figure("f-lag", seconds(totals.lag_s), "worst worker, last second", level(totals.lag_s, 0.1, 1));
+  const full = totals.accept_queue_limit ? queue / totals.accept_queue_limit : 0;
+  figure("f-queue", `${whole(queue)}${queue ? limit : ""}`, queue === null ? "unknown" : wait,
+    full >= 0.5 ? "bad" : queue >= 4 ? level(totals.accept_wait_s ?? 1, 0.05, 1) : "");
+  figure("f-lag", seconds(totals.lag_s), "worst worker", level(totals.lag_s, 0.1, 1));
   const each = totals.memory_bytes === null ? "private" : `private, ${bytes(totals.memory_bytes / Math.max(1, workers.length))} each`;
   figure("f-memory", bytes(totals.memory_bytes), each);
 }
@@ -165,9 +182,8 @@ function showWorkers({ workers, totals }, counts) {
     showRow(row, worker, most, counts);
   });
   for (const [key, row] of rows) if (!seen.has(key)) { row.node.remove(); rows.delete(key); }
-  const even = totals.balance === null ? "" : `, connections ${percent(totals.balance)} balanced`;
-  const others = workers.length - totals.ready;
-  put($("workers-sub"), `${totals.ready} serve${others ? `, ${others} more that do not accept` : ""}${even}`);
+  const even = totals.balance === null ? "" : `; connections ${percent(totals.balance)} balanced`;
+  put($("workers-sub"), `${lifeCounts(workers, 0) || "none"}${even}`);
 }
 
 // ── events ──
@@ -180,15 +196,17 @@ function showNotices(notices) {
     const key = `${event.number} ${event.at}`;
     if (known.has(key)) continue;
     known.add(key);
-    if (event.kind === "resized") charts.takeResize(event);
+    if (event.notice === "resized") charts.takeResize(event);
     const words = eventInWords(event);
-    const line = make("p", "", make("span", "sign", words.sign), " ", words.text);
+    const line = make("p", "", make("span", "sign", words.sign), " ", words.text + (words.word ? `: ${words.word}` : ""));
     line.firstChild.setAttribute("aria-hidden", "true");
     const item = make("li", "", make("time", "quiet", clock(event.at)), line);
     item.dataset.group = words.group;
     item.dataset.mood = words.mood;
-    item.hidden = shown !== "all" && shown !== words.group;
-    if (event.kind === "resized") item.append(inputsOfEvent(event));
+    item.dataset.minor = words.minor ? "yes" : "";
+    item.hidden = !isShown(item);
+    if (words.more) item.append(make("p", "quiet more", words.more));
+    if (event.notice === "resized") item.append(make("details", "", make("summary", "", "inputs"), inputsOfEvent(event)));
     if (words.detail) item.append(make("details", "", make("summary", "", "detail"), make("pre", "", words.detail)));
     $("events").prepend(item);
   }
@@ -196,16 +214,20 @@ function showNotices(notices) {
   $("no-events").hidden = Boolean($("events").querySelector("li:not([hidden])"));
 }
 
+// The log repeats in words what the other events say: of it, only what went wrong is among all.
+function isShown({ dataset }) {
+  return shown === "all" ? !dataset.minor : shown === dataset.group;
+}
+
 function inputsOfEvent(event) {
-  const texts = Object.entries(event.inputs).map(([name, value]) => inputInWords(name, value)).filter(Boolean);
-  return make("p", "quiet with", texts.map(([name, value]) => `${name} ${value}`).join(" · "));
+  return make("p", "quiet", inputsInWords(event.inputs).flat().map(([name, value]) => `${name} ${value}`).join(" · "));
 }
 
 document.querySelector(".choice").addEventListener("click", ({ target }) => {
   if (!target.dataset.show) return;
   shown = target.dataset.show;
   for (const button of document.querySelectorAll(".choice button")) button.setAttribute("aria-pressed", String(button === target));
-  for (const item of $("events").children) item.hidden = shown !== "all" && shown !== item.dataset.group;
+  for (const item of $("events").children) item.hidden = !isShown(item);
   $("no-events").hidden = Boolean($("events").querySelector("li:not([hidden])"));
 });
 
@@ -216,10 +238,11 @@ let latest = null;
 function show(snapshot) {
   latest = snapshot;
   const { pool, totals, parent } = snapshot;
-  const counts = pool.kind === "asgi" || pool.kind === "wsgi" || totals.requests_per_s > 0;
+  const counts = /^(asgi|wsgi)/i.test(pool.kind) || totals.requests_per_s > 0;
   if (charts.countRequests(counts)) {
     put($("f-rate").querySelector("h2"), counts ? "Requests/s" : "Connections/s");
     put($("rate-head"), counts ? "Requests/s" : "Accepts/s");
+    put($("rate-head-short"), counts ? "Req/s" : "Acc/s");
   }
   charts.setMost(Math.max(pool.most, pool.target));
   put($("app"), pool.app || "hybrid");
@@ -247,15 +270,14 @@ function show(snapshot) {
 let source = null;
 let heard = 0;
 let tried = 0;
-let lostSince = 0;
 
 function link(name) {
   document.body.dataset.link = name;
   const lost = name === "lost";
-  if (lost && !lostSince) lostSince = heard || Date.now();
-  if (!lost) lostSince = 0;
   $("banner").hidden = !lost;
-  if (!lost) put($("seen"), name === "live" ? "live" : "connecting");
+  if (lost) put($("banner"), latest ? `The server does not answer. What you see is from ${clock(latest.now)}. Trying again.`
+    : "The server does not answer. Trying again.");
+  put($("seen"), lost ? "no answer" : name === "live" ? "live" : "connecting");
 }
 
 function open() {
@@ -281,11 +303,7 @@ function look() {
   if (document.body.dataset.link === "live" && silent > SILENT_MS) link("lost");
   if (document.body.dataset.link !== "lost") return;
   if (source.readyState === EventSource.CLOSED || Date.now() - tried > 4 * SILENT_MS) open();
-  put($("seen"), "no answer");
   document.title = `no answer · ${latest?.pool.app || "hybrid"}`;
-  put($("banner"), latest
-    ? `The server has not answered for ${span((Date.now() - lostSince) / 1000)}. What you see is from ${clock(latest.now)}. Trying again.`
-    : "The server does not answer. Trying again.");
 }
 
 let hiding = 0;

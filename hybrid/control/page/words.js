@@ -53,10 +53,14 @@ export function clock(at) {
   return new Date(at * 1000).toLocaleTimeString("en-GB");
 }
 
+function sizeInWords(reason) {
+  const [word, more] = reasonInWords(reason);
+  return { word, more };
+}
+
 // What is to be seen of an event: which button shows it, its sign, its mood and its text.
 const EVENTS = {
-  logged: (e) => ({ group: "log", sign: e.level === "info" || e.level === "debug" ? "·" : "!",
-    mood: { warning: "warn", error: "bad", critical: "bad" }[e.level] || "", text: `${e.who}: ${e.text}`, detail: e.detail }),
+  logged: (e) => ({ ...logInWords(e), text: `${e.who}: ${e.text}`, detail: e.detail }),
   worker_started: (e) => ({ group: "worker", sign: "+", text: `slot ${e.slot}: a worker was started for seat ${e.seat}` }),
   worker_ready: (e) => ({ group: "worker", sign: "✓", mood: "good", text: `slot ${e.slot}: worker ${e.pid} is ready` }),
   worker_parked: (e) => ({ group: "worker", sign: "‖", text: `slot ${e.slot}: worker ${e.pid} is parked` }),
@@ -65,17 +69,26 @@ const EVENTS = {
   worker_exited: (e) => ({ group: "worker", sign: "×", mood: e.cause ? "warn" : "",
     text: `slot ${e.slot}: worker ${e.pid} is gone${e.text ? ` (${e.text})` : ""}` }),
   resized: (e) => ({ group: "size", sign: e.target > e.before ? "↑" : e.target < e.before ? "↓" : "=", mood: "size",
-    text: `size ${e.before} → ${e.target}: ${e.reason}` }),
+    text: `size ${e.before} → ${e.target}`, ...sizeInWords(e.reason) }),
   reload_step: (e) => ({ group: "reload", sign: "↻", text: `reload: ${e.text || e.stage}` }),
   reload_ended: (e) => ({ group: "reload", sign: e.ok ? "✓" : "!", mood: e.ok ? "good" : "bad",
     text: `reload ${e.ok ? "done" : "failed"}${e.text ? `: ${e.text}` : ""}`, detail: e.detail }),
   phase_changed: (e) => ({ group: "reload", sign: "●", text: `the server is ${e.phase}` }),
 };
 
+// A line of the log. What it says of resizes is said by events of their own; of a size that was kept, by nothing else.
+function logInWords({ level, text }) {
+  if (/^sizing: (?!\d+ → )/.test(text)) return { group: "size", sign: "=" };
+  const mood = { warning: "warn", error: "bad", critical: "bad" }[level] || "";
+  return { group: "log", sign: mood ? "!" : "·", mood, minor: !mood };
+}
+
+const NOTHING = { mood: "", detail: "", word: "", more: "" };
+
 export function eventInWords(event) {
-  const words = EVENTS[event.kind];
-  return words ? { mood: "", detail: "", ...words(event) }
-    : { group: "log", sign: "·", mood: "", detail: "", text: String(event.kind) };
+  const words = EVENTS[event.notice];
+  return words ? { ...NOTHING, ...words(event) }
+    : { ...NOTHING, group: "log", sign: "·", text: String(event.notice) };
 }
 
 // Where the pool is, in one word, with a mood that colours it and a sign for whoever sees no colours.
@@ -92,17 +105,36 @@ export function poolInWords(pool, totals) {
 }
 
 export const LIVES = {
-  starting: ["◌", "starts", "wait"],
-  ready: ["●", "serves", "good"],
+  starting: ["◌", "starting", "wait"],
+  ready: ["●", "serving", "good"],
   parked: ["‖", "parked", "idle"],
-  draining: ["↓", "finishes", "warn"],
-  killing: ["×", "is killed", "bad"],
+  draining: ["↓", "draining", "warn"],
+  killing: ["×", "killed", "bad"],
 };
 
-// A name of an input, as a decision has it: run_queue → run queue, lag_s → lag.
-export function inputInWords(name, value) {
-  if (name === "now") return null;
-  if (/_s$|^lag$/.test(name) && name !== "window_s") return [name.replace(/_s$/, "").replaceAll("_", " "), seconds(value)];
-  if (name === "window_s") return ["window", seconds(value)];
-  return [name.replaceAll("_", " "), typeof value === "boolean" ? (value ? "yes" : "no") : number(value)];
+// Inputs of a decision that say most; the others are a click away.
+const FIRST_INPUTS = ["busy", "demand", "want", "serving", "waiting_share", "queue", "lag_s", "arrivals_per_s"];
+
+// A name and a figure, as a decision has it: lag_s 0.031 is [lag, 31 ms].
+function inputInWords([name, value]) {
+  const words = name.replace(/(_per)?_s$|_bytes$/, "").replaceAll("_", " ");
+  if (name.endsWith("_per_s")) return [words, `${number(value)}/s`];
+  if (name.endsWith("_s")) return [words, seconds(value)];
+  if (name.endsWith("_share")) return [words, percent(value)];
+  if (name.endsWith("_bytes") || name.startsWith("memory")) return [words, bytes(value)];
+  return [words, typeof value === "boolean" ? (value ? "yes" : "no") : number(value)];
+}
+
+// All inputs of a decision: [those that say most, the others], each a list of [name, figure].
+export function inputsInWords(inputs) {
+  const place = ([name]) => FIRST_INPUTS.indexOf(name);
+  const all = Object.entries(inputs);
+  const first = all.filter((each) => place(each) >= 0).sort((one, other) => place(one) - place(other));
+  return [first, all.filter((each) => place(each) < 0)].map((some) => some.map(inputInWords));
+}
+
+// A reason without the sizes that stand before it: "2 → 3 workers (demand): …" is ["demand", "…"].
+export function reasonInWords(reason) {
+  const found = /^\d+ → \d+ workers? \((.*?)\): (.*)$/s.exec(reason);
+  return found ? [found[1], found[2]] : ["", reason];
 }
