@@ -42,7 +42,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: serve compile test test-long test-all lint format docs coverage bench bench-peers bench-peers-latency \
 	bench-peers-memory bench-peers-balance bench-reloads bench-reload-time \
-	bench-instructions accepting clean
+	bench-instructions bench-sizing accepting clean
 
 serve: $(VENV)/.installed $(NEEDED) ## set up, then run the echo service on all cores
 	@$(HOW_TO_TRY)
@@ -92,6 +92,9 @@ bench-peers-latency bench-peers-memory bench-peers-balance: ## how late at 70 % 
 
 bench-reloads: $(VENV)/.installed-test ## reload after reload under load: nothing may be lost; ARGS="--count 1000"
 	$(BIN)/python -m tests.benchmarks.reloads $(ARGS)
+
+bench-sizing: $(VENV)/.installed-plot ## a real pool that sizes itself, under load that steps up and back; ARGS="--quick"
+	$(BIN)/python -m tests.benchmarks.sizing_steps $(ARGS)
 
 bench-instructions: $(VENV)/.installed-test $(if $(NEEDED),$(BUILT)/.built) ## of a request, and the last ones; COMPILED=1 ARGS="--update"
 	$(BIN)/python -m tests.benchmarks.instructions $(if $(NEEDED),--tree $(BUILT)) $(ARGS)

@@ -259,7 +259,11 @@ class HttpConnection(Ending):
         begun_ns = self._begun_ns
         if begun_ns:
             self._begun_ns = 0
-            self._count_latency(monotonic_ns() - begun_ns)
+            took_ns = monotonic_ns() - begun_ns
+            latencies = self._endpoint.load.latencies
+            if latencies is not None:
+                latencies.total_ns += took_ns
+                latencies.counts[took_ns.bit_length()] += 1
         if self._phase is not ANSWERING or close:
             self._finish()
         elif self._body is None:
@@ -269,12 +273,6 @@ class HttpConnection(Ending):
             self._awaits_body = True
             self._set_deadline()
             self.resume_reading()
-
-    def _count_latency(self, took_ns: int) -> None:
-        latencies = self._endpoint.load.latencies
-        if latencies is not None:
-            latencies.total_ns += took_ns
-            latencies.counts[took_ns.bit_length()] += 1
 
     def forget_time(self) -> None:
         """Do not count how long the request takes that begins now: no application is asked."""

@@ -131,6 +131,8 @@ class Client:
 
     def _is_gone(self) -> bool:
         """Return whether a client that says no more does not hear us, either. Source: poll(2), POLLHUP."""
+        if self._writer.is_closing():
+            return True
         poll = select.poll()
         poll.register(self._writer.get_extra_info("socket").fileno(), 0)
         return bool(poll.poll(0))

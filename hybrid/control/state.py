@@ -16,7 +16,7 @@ from hybrid.ground.clock import monotonic_ns
 from hybrid.ground.errors import HybridError
 from hybrid.shared import messages
 from hybrid.shared import settings as declared
-from hybrid.shared.log_line import LogWriter
+from hybrid.shared.log_line import LEVELS, LogWriter
 from hybrid.shared.messages import Log, Op, Record
 from hybrid.shared.notices import Answered, Notice, PoolState, ReloadStep, from_json
 from hybrid.shared.scoreboard import Scoreboard
@@ -30,7 +30,7 @@ MESSAGE_BYTES = 1 << 18
 """Of one notice, at most. A boot log and the stacks of a worker are cut before."""
 AT_ONCE = 64
 """Messages that are heard before somebody else's turn comes."""
-GONE = "the server is gone"
+GONE = "the server is gone, or another program took its place meanwhile"
 
 StepTaker = Callable[[Notice], None]
 
@@ -216,6 +216,7 @@ class State:
     def _read_settings(self, fd: int) -> None:
         try:
             self.settings = declared.from_json(os.pread(fd, 1 << 24, 0).decode())
+            self.log.least = LEVELS[self.settings.log.level]
         except (OSError, HybridError) as error:
             self.log.warning(f"control keeps the settings that it has: {error}")
 

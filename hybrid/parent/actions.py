@@ -71,9 +71,9 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Resized:
-    """Take note that another number of workers is to serve. ``reason``: in words; ``inputs``: what it was decided by.
+    """Take note that another number of workers is to serve; the same: more would, but something forbids it.
 
-    Nothing is left to be done: for those who tell of it.
+    ``reason``: in words; ``inputs``: what it was decided by. Nothing is left to be done: for those who tell of it.
     """
 
     before: int

@@ -173,6 +173,11 @@ class Dispatch:
 
     # ── what is on its way ──
 
+    @property
+    def untaken(self) -> int:
+        """How many connections were sent to workers that have not taken them yet."""
+        return sum(max(0, taker.sent - taker.cells[Cell.RECEIVED]) for taker in self.takers.values())
+
     def messages(self, slot: int, share: list[int]) -> list[list[int]]:
         """Return ``share`` as what goes into one message each.
 

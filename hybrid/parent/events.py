@@ -161,7 +161,8 @@ class Sized:
     """The sizing has looked, and wants ``target`` workers to serve.
 
     ``reason``: in words. ``inputs``: what it was decided by. ``loads``: open connections of each slot. ``linger_s``:
-    for how long a parked worker that nobody needs stays.
+    for how long a parked worker that nobody needs stays. ``is_barred``: more is wanted, and something forbids it; to be
+    told.
     """
 
     target: int
@@ -169,6 +170,7 @@ class Sized:
     inputs: tuple[tuple[str, float], ...] = ()
     loads: tuple[int, ...] = ()
     linger_s: float = LINGER_S
+    is_barred: bool = False
 
 
 @dataclass(frozen=True, slots=True)

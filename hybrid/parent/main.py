@@ -83,7 +83,7 @@ class Parent:
         self._controlling.obey(Hand(house, self._children, self._editions, self._nurse))
         self._upgrade = Upgrade(house, self._children, self._watch, self._state)
         memory = held.sizing if held is not None else None
-        self._sizer = Sizer(house, lambda: self._pool, self._porter.queues, self._events, memory)
+        self._sizer = Sizer(house, lambda: self._pool, self._porter, self._events, memory)
         if held is not None:
             self._porter.take_over(held.queues)
             self._children.take_over(held.molds, held.workers)

@@ -164,6 +164,10 @@ class Passing(Porter):
             self._end(slot)
             self._settle()
 
+    def on_the_way(self) -> int:
+        """Return how many wait here, and in the workers' channels."""
+        return len(self._held) + self._dispatch.untaken
+
     def held(self) -> HeldQueues:
         """Return every pass channel, with what is known of its worker, and the connections in our hands."""
         takers = self._dispatch.takers

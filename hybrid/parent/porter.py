@@ -70,6 +70,10 @@ class Porter:
         """Return the listening sockets in whose queues newcomers wait."""
         return [listener.socket for listener in self._house.listeners]
 
+    def on_the_way(self) -> int:
+        """Return how many connections wait for a worker behind those queues: accepted, and taken by none yet."""
+        return 0
+
     @property
     def deadline(self) -> float | None:
         """When :meth:`time_passed` is due. Monotonic seconds."""

@@ -39,6 +39,8 @@ NO_TASKS = "asyncio tasks: not available, the GIL is held"
 """What is said when no thread of the worker could get the GIL in time."""
 
 
+MOST_THENS = 64
+"""Who wait for the same stacks."""
 GONE = "the worker was gone before it had told its stacks"
 
 Then = Callable[[str, str], None]
@@ -124,6 +126,9 @@ class Nurse:
         if child is None or not child.pid:
             return False
         now_ns, before = self._clock_ns(), self._dumps.get(slot)
+        if before is not None and before.child is child and then is not None:
+            self._join(before, then)
+            return True
         thens = [*(before.thens if before is not None else ()), *((then,) if then is not None else ())]
         self._dumps[slot] = _Dump(child, level, message, Step.REPORT, now_ns + GIL_NS, now_ns + PEEK_NS, thens)
         try:
@@ -131,6 +136,13 @@ class Nurse:
         except OSError:
             pass  # nobody reads the pipe, or it is full: the time passes, and the signal is next
         return True
+
+    def _join(self, dump: _Dump, then: Then) -> None:
+        """Let one more hear of stacks that were asked for already: who asks again and again delays nobody."""
+        if len(dump.thens) < MOST_THENS:
+            dump.thens.append(then)
+        else:
+            then("", "too many ask for the stacks of this worker. Try again later")
 
     # ── looking ──
 

@@ -54,6 +54,9 @@ def sized(draft: Draft, event: ev.Sized) -> None:
     if target != pool.target:
         resize(draft, target, event.reason, event.inputs)
         draft.write("info", f"sizing: {event.reason}")
+    elif event.is_barred:
+        draft.write("info", f"sizing: more would be wanted: {event.reason}")
+        draft.do(act.Resized(target, target, event.reason, event.inputs))
     fit(draft, event.loads)
     _let_one_go(draft, event)
 

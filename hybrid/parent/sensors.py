@@ -14,6 +14,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from hybrid.ground.states import Life
 from hybrid.meters.accept_queue import AcceptQueues
@@ -34,6 +35,16 @@ MEASURED = (Life.READY, Life.PARKED)
 demand, and be followed by the next."""
 
 AskKernel = Callable[[int], ThreadTime | None]
+
+
+class Entrance(Protocol):
+    """What the sensors need of the :class:`~hybrid.parent.porter.Porter`."""
+
+    def queues(self) -> Sequence[socket.socket]:
+        """Return the listening sockets, as they are now."""
+
+    def on_the_way(self) -> int:
+        """Return how many connections wait for a worker behind their queues."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +82,9 @@ class Sensors:
     Runs in: parent. Closes: what it opened to ask the kernel, on :meth:`close`.
     """
 
-    def __init__(
-        self,
-        scoreboard: Scoreboard,
-        queues: Callable[[], Sequence[socket.socket]],
-        ask_kernel: AskKernel | None = None,
-    ) -> None:
-        """``queues``: the listening sockets as they are now."""
+    def __init__(self, scoreboard: Scoreboard, entrance: Entrance, ask_kernel: AskKernel | None = None) -> None:
         self._scoreboard = scoreboard
-        self._queues = queues
+        self._entrance = entrance
         self._ask_kernel = ask_kernel or thread_time
         self._accounts: dict[int, Account] = {}
         self._rates: dict[int, Rates] = {}
@@ -164,12 +169,12 @@ class Sensors:
 
     def _queue(self) -> int:
         """Return how many connections wait to be accepted; 0 where nobody knows."""
-        sockets = tuple(self._queues())
+        sockets = tuple(self._entrance.queues())
         if sockets != self._asked:
             self.close()
             self._asked, self._kernel = sockets, AcceptQueues(sockets)
         queue = self._kernel.read() if self._kernel is not None else None
-        return queue.length if queue is not None else 0
+        return (queue.length if queue is not None else 0) + self._entrance.on_the_way()
 
     def _boot_s(self, pool: Pool) -> float:
         """Return how long the boot took of whoever was ready last."""

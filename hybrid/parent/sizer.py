@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 import os
-import socket
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -22,16 +21,20 @@ from hybrid.parent import events as ev
 from hybrid.parent.guards import Guards, Verdict
 from hybrid.parent.pool import Duty, Pool
 from hybrid.parent.resizing import is_held_up
-from hybrid.parent.sensors import Sensors, measured
-from hybrid.parent.sizing import Memory, Observation, SizingSettings, decide
+from hybrid.parent.sensors import Entrance, Sensors, measured
+from hybrid.parent.sizing import Memory, Observation, Reason, SizingSettings, decide
 from hybrid.shared import cgroup, procfs
 from hybrid.shared.scoreboard import Scoreboard
 
 SECOND = 1_000_000_000
-LOOK_NS = SECOND // 5
-"""Between two looks. The workers store what they measure four times a second."""
+LOOK_NS = SECOND // 10
+"""Between two looks. The workers store what they measure four times a second, but the queue is as it is now."""
 QUIET_LOOK_NS = SECOND // 2
 """The same while there are no more workers than must be, and none has anything to do."""
+BARRED = (Reason.CONTENDED, Reason.THROTTLED, Reason.MEMORY)
+"""What forbids to grow, though more is wanted."""
+BARRED_NS = 30 * SECOND
+"""It is said when it begins; and once more if it was over for so long."""
 PACE_VARIABLE = "HYBRID_SIZING_PACE"
 """For tests only: what the times in which the pool shrinks are multiplied with. 0.1: ten times as fast."""
 
@@ -52,19 +55,20 @@ class Sizer:
         self,
         house: Premises,
         pool: Callable[[], Pool],
-        queues: Callable[[], Sequence[socket.socket]],
+        entrance: Entrance,
         events: deque[ev.Event],
         memory: Memory | None = None,
     ) -> None:
-        """``queues``: the listening sockets. ``events``: where decisions go. ``memory``: of the program before us."""
+        """``events``: where decisions go. ``memory``: of the program before us."""
         self.memory = taken_over(memory or Memory())
         self._pool = pool
         self._events = events
-        self._sensors = Sensors(house.scoreboard, queues)
+        self._sensors = Sensors(house.scoreboard, entrance)
         self._guards = Guards(monotonic_ns)
         self._pace = pace(os.environ)
         self._cores = cores()
         self._due_ns = monotonic_ns() + LOOK_NS
+        self._barred_due_ns = 0
 
     @property
     def deadline(self) -> float | None:
@@ -91,7 +95,9 @@ class Sizer:
             self.memory = replace(self.memory, target=pool.target)
         decision = decide(observation, settings, self.memory)
         self.memory = decision.memory
-        if decision.target != pool.target or has_surplus(pool):
+        barred = decision.reason in BARRED and decision.inputs["want"] > pool.target
+        is_news = barred and self._said_barred(now_ns)
+        if decision.target != pool.target or has_surplus(pool) or is_news:
             inputs = {**decision.inputs, "busy": observation.busy, "memory_free": float(guarded.free_bytes)}
             self._events.append(
                 ev.Sized(
@@ -100,8 +106,15 @@ class Sizer:
                     tuple(sorted(inputs.items())),
                     self._sensors.loads(pool),
                     ev.LINGER_S * self._pace,
+                    is_news,
                 )
             )
+
+    def _said_barred(self, now_ns: int) -> bool:
+        """Return whether it is time to say that something forbids to grow."""
+        is_due = now_ns >= self._barred_due_ns
+        self._barred_due_ns = now_ns + BARRED_NS  # counted from the last time that it was so, said or not
+        return is_due
 
     def loads(self) -> tuple[int, ...]:
         """Return the open connections of each slot."""

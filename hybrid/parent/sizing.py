@@ -340,6 +340,8 @@ def _down(now: float, settings: SizingSettings, memory: Memory, floor: int) -> t
     size = memory.target
     if size <= floor:
         return size, Reason.BOUNDS
+    if memory.watched_s < settings.slow_s:
+        return size, Reason.HOLD  # nobody knows yet what is needed
     held_s = now - max(memory.shrunk_at, memory.grown_at)
     return (size - 1, Reason.CALM) if held_s >= (memory.hold_s or settings.hold_s) else (size, Reason.HOLD)
 

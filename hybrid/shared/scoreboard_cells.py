@@ -134,6 +134,8 @@ COUNTERS = (
 """Cells of lines 3 and 4 that only grow while a worker lives."""
 RETIRED_AFTER = Cell.RETIRED - Cell.ACCEPTED
 """From such a cell to the one with what was counted before."""
+PARENTS_LINES = (0, 5, 6)
+"""Lines of a row that the parent writes; the others are the worker's."""
 BUCKETS = 64
 """Cells of the histogram: any time that fits into a cell has its place."""
 

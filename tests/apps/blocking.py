@@ -9,6 +9,7 @@ import socket
 import socketserver
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import BinaryIO
 
@@ -75,7 +76,14 @@ def stubborn(stream: BinaryIO, argument: str) -> None:
     threading.Event().wait()
 
 
+def sleep(stream: BinaryIO, argument: str) -> None:
+    """Take a thread for so many seconds, and no CPU."""
+    time.sleep(float(argument))
+    stream.write(b"slept\n")
+
+
 KNOBS: dict[str, Knob] = {
+    "sleep": sleep,
     "pid": pid,
     "echo": echo,
     "thread": thread,

@@ -80,11 +80,20 @@ CUTS = (
     Cut(
         _CONNECTION,
         "        load = endpoint.load\n        load.begun += 1\n"
+        "        if load.latencies is not None:\n            self._begun_ns = monotonic_ns()\n"
         "        begin = endpoint.begin if load.begun <= load.ceiling else endpoint.overload\n"
         "        if head.upgrade and load.begun <= load.ceiling and endpoint",
         "        begin = endpoint.begin\n        if head.upgrade and endpoint",
     ),
     Cut(_ENDING, "        self._endpoint.load.ceiling += 1\n"),
+    # whether anybody wants to know how long it took
+    Cut(
+        _CONNECTION,
+        "        begun_ns = self._begun_ns\n        if begun_ns:\n            self._begun_ns = 0\n"
+        "            took_ns = monotonic_ns() - begun_ns\n            latencies = self._endpoint.load.latencies\n"
+        "            if latencies is not None:\n                latencies.total_ns += took_ns\n"
+        "                latencies.counts[took_ns.bit_length()] += 1\n",
+    ),
     # how large a head may be
     Cut(
         "hybrid/http/head.py",

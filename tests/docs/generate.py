@@ -14,6 +14,7 @@ from typing import Any
 from hybrid.cli import reference
 from hybrid.connection import tls_stages
 from hybrid.connection.phases import PHASES
+from hybrid.control import metric_table
 from hybrid.ground.states import LIFE
 from hybrid.parent import dispatch, health, reload_stages
 from hybrid.shared.machine import mermaid
@@ -38,6 +39,7 @@ DIAGRAMS: dict[str, Mapping[tuple[Any, Any], Enum]] = {
 """Tables of states, by the name that pages use."""
 
 _MODELS = re.compile(r"(?P<open><!-- models -->\n).*?(?P<close><!-- end -->)", re.DOTALL)
+_METRICS = re.compile(r"(?P<open><!-- metrics -->\n).*?(?P<close><!-- end -->)", re.DOTALL)
 _SECTION = re.compile(r"(?P<open><!-- diagram: (?P<name>[\w-]+) -->\n).*?(?P<close><!-- end -->)", re.DOTALL)
 
 
@@ -68,6 +70,25 @@ def with_models(text: str) -> str:
     return _MODELS.sub(lambda match: f"{match['open']}{models_table()}{match['close']}", text)
 
 
+def metrics_table() -> str:
+    """Return the table of the metrics, as the page about them has it."""
+    rows = ["| name | type | labels | meaning |", "|---|---|---|---|"]
+    for spec in metric_table.every_spec():
+        labels = ", ".join(f"`{label}`" for label in spec.labels)
+        rows.append(f"| `{spec.shown}` | {spec.kind} | {labels} | {spec.meaning} |")
+    return "\n".join(rows) + "\n"
+
+
+def with_metrics(text: str) -> str:
+    """Return a page's text with the table of the metrics as the code has it."""
+    return _METRICS.sub(lambda match: f"{match['open']}{metrics_table()}{match['close']}", text)
+
+
+def up_to_date(text: str) -> str:
+    """Return a page's text with all that it takes from the code."""
+    return with_tables(with_metrics(with_models(with_diagrams(text))))
+
+
 def diagrams_in(text: str) -> list[str]:
     """Return the names of the diagrams that a page has."""
     return [match["name"] for match in _SECTION.finditer(text)]
@@ -75,7 +96,7 @@ def diagrams_in(text: str) -> list[str]:
 
 def main() -> None:
     """Write every page that is not up to date."""
-    wanted = {page.path: with_tables(with_models(with_diagrams(page.text))) for page in pages()}
+    wanted = {page.path: up_to_date(page.text) for page in pages()}
     wanted[OPTIONS_PAGE] = reference.page()
     for path, text in wanted.items():
         file = ROOT / path

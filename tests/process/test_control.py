@@ -119,7 +119,7 @@ def test_status_shows_the_pool(serve: Serve) -> None:
         status = control.result("status")
         assert [each["pid"] for each in status["workers"]] == server.ready_pids()
         assert status["pool"]["addresses"] == server.said["addresses"]
-        assert (status["pool"]["app"], status["pool"]["target"]) == (KNOBS, 2)
+        assert status["pool"]["app"].endswith("knobs") and status["pool"]["target"] == 2
         assert [each["slot"] for each in control.result("workers")["workers"]] == [0, 1]
 
 

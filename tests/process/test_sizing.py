@@ -145,4 +145,4 @@ async def test_embedded_pool_sizes_itself(monkeypatch: pytest.MonkeyPatch) -> No
     """``workers="1..3"``: as on the command line."""
     monkeypatch.setenv("HYBRID_SIZING_PACE", "0.05")
     async with hybrid.serve(LOADS, bind="127.0.0.1:0", workers="1..3", standby=1, log_level="warning") as server:
-        await eventually_async(lambda: sorted(each.life for each in server.workers) == [Life.READY, Life.PARKED])
+        await eventually_async(lambda: sorted(each.state for each in server.workers) == ["parked", "ready"])

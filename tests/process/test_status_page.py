@@ -37,8 +37,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def page_address(server: Server) -> tuple[str, int]:
     """Return where the page is."""
-    found = eventually(lambda: re.search(r"--metrics-bind: (\S+):(\d+)", server.log))
-    return found[1], int(found[2])
+    found = eventually(lambda: re.findall(r"--metrics-bind: (\S+):(\d+)", server.log))
+    return found[0][0], int(found[0][1])
 
 
 @contextmanager

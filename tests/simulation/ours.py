@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hybrid.parent.sizer import LOOK_NS, SECOND
 from hybrid.parent.sizing import Decision, Memory, Observation, SizingSettings, decide
 from tests.simulation.pool import Pool
 from tests.simulation.scenarios import Scenario
@@ -9,9 +10,9 @@ from tests.simulation.worker import Stand
 
 
 class Ours:
-    """``hybrid.parent.sizing.decide``, ten times a second."""
+    """``hybrid.parent.sizing.decide``, as often as the parent looks."""
 
-    every_s = 0.1
+    every_s = LOOK_NS / SECOND
     parks = True
 
     def __init__(self, standby: int = 0, **constants: float) -> None:

@@ -12,6 +12,8 @@ from tests.simulation.scenarios import Scenario
 from tests.simulation.worker import TICK_S, Line, Request, Stand, Worker
 
 UNPARK_S = 0.005
+WARM_S = 10.0
+"""The first seconds do not count: every rule that finds the size by itself begins with two workers."""
 LINGER_S = 30.0
 """How long a parked worker is kept that nobody needs."""
 
@@ -84,9 +86,10 @@ class Pool:
         self.clock.run(self.cpu, self.scenario.for_s)
         self._count()
         # Who still waits at the end has waited this long at least.
-        times = sorted(self.line.took_s + [self.clock.now - each.came_at for each in self.line.waiting])
+        waiting = [(each.came_at, self.clock.now - each.came_at) for each in self.line.waiting]
+        times = sorted(took_s for came_at, took_s in self.line.took + waiting if came_at >= WARM_S)
         p50, p95, p99 = (times[min(len(times) - 1, int(share * len(times)))] for share in (0.5, 0.95, 0.99))
-        for_s = self.scenario.for_s
+        for_s = self.scenario.for_s - WARM_S
         return Outcome(
             p50, p95, p99, self._worker_s / for_s, self._process_s / for_s, self.actions, tuple(self.sizes)
         )  # fmt: skip
@@ -102,18 +105,23 @@ class Pool:
         return [worker for worker in self.workers if worker.stand is Stand.SERVING]
 
     def seen(self) -> Seen:
-        """Return what the serving workers tell. One that is overdue is in a long callback: busy all the time."""
+        """Return what the workers tell, as hybrid.parent.sensors reads it.
+
+        One that is overdue is in a long callback: busy all the time. One that is parked serves what it holds.
+        """
         busy = waited = on_cpu = accepted = 0.0
         lags: list[float] = []
         now = self.clock.now
-        for worker in self.serving():
-            told, before = worker.told, worker.before
+        for worker in self.workers:
+            if worker.stand not in (Stand.SERVING, Stand.PARKED):
+                continue
             overdue = now - worker.due_at
+            if worker.stand is Stand.SERVING:
+                lags.append(max(worker.lag_s, overdue))
             if overdue > TICK_S / 2:
                 busy += 1.0
-                lags.append(overdue)
                 continue
-            lags.append(worker.lag_s)
+            told, before = worker.told, worker.before
             for_s = told.at - before.at
             if for_s > 0:
                 busy += (told.busy_s - before.busy_s) / for_s
@@ -185,7 +193,7 @@ class Pool:
             worker.ready()
 
     def _count(self) -> None:
-        passed = self.clock.now - self._counted_at
+        passed = max(0.0, self.clock.now - max(WARM_S, self._counted_at))
         self._counted_at = self.clock.now
         self._worker_s += passed * self.number(Stand.SERVING, Stand.BOOTING)
         self._process_s += passed * len(self.workers)

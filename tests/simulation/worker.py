@@ -55,7 +55,7 @@ class Line:
     def __init__(self) -> None:
         self.waiting: deque[Request] = deque()
         self.idle: deque[Worker] = deque()
-        self.took_s: list[float] = []
+        self.took: list[tuple[float, float]] = []  # when it came, how long it took
 
     def came(self, request: Request) -> None:
         """Queue a request and wake who has been idle for longest."""
@@ -164,7 +164,7 @@ class Worker:
         request = self._current
         assert request is not None
         if not request.steps:
-            self._line.took_s.append(self._clock.now - request.came_at)
+            self._line.took.append((request.came_at, self._clock.now - request.came_at))
             self.held -= 1
             if not self.held:
                 self.held_s += self._clock.now - self._held_since

@@ -119,7 +119,7 @@ function options(spec, { width, height }, paint, show) {
     },
     axes: [
       { ...axis, size: 22, gap: 2, space: 70, grid: { show: false },
-        values: (_u, marks) => marks.map((at) => clock(at).slice(0, 5)),
+        values: (_u, marks) => marks.map((at) => (last() - at < (last() - first()) * 0.06 ? "" : clock(at).slice(0, 5))),
         incrs: [60, 120, 300] },
       { ...axis, size: 46, gap: 4, space: 22, values: (_u, marks) => marks.map((mark) => spec.unit(mark)),
         ...(spec.unit === whole ? { incrs: [1, 2, 5, 10, 20, 25, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5] } : {}) },
@@ -138,7 +138,7 @@ function marks(u, paint) {
     if (at < first() || at > last()) continue;
     const x = Math.round(u.valToPos(at, "x", true));
     const s = 4 * devicePixelRatio;
-    const y = top + height - s - 1;
+    const y = top + height - (grew ? s + 1 : 3 * s + 1); // who came and went in a moment has both
     ctx.fillStyle = grew ? paint.up : paint.down;
     ctx.beginPath();
     ctx.moveTo(x - s, grew ? y + s : y);

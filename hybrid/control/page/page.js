@@ -30,7 +30,8 @@ function showSize(snapshot) {
   const wanted = pool.target && pool.target !== totals.ready ? `, wants ${pool.target}` : "";
   const standby = pool.standby ? `, ${pool.standby} on standby` : "";
   const noun = totals.ready === 1 ? "worker" : "workers";
-  put($("bounds"), sizing.on ? `${noun}${wanted}; allowed: ${pool.least} to ${pool.most}${standby}`
+  const bounds = `${pool.target >= pool.most ? "as many as are allowed" : "allowed"}: ${pool.least} to ${pool.most}`;
+  put($("bounds"), sizing.on ? `${noun}${wanted}; ${bounds}${standby}`
     : `of ${pool.target || DASH} ${noun}, a fixed size${standby}`);
   showCells(snapshot);
   const why = sizing.last;
@@ -113,7 +114,7 @@ function showFigures({ totals, workers }, counts) {
   const full = totals.accept_queue_limit ? queue / totals.accept_queue_limit : 0;
   figure("f-queue", `${whole(queue)}${queue ? limit : ""}`, queue === null ? "unknown" : wait,
     full >= 0.5 ? "bad" : queue >= 4 ? level(totals.accept_wait_s ?? 1, 0.05, 1) : "");
-  figure("f-lag", seconds(totals.lag_s), "worst worker, last second", level(totals.lag_s, 0.1, 1));
+  figure("f-lag", seconds(totals.lag_s), "worst worker", level(totals.lag_s, 0.1, 1));
   const each = totals.memory_bytes === null ? "private" : `private, ${bytes(totals.memory_bytes / Math.max(1, workers.length))} each`;
   figure("f-memory", bytes(totals.memory_bytes), each);
 }

@@ -107,7 +107,7 @@ export const LIVES = {
 };
 
 // Inputs of a decision that say most; the others are a click away.
-const FIRST_INPUTS = ["demand", "want", "serving", "busy", "waiting_share", "queue", "lag_s", "arrivals_per_s"];
+const FIRST_INPUTS = ["busy", "demand", "want", "serving", "waiting_share", "queue", "lag_s", "arrivals_per_s"];
 
 // A name and a figure, as a decision has it: lag_s 0.031 is [lag, 31 ms].
 function inputInWords([name, value]) {

@@ -6,7 +6,7 @@ import asyncio
 import os
 from dataclasses import replace
 
-from hybrid.control.state import HISTORY, PENDING
+from hybrid.control.state import GONE, HISTORY, PENDING
 from hybrid.shared.messages import Op, Record, send
 from hybrid.shared.notices import Answered, Logged, Notice, PoolState, ReloadStep, WorkerReady
 from hybrid.shared.settings import LogSettings, Settings
@@ -72,7 +72,7 @@ async def test_end_of_the_channel_answers_everybody() -> None:
         await their.hears()
         their.tell(WorkerReady(1, 2))
         their.leave()
-        assert (await task).text == "the server is gone"
+        assert (await task).text == GONE
         assert [each async for each in subscription] == [WorkerReady(1, 2)]
         assert their.state.is_over.is_set()
         assert not (await their.state.ask(Op.CONTROL_RELOAD)).ok

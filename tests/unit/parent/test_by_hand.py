@@ -177,7 +177,7 @@ def test_standby_may_be_asked_for() -> None:
     comes_up(world)
     assert [slot.life for slot in world.pool.slots] == [Life.READY, Life.PARKED, Life.PARKED]
     world.happens(ev.StandbyAsked(-1, "control", 6))
-    assert not world.of(act.Answer)[0].ok  # type: ignore[attr-defined]  # an Answer
+    assert [action.ok for action in world.actions if isinstance(action, act.Answer)] == [False]
     assert world.pool.standby == 2
 
 

@@ -112,7 +112,7 @@ class Room:
 
     def heard(self) -> list[Notice]:
         """Return what control was told."""
-        found = []
+        found: list[Notice] = []
         while True:
             try:
                 data, descriptors = messages.receive_bytes(self.far_ends[-1], 1 << 18)

@@ -51,9 +51,9 @@ class Machine:
             if pool.target:
                 held = {slot.seat for slot in pool.slots if slot.wanted and slot.duty is p.Duty.HELD}
                 held = set() if pool.is_sized else held
-                seats = {slot.seat for slot in serving}
+                taken = {slot.seat for slot in serving}
                 assert pool.least <= pool.target <= pool.most, "outside of the bounds"
-                assert len(seats) == max(0, pool.target - len(held)), "another size"
+                assert len(taken) == max(0, pool.target - len(held)), "another size"
 
     def do(self, action: act.Action) -> None:
         if isinstance(action, act.StartMold):
@@ -187,8 +187,10 @@ class Machine:
 
 
 OFTEN = ("forked", "ready", "words", "time", "imported", "worker dies", "resolved")
-SOMETIMES = ("mold dies", "fork failed", "worker drains", "boot fails", "reload", "worn", "more", "fewer")
-SOMETIMES += ("sized", "sized", "scaled", "by hand", "by hand")
+SOMETIMES = (
+    *("mold dies", "fork failed", "worker drains", "boot fails", "reload", "worn", "more", "fewer"),
+    *("sized", "sized", "scaled", "by hand", "by hand"),
+)
 RARELY = ("stop", "stop now", "import failed", "unsafe", "park", "unresolved")
 """These end the pool, or most of what it can do: too many of them, and nothing else is ever tried."""
 EVENTS = (*OFTEN * 6, *SOMETIMES * 3, *RARELY)

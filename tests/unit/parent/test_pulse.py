@@ -187,6 +187,33 @@ def test_asked_for_dump_of_a_healthy_worker(room: Room) -> None:
     assert "info    worker 0, as asked\n    thread MainThread:\n" in room.text
 
 
+def test_everybody_who_asks_is_told_the_same_stacks(room: Room) -> None:
+    """Who asks while they are under way joins, and delays nobody; there is an end to it."""
+    told: list[tuple[str, str]] = []
+
+    def then(place: str, detail: str) -> None:
+        told.append((place, detail))
+
+    for _ in range(pulse.MOST_THENS):
+        assert room.nurse.dump(0, "worker 0, as asked", then=then)
+        room.passes(0.001)
+    assert room.nurse.dump(0, "one more", then=then)
+    assert told == [("", "too many ask for the stacks of this worker. Try again later")]
+    stack_dump.write_report(room.child.dump_fd, "app.py:1 in f\nthread")
+    room.passes(0.1)
+    assert told[1:] == [("app.py:1 in f", "thread")] * pulse.MOST_THENS
+    assert not room.nurse.dump(3, "nobody", then=then)
+
+
+def test_who_waits_for_stacks_hears_that_the_worker_is_gone(room: Room) -> None:
+    """Instead of nothing, for ever."""
+    told: list[str] = []
+    room.nurse.dump(0, "worker 0, as asked", then=lambda _place, detail: told.append(detail))
+    del room.workers[0]
+    room.passes(1)
+    assert told == [pulse.GONE]
+
+
 @pytest.mark.parametrize("heartbeat_ns", [1, 2**63, 2**64 - 1])
 def test_forged_heartbeat_is_passed_over(room: Room, heartbeat_ns: int) -> None:
     """Nonsense in a row is no reason to fail, nor to kill at once."""

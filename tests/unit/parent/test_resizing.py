@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from hybrid.ground.states import Life
+from hybrid.ground.states import Cause, Life
 from hybrid.parent import actions as act
 from hybrid.parent import events as ev
 from hybrid.parent import pace
 from hybrid.parent import pool as p
 from hybrid.shared.messages import Op
 from hybrid.shared.pool_size import parse
-from tests.unit.parent.world import PLAN, World
+from tests.unit.parent.world import IMPORTED, PLAN, World
 
 LINGER_S = 5.0
 
@@ -76,6 +76,14 @@ def test_sizing_stays_within_the_bounds() -> None:
     assert world.pool.target == 2
 
 
+def test_what_forbids_to_grow_is_told() -> None:
+    """The size stays; the log and those who tell of it have the reason."""
+    world = ranged("1..6")
+    world.happens(ev.Sized(1, "contended", is_barred=True))
+    assert "more would be wanted: contended" in world.log() and world.pool.target == 1
+    assert world.of(act.Resized) == [act.Resized(1, 1, "contended")]
+
+
 def test_shrinking_parks_the_emptiest_and_nobody_leaves() -> None:
     """What it holds is served on."""
     world = ranged("1..3")
@@ -132,7 +140,7 @@ def test_standby_boots_and_is_parked() -> None:
 def test_server_is_ready_before_its_standbys() -> None:
     """They serve nobody yet."""
     world = World(replace(PLAN, workers=1, standby=1))
-    world.happens(ev.Started(), ev.MoldImported(1, *_FACTS))
+    world.happens(ev.Started(), IMPORTED)
     world.comes_up(0, 1000)
     assert world.of(act.Announce) and lives(world) == ["READY", "STARTING"]
 
@@ -198,7 +206,7 @@ def test_nothing_is_sized_while_nobody_is_to_accept() -> None:
 def test_worn_spare_is_renewed_as_a_spare() -> None:
     """It stands by until the fresh one is there, which stands by then."""
     world = ranged("1..3", standby=1)
-    world.happens(ev.WornOut(1, world.pool.slots[1].ticket, "it is old", _LIFETIME))
+    world.happens(ev.WornOut(1, world.pool.slots[1].ticket, "it is old", Cause.LIFETIME))
     comes_up(world)
     assert told(world, Op.DRAIN) == [1] or lives(world)[1] == "DRAINING"
     assert [slot.life for slot in world.pool.slots] == [Life.READY, Life.DRAINING, Life.PARKED]
@@ -255,7 +263,3 @@ def test_reload_that_fails_leaves_spares_parked() -> None:
     assert len(coming) == 1
     world.dies(coming[0], ev.Exit(code=1))
     assert lives(world)[:2] == ["READY", "PARKED"]
-
-
-_FACTS = (ev.CpuFacts(affinity=2), ev.MemoryFacts(8 << 30, 30 << 20, 20 << 20))
-_LIFETIME = ev.Cause.LIFETIME

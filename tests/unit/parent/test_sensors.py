@@ -36,8 +36,17 @@ class Crew:
             row = self.board.use_slot(slot.index)
             row[Cell.SPAWNED_NS], row[Cell.READY_NS] = self.now_ns, self.now_ns + SECOND // 4
             self.ticks(slot.index, 0, 0)
-        self.sensors = Sensors(self.board, lambda: self.listeners, self.kernel.get)
+        self.waiting = 0
+        self.sensors = Sensors(self.board, self, self.kernel.get)
         self.observe(0)
+
+    def queues(self) -> list[socket.socket]:
+        """Return the listening sockets."""
+        return self.listeners
+
+    def on_the_way(self) -> int:
+        """Return how many wait behind their queues."""
+        return self.waiting
 
     def ticks(self, slot: int, busy_ns: int, waiting_ns: int = 0, lag_ns: int = 0) -> None:
         """Let a worker store what it has measured, now."""
@@ -71,7 +80,7 @@ def test_busy_is_added_up_without_waiting(crew: Crew) -> None:
     crew.ticks(1, 0, 0)
     seen = crew.observe(0)
     assert seen.busy == ROUND(0.4) and seen.run_queue == ROUND(0.1)
-    assert (seen.serving, seen.window_s) == (2, ROUND(1.0))
+    assert seen.serving == 2 and seen.window_s == ROUND(1.0)
 
 
 def test_window_without_a_tick_shows_what_was_seen_last(crew: Crew) -> None:
@@ -209,3 +218,5 @@ def test_queue_is_the_listeners(crew: Crew) -> None:
     assert crew.observe().queue == 0
     crew.listeners = []
     assert crew.observe().queue == 0
+    crew.waiting = 3  # as with --accept passing
+    assert crew.observe().queue == 3

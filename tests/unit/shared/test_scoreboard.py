@@ -8,7 +8,22 @@ from collections.abc import Iterator
 import pytest
 
 from hybrid.ground.errors import HybridError
-from hybrid.shared.scoreboard import CELLS_PER_LINE, NOT_ACCEPTING, UNKNOWN, Cell, Scoreboard
+from hybrid.shared.scoreboard import (
+    BUCKETS,
+    CELLS_PER_LINE,
+    CELLS_PER_ROW,
+    COUNTERS,
+    HEADER_BYTES,
+    LOCK_BYTES,
+    LOCK_OFFSET,
+    NOT_ACCEPTING,
+    PARENTS_LINES,
+    RETIRED_AFTER,
+    UNKNOWN,
+    Cell,
+    Header,
+    Scoreboard,
+)
 
 
 @pytest.fixture
@@ -36,12 +51,36 @@ def test_vacant_slots_are_never_the_least_loaded(board: Scoreboard) -> None:
     assert min(board.active_column()) >= NOT_ACCEPTING
 
 
-def test_reset_keeps_the_count_of_spawns_only(board: Scoreboard) -> None:
-    """A new worker starts with a clean row; the slot remembers how many it had."""
+def test_reset_keeps_the_count_of_spawns_and_what_is_retired(board: Scoreboard) -> None:
+    """A new worker starts with a clean row; the slot remembers how many it had, and what they counted."""
     row = board.use_slot(0)
     row[Cell.SPAWNS], row[Cell.ACCEPTED] = 3, 99
+    board.retire(0)
+    row[Cell.ACCEPTED], row[Cell.LATENCIES + 5], row[Cell.LATENCY_NS] = 5, 6, 7
     row.reset()
     assert (row[Cell.SPAWNS], row[Cell.ACCEPTED], row.active) == (3, 0, 0)
+    assert row[Cell.ACCEPTED + RETIRED_AFTER] == 99
+    assert (row[Cell.LATENCIES + 5], row[Cell.LATENCY_NS]) == (0, 0)
+
+
+def test_retiring_again_changes_nothing(board: Scoreboard) -> None:
+    """A slot is retired when its worker is reaped, and once more before the next one is started."""
+    row = board.use_slot(0)
+    row[Cell.REQUESTS], row[Cell.LATENCIES + 20], row[Cell.LATENCY_NS] = 4, 4, 9
+    for _ in range(3):
+        board.retire(0)
+        assert row[Cell.REQUESTS + RETIRED_AFTER] == 4
+        assert board.header[Header.RETIRED_LATENCIES + 20] == 4
+        assert board.header[Header.RETIRED_LATENCY_NS] == 9
+
+
+def test_what_is_retired_keeps_out_of_the_lock(board: Scoreboard) -> None:
+    """The header has room for both."""
+    retired = range(Header.RETIRED_LATENCIES, Header.RETIRED_LATENCIES + BUCKETS)
+    lock = range(LOCK_OFFSET // 8, (LOCK_OFFSET + LOCK_BYTES) // 8)
+    assert not {*retired, Header.RETIRED_LATENCY_NS} & {*lock}
+    assert Header.RETIRED_LATENCY_NS not in retired and Header.RETIRED_LATENCY_NS < HEADER_BYTES // 8
+    assert Cell.LATENCIES + BUCKETS == CELLS_PER_ROW
 
 
 def test_slot_without_a_worker_has_measured_nothing(board: Scoreboard) -> None:
@@ -94,11 +133,12 @@ def test_active_column_is_a_view(board: Scoreboard) -> None:
 
 
 def test_every_cell_of_a_line_has_one_writer() -> None:
-    """The parent's cells are on line 0, the worker's are not: no line is written by two processes."""
-    parents = {Cell.LIFE, Cell.PID, Cell.GENERATION, Cell.SPAWNED_NS, Cell.SPAWNS, Cell.SEAT}
+    """The parent's cells are on lines of its own, the worker's are not: no line is written by two processes."""
+    parents = {Cell.LIFE, Cell.PID, Cell.GENERATION, Cell.SPAWNED_NS, Cell.SPAWNS, Cell.SEAT, Cell.RETIRED}
+    retired = {cell + RETIRED_AFTER for cell in COUNTERS}
     cells = {value for name, value in vars(Cell).items() if name.isupper()}
-    assert all(cell // 8 == 0 for cell in parents)
-    assert all(cell // 8 > 0 for cell in cells - parents)
+    assert all(cell // CELLS_PER_LINE in PARENTS_LINES for cell in parents | retired)
+    assert all(cell // CELLS_PER_LINE not in PARENTS_LINES for cell in cells - parents)
     assert len(cells) == len([name for name in vars(Cell) if name.isupper()])
 
 
