@@ -165,12 +165,15 @@ def test_size_that_was_moved_by_hand_is_where_it_goes_on(watched: Watched) -> No
 
 @pytest.mark.parametrize(
     ("target", "cores", "busy", "run_queue"),
-    [(1, 2.0, 1.5, 0.0), (2, 2.0, 0.5, 1.0), (1, 0.5, 0.5, 1.0), (2, 2.5, 1.5, 0.0)],
+    [(1, 2.0, 1.5, 0.0), (2, 2.0, 1.5, 1.0), (3, 2.0, 0.5, 1.0), (2, 2.5, 1.5, 0.0)],
 )
 def test_fewer_than_the_cores_do_not_crowd_each_other(target: int, cores: float, busy: float, run_queue: float) -> None:
-    """If they wait for CPUs, others have them; another worker gets another share."""
-    seen = fit_cores(Observation(0.0, 0.2, 0.5, 1.0, 1.0, 0, 0.0, serving=target), target, cores)
+    """If they wait for CPUs, others have them: another worker gets another share. So many as CPUs are not too many."""
+    observation = Observation(0.0, 0.2, 0.5, 1.0, 1.0, 0, 0.0, serving=target, on_cpu=0.25)
+    seen = fit_cores(observation, target, cores)
     assert (seen.busy, seen.run_queue) == (busy, run_queue)
+    assert seen.on_cpu == (0.25 if target > cores else 1.25)
+    assert fit_cores(replace(observation, on_cpu=None), target, cores).on_cpu is None
 
 
 @pytest.mark.parametrize(
