@@ -28,6 +28,7 @@ HOT = [
             "http_phases",
             "http_wire",
             "lines",
+            "load",
             "phases",
             "registry",
             "websocket",

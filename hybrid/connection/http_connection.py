@@ -13,7 +13,6 @@ Source: RFC 9112 §9 (connection management), §9.3.2 (pipelining), §9.6 (tear-
 from __future__ import annotations
 
 import asyncio
-from time import monotonic_ns
 from typing import Any
 
 from hybrid.connection.failures import log
@@ -141,8 +140,8 @@ class HttpConnection(Ending):
             self._earlier = (*self._earlier, self._latest)
         load = endpoint.load
         load.begun += 1
-        if load.latencies is not None:
-            self._begun_ns = monotonic_ns()
+        if load.begun >= load.timed_at:  # hot: timed requests; no more than this where none is
+            self._begun_ns = load.start_clock()
         begin = endpoint.begin if load.begun <= load.ceiling else endpoint.overload
         if head.upgrade and load.begun <= load.ceiling and endpoint.upgrade is not None and wants_websocket(head):
             begin = endpoint.upgrade
@@ -256,14 +255,12 @@ class HttpConnection(Ending):
         self._exchange = None
         self._answer_by = self.deadline = NEVER
         self.write(data)
-        begun_ns = self._begun_ns
-        if begun_ns:
-            self._begun_ns = 0
-            took_ns = monotonic_ns() - begun_ns
-            latencies = self._endpoint.load.latencies
-            if latencies is not None:
-                latencies.total_ns += took_ns
-                latencies.counts[took_ns.bit_length()] += 1
+        if self._upgraded is None:
+            load = self._endpoint.load
+            load.answered += 1
+            if self._begun_ns:
+                load.stop_clock(self._begun_ns)
+                self._begun_ns = 0
         if self._phase is not ANSWERING or close:
             self._finish()
         elif self._body is None:

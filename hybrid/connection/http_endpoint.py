@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from array import array
 from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass, field
@@ -12,12 +11,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from hybrid.connection.access_log import AccessLog, Entry
 from hybrid.connection.farewell import Farewell
+from hybrid.connection.load import Load
 from hybrid.connection.registry import Door
 from hybrid.http.errors import HttpError
 from hybrid.http.head import Head, HeadLimits
 from hybrid.http.response import Response
 from hybrid.http.status import refusal_body
-from hybrid.shared.scoreboard import BUCKETS, Cell, Row
 
 if TYPE_CHECKING:
     from hybrid.connection.http_connection import HttpConnection
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 READ_HIGH_BYTES = 65536
 """Of pipelined requests, or of a body that nobody asks for, above which the socket is left alone."""
 _SWEEP_S = 1.0
-UNLIMITED = 1 << 60
-"""More requests than ever begin. A whole number: to compare one with a float takes twice as long."""
 
 
 class Exchange(Protocol):
@@ -84,56 +81,6 @@ class HttpTimes:
     """For a peer that takes nothing of what we send."""
     request_s: float = 0.0
     """From the end of the head to the end of the answer."""
-
-
-@dataclass(slots=True)
-class Latencies:
-    """How long the requests of one worker took that were answered: a histogram, and the sum.
-
-    ``counts[k]``: those that took less than 2**k ns, and are in no place before it. Nanoseconds are counted by how many
-    bits they have: no search for the place.
-    """
-
-    counts: list[int] = field(default_factory=lambda: [0] * BUCKETS)
-    total_ns: int = 0
-
-
-@dataclass(slots=True)
-class Load:
-    """The requests of one worker, on all its listeners.
-
-    Two counts that only grow say both how many were begun and how many run: counting the former costs nothing more.
-    """
-
-    ceiling: int = UNLIMITED
-    """Up to here ``begun`` may come; above it the answer is 503. As many as may run, and one for each that ended."""
-    begun: int = 0
-    """Requests ever given to the application."""
-    latencies: Latencies | None = None
-    """None: nobody wants to know (no ``--metrics-bind``)."""
-    _most: int = field(init=False)
-    """Requests that may run at a time."""
-
-    def __post_init__(self) -> None:
-        self._most = self.ceiling
-
-    @property
-    def in_flight(self) -> int:
-        """Requests whose application has not returned."""
-        return self.begun - (self.ceiling - self._most)
-
-    def flush(self, row: Row) -> None:
-        """Write the counts into the scoreboard; a few times a second is enough."""
-        row[Cell.REQUESTS], row[Cell.IN_FLIGHT] = self.begun, self.in_flight
-        latencies = self.latencies
-        if latencies is not None and row[Cell.LATENCY_NS] != latencies.total_ns:
-            row.cells[Cell.LATENCIES : Cell.LATENCIES + BUCKETS] = memoryview(array("Q", latencies.counts))
-            row[Cell.LATENCY_NS] = latencies.total_ns
-
-    def turned_away(self) -> None:
-        """Take back a request that was counted as begun, and will be counted as ended, and is no application's."""
-        self.begun -= 1
-        self.ceiling -= 1
 
 
 class Refusal:

@@ -13,7 +13,8 @@ from hybrid.connection.access_log import AccessLog, Entry
 from hybrid.connection.addresses import UNKNOWN, Address
 from hybrid.connection.farewell import Farewell
 from hybrid.connection.http_connection import HttpConnection
-from hybrid.connection.http_endpoint import UNLIMITED, Exchange, HttpEndpoint, HttpTimes, Load
+from hybrid.connection.http_endpoint import Exchange, HttpEndpoint, HttpTimes
+from hybrid.connection.load import UNLIMITED, Load
 from hybrid.connection.registry import Door
 from hybrid.handlers.wsgi_threads import Threads
 from hybrid.http.date import StandingLines

@@ -200,7 +200,8 @@ class Controlling:
         house = self._house
         served = house.served
         readiness = house.scoreboard.readiness.name.lower()
-        facts = noticing.Facts(readiness, served.name, served.kind, house.addresses, self._started_at)
+        what = house.settings.app.target or served.name
+        facts = noticing.Facts(readiness, what, served.kind, house.addresses, self._started_at)
         return noticing.state_of(self._pool(), facts)
 
     def _tell_state(self) -> None:

@@ -240,7 +240,9 @@ class House:
         count = f"{workers} worker{'s' if workers != 1 else ''}"
         how = ", app preloaded" if preload else ", app imported by each worker"
         log.info(f"hybrid {__version__} serves {served.kind} {served.name} on {', '.join(self.addresses)}")
-        log.info(f"{count} ({self._size(size_reason)}), {served.detail}{how}")
+        standby = self.settings.worker.standby
+        more = f", {standby} to stand by" if standby else ""
+        log.info(f"{count} ({self._size(size_reason)}){more}, {served.detail}{how}")
         log.info(f"ready in {seconds:.2f} s; parent pid {os.getpid()}")
         self.scoreboard.readiness = Readiness.READY
         doors = {FLAGS[kind][2:]: self.doors.addresses(kind) for kind in DoorKind if self.doors.addresses(kind)}

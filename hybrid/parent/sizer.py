@@ -90,6 +90,7 @@ class Sizer:
         guarded = self._guards.look((slot.pid for slot in measured(pool)), cores_to_fill)
         on_cpu = None if has_threads else observation.on_cpu  # of the loops: what threads compute is not in it
         observation = replace(observation, throttled=guarded.throttled, on_cpu=on_cpu)
+        observation = fit_cores(observation, pool.target, self._cores)
         observation, settings = fit_memory(observation, self._settings(pool), pool.target, guarded)
         if self.memory.target != pool.target:  # moved by hand, by a reload, or at the start
             self.memory = replace(self.memory, target=pool.target)
@@ -138,6 +139,21 @@ class Sizer:
 def taken_over(memory: Memory) -> Memory:
     """Return the memory as it was before it travelled as JSON, which does not tell the kinds of numbers apart."""
     return replace(memory, peaks=tuple((start, int(want)) for start, want in memory.peaks))
+
+
+def fit_cores(observation: Observation, target: int, cores: float) -> Observation:
+    """Return what is seen as it counts for a pool of no more workers than there are CPUs.
+
+    What they wait for CPUs is not each other's doing then: others use the machine. So to wait is to be busy, and with
+    fewer workers than CPUs it does not even forbid to grow: one more gets one more share. Above that it is what it
+    looks like: workers that hold each other up.
+    """
+    if target > math.ceil(cores):
+        return observation
+    waiting = observation.run_queue
+    on_cpu = None if observation.on_cpu is None else observation.on_cpu + waiting  # what it would do if it could
+    forbids = waiting if target == math.ceil(cores) else 0.0
+    return replace(observation, busy=observation.busy + waiting, run_queue=forbids, on_cpu=on_cpu)
 
 
 def fit_memory(

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 NEVER = float("-inf")
+NO_LIMIT = 1 << 20
+"""More workers than there can be."""
 
 
 class Reason(Enum):
@@ -274,14 +276,14 @@ def _workers(demand: float, settings: SizingSettings, memory: Memory) -> int:
     """Return how many workers a demand asks for: itself and headroom, unless CPUs are the limit."""
     # Waiting costs as much as what is waited for takes: the longer loops are held, the fewer should have to wait.
     beta = settings.beta * (1.0 + min(1.0, memory.lag_s / settings.tardy_s))
-    return min(math.ceil(demand + beta * math.sqrt(demand)), _useful(settings, memory))
+    return min(max(1, math.ceil(demand + beta * math.sqrt(demand))), _useful(settings, memory))
 
 
 def _useful(settings: SizingSettings, memory: Memory) -> int:
     """Return how many loops can be busy before CPUs are: one a core if they compute, more if they are blocked."""
-    if memory.computed is None or memory.computed <= 0.0 or memory.work <= 0.0:
-        return settings.most
-    computing = min(1.0, memory.computed / memory.work)
+    if memory.computed is None or memory.work <= 0.0:
+        return NO_LIMIT
+    computing = min(1.0, max(memory.computed / memory.work, 1.0 / NO_LIMIT))
     return math.ceil(0.9 * settings.cores / computing)  # a tenth: loops that only compute measure as 90 % and more
 
 
@@ -316,8 +318,8 @@ def _choose(observation: Observation, settings: SizingSettings, memory: Memory, 
         return _down(observation.now, settings, memory, max(want, settings.least))
     barred = _barred(observation, settings, memory)
     if barred in (Reason.CONTENDED, Reason.THROTTLED) and size > max(settings.least, math.ceil(settings.cores)):
-        long_ago = observation.now - max(memory.grown_at, memory.shrunk_at) >= settings.crowded_hold_s
-        return (size - 1 if long_ago else size), barred
+        held = _is_held(observation.now, settings, memory, settings.crowded_hold_s)
+        return (size if held else size - 1), barred
     if want == size:
         return size, Reason.STEADY
     if barred is not None:
@@ -340,10 +342,13 @@ def _down(now: float, settings: SizingSettings, memory: Memory, floor: int) -> t
     size = memory.target
     if size <= floor:
         return size, Reason.BOUNDS
-    if memory.watched_s < settings.slow_s:
-        return size, Reason.HOLD  # nobody knows yet what is needed
-    held_s = now - max(memory.shrunk_at, memory.grown_at)
-    return (size - 1, Reason.CALM) if held_s >= (memory.hold_s or settings.hold_s) else (size, Reason.HOLD)
+    held = _is_held(now, settings, memory, memory.hold_s or settings.hold_s)
+    return (size, Reason.HOLD) if held else (size - 1, Reason.CALM)
+
+
+def _is_held(now: float, settings: SizingSettings, memory: Memory, hold_s: float) -> bool:
+    """Return whether it is too early for a step down: after the last step, or before anybody knows what is needed."""
+    return memory.watched_s < settings.slow_s or now - max(memory.shrunk_at, memory.grown_at) < hold_s
 
 
 def _remember(now: float, settings: SizingSettings, memory: Memory, target: int) -> Memory:

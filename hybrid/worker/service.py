@@ -18,7 +18,7 @@ from typing import Any
 from hybrid.connection.access_log import AccessLog
 from hybrid.connection.addresses import common_address
 from hybrid.connection.farewell import Farewell
-from hybrid.connection.http_endpoint import Latencies, Load
+from hybrid.connection.load import Load
 from hybrid.connection.registry import Door, Registry, ThreadRegistry
 from hybrid.ground.build import kind
 from hybrid.ground.errors import BootError, LoadError
@@ -278,7 +278,7 @@ class Service:
         shared.threads, shared.multiprocess = self._pool, self._plan.is_pooled
         self._load = shared.load
         if self._plan.is_timed and handler.kind.speaks_http:
-            self._load.latencies = Latencies()
+            self._load.time_requests()
 
         tls = self._plan.tls
         if tls is not None and handler.kind.speaks_http:

@@ -80,7 +80,8 @@ CUTS = (
     Cut(
         _CONNECTION,
         "        load = endpoint.load\n        load.begun += 1\n"
-        "        if load.latencies is not None:\n            self._begun_ns = monotonic_ns()\n"
+        "        if load.begun >= load.timed_at:  # hot: timed requests; no more than this where none is\n"
+        "            self._begun_ns = load.start_clock()\n"
         "        begin = endpoint.begin if load.begun <= load.ceiling else endpoint.overload\n"
         "        if head.upgrade and load.begun <= load.ceiling and endpoint",
         "        begin = endpoint.begin\n        if head.upgrade and endpoint",
@@ -89,10 +90,9 @@ CUTS = (
     # whether anybody wants to know how long it took
     Cut(
         _CONNECTION,
-        "        begun_ns = self._begun_ns\n        if begun_ns:\n            self._begun_ns = 0\n"
-        "            took_ns = monotonic_ns() - begun_ns\n            latencies = self._endpoint.load.latencies\n"
-        "            if latencies is not None:\n                latencies.total_ns += took_ns\n"
-        "                latencies.counts[took_ns.bit_length()] += 1\n",
+        "        if self._upgraded is None:\n            load = self._endpoint.load\n            load.answered += 1\n"
+        "            if self._begun_ns:\n                load.stop_clock(self._begun_ns)\n"
+        "                self._begun_ns = 0\n",
     ),
     # how large a head may be
     Cut(

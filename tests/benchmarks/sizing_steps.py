@@ -34,7 +34,10 @@ FACTOR = 5
 SEED = 8
 LOOK_S = 0.1
 PLACE = ROOT / "docs" / "explanation" / "sizing-steps.json"
-_DECISION = re.compile(r"^(\S+ \S+) \[parent\] info +sizing: ((\d+) → (\d+) workers \((\w+)\).*)$")
+_DECISION = re.compile(
+    r"^(\S+ \S+) \[parent\] info +sizing: (?:more would be wanted: )?((?:(\d+) → )?(\d+) workers? \((\w+)\).*)$"
+)
+"""One that changes nothing says what forbids it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +186,7 @@ def _decisions(log: str, began_at: float) -> list[Decided]:
         if said is not None:
             second, _, milli = said[1].partition(".")
             at = time.mktime(time.strptime(second, "%Y-%m-%d %H:%M:%S")) + float(f"0.{milli or 0}")
-            found.append(Decided(at - began_at, int(said[3]), int(said[4]), said[5], said[2]))
+            found.append(Decided(at - began_at, int(said[3] or said[4]), int(said[4]), said[5], said[2]))
     return found
 
 
@@ -229,6 +232,13 @@ def table(courses: Sequence[Course]) -> str:
     return "\n".join(lines)
 
 
+def _kept(fresh: Sequence[Summary]) -> list[Summary]:
+    """Return what is to be written: the cases that were run, and of others what was written before."""
+    before = json.loads(PLACE.read_text()) if PLACE.exists() else []
+    found = {case["name"]: case for case in (*before, *fresh)}
+    return [found[case.name] for case in CASES if case.name in found]
+
+
 def _say(course: Course) -> None:
     for each in course.decisions:
         print(f"  {each.at_s:6.1f} s  {each.words}")
@@ -238,7 +248,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run every case, say what came of it, and write it down."""
     parser = argparse.ArgumentParser(description=str(__doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="less than a minute; writes nothing")
-    parser.add_argument("--case", choices=[case.name for case in CASES], help="only this handler; writes nothing")
+    parser.add_argument(
+        "--case", choices=[case.name for case in CASES], help="only this handler; the others stay as they were"
+    )
     given = parser.parse_args(arguments)
     phases = Phases(4.0, 7.0, 6.0) if given.quick else Phases()
     # So that there is anything to see of the way back in six seconds.
@@ -254,8 +266,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 server.stop()
             _say(courses[-1])
     print(table(courses))
-    if not given.quick and given.case is None:
-        kept = [summary(course) for course in courses]
+    if not given.quick:
+        kept = _kept([summary(course) for course in courses])
         PLACE.write_text(json.dumps(kept, ensure_ascii=False).replace("}, {", "},\n{").replace("], [", "],\n[") + "\n")
         save(kept, PLACE.with_suffix(".svg"))
         print(f"written: {PLACE} and {PLACE.with_suffix('.svg').name}")

@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from hybrid.connection.http_endpoint import Latencies
+import pytest
+
+from hybrid.connection.load import TIMED_PER_FLUSH, Latencies, Load
 from hybrid.ground.clock import monotonic_ns
 from hybrid.handlers.http_shared import HttpShared
 from hybrid.shared.http_settings import HttpSettings
@@ -26,7 +28,7 @@ UPGRADE = (
 async def timed(app: Any, **settings: Any) -> AsyncIterator[tuple[HttpRoom, HttpShared]]:
     """Serve an application whose requests are timed."""
     shared = HttpShared.of(HttpSettings(**settings))
-    shared.load.latencies = Latencies()
+    shared.load.time_requests()
     async with serving(app, shared=shared) as room:
         yield room, shared
 
@@ -136,6 +138,54 @@ async def test_where_nobody_wants_to_know_nothing_is_timed() -> None:
         assert getattr(connection, "_begun_ns") == 0  # noqa: B009  # no Served has it
 
 
+@pytest.mark.parametrize("per_flush", [10, 700, 5000, 40_000])
+def test_of_very_many_requests_some_are_timed_for_all(per_flush: int) -> None:
+    """All are counted, whatever their number; how many look at the clock stays about the same."""
+    board = Scoreboard.create(1, 1)
+    try:
+        row = board.use_slot(0)
+        load, looks = Load(), 0
+        load.time_requests()
+        for _ in range(20):
+            looks = 0
+            for _ in range(per_flush):
+                load.begun += 1
+                begun_ns = load.start_clock() if load.begun >= load.timed_at else 0
+                load.answered += 1
+                if begun_ns:
+                    looks += 1
+                    load.stop_clock(begun_ns)
+            load.flush(row)
+            counted = sum(row[Cell.LATENCIES + place] for place in range(BUCKETS))
+            assert counted == load.answered == row[Cell.REQUESTS]
+        assert min(per_flush, TIMED_PER_FLUSH) * 0.6 < looks <= min(per_flush, TIMED_PER_FLUSH * 2)
+    finally:
+        board.close()
+
+
+def test_those_that_are_timed_stand_for_all() -> None:
+    """A tenth of very many requests is slow, and in the histogram it is about a tenth."""
+    load = Load()
+    latencies = load.latencies = Latencies()
+    board = Scoreboard.create(1, 1)
+    try:
+        row = board.use_slot(0)
+        load.timed_at = 0
+        for number in range(200_000):
+            load.begun += 1
+            is_timed = load.begun >= load.timed_at
+            begun_ns = load.start_clock() if is_timed else 0
+            load.answered += 1
+            if begun_ns:
+                latencies.add(1 << 30 if number % 10 == 0 else 1 << 20, load.answered)
+            if number % 5000 == 4999:
+                load.flush(row)
+        assert sum(latencies.counts) == 200_000
+        assert 0.07 < latencies.counts[31] / 200_000 < 0.13
+    finally:
+        board.close()
+
+
 def test_the_counts_are_flushed_into_the_row() -> None:
     """And again only where there are more."""
     board = Scoreboard.create(1, 1)
@@ -145,7 +195,8 @@ def test_the_counts_are_flushed_into_the_row() -> None:
         load.begun = 7
         load.flush(row)
         assert (row[Cell.REQUESTS], row[Cell.IN_FLIGHT], row[Cell.LATENCY_NS]) == (7, 7, 0)
-        load.latencies = Latencies()
+        load.time_requests()
+        assert load.latencies is not None
         load.latencies.counts[20], load.latencies.counts[63], load.latencies.total_ns = 3, 1, 99
         load.ceiling += 4
         load.flush(row)

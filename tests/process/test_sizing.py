@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -118,6 +119,18 @@ def test_reload_keeps_the_size(serve: Serve) -> None:
         eventually(lambda: "reloaded: generation 2 serves with 3 workers" in server.log, PATIENCE_S)
         eventually(lambda: len(server.of_generation(2, Life.PARKED)) == 1, PATIENCE_S)
     assert not clients.failed
+
+
+def test_reload_reads_the_options_anew(serve: Serve, tmp_path: Path) -> None:
+    """Bounds and standby; the size is fit to them. A fixed size turns the sizing off, a range on."""
+    config = tmp_path / "hybrid.toml"
+    config.write_text('workers = "1..2"\n')
+    server = serve(LOADS, "--config", str(config), **FAST)
+    assert server.said["workers"] == 1
+    for text, expected in (('workers = "2..3"\nstandby = 1\n', (2, 1)), ("workers = 1\n", (1, 0))):
+        config.write_text(text)
+        server.signal(signal.SIGHUP)
+        eventually(lambda expected=expected: counts(server) == expected, PATIENCE_S)  # type: ignore[misc]  # bound now
 
 
 def test_upgrade_keeps_the_size(serve: Serve) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import re
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -37,8 +36,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def page_address(server: Server) -> tuple[str, int]:
     """Return where the page is."""
-    found = eventually(lambda: re.findall(r"--metrics-bind: (\S+):(\d+)", server.log))
-    return found[0][0], int(found[0][1])
+    host, _, port = server.said["doors"]["metrics-bind"][0].rpartition(":")
+    return host, int(port)
 
 
 @contextmanager
