@@ -15,6 +15,7 @@ from typing import Any
 
 from hybrid.cli.ctl_client import ControlClient, Refused, Unreached
 from hybrid.cli.ctl_find import find
+from hybrid.cli.ctl_words import printable
 from hybrid.ground.errors import ControlExit, HybridError, UsageError
 
 _PROGRAM = "hybrid-ctl"
@@ -67,8 +68,8 @@ def _fail(error: HybridError, name: str, *, as_json: bool) -> int:
         _print_json({"ok": False, "error": str(error), "detail": error.detail})
     else:
         if error.detail:
-            sys.stderr.write(error.detail.rstrip("\n") + "\n")
-        sys.stderr.write(f"{_PROGRAM}: error: {error}\n")
+            sys.stderr.write(printable(error.detail).rstrip("\n") + "\n")
+        sys.stderr.write(f"{_PROGRAM}: error: {printable(str(error))}\n")
     return exit_code(error, name)
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hybrid.cli.ctl_words import clock
+from hybrid.cli.ctl_words import clock, printable
 
 Notice = Mapping[str, Any]
 _COMMON = frozenset({"at", "number", "notice", "id", "ev"})
@@ -37,7 +37,7 @@ def is_news(notice: Notice) -> bool:
 def line_of(notice: Notice) -> str:
     """Return the line, its time in front."""
     at = notice.get("at")
-    return f"{clock(at) if isinstance(at, (int, float)) else '--:--:--'}  {words_of(notice)}"
+    return f"{clock(at) if isinstance(at, (int, float)) else '--:--:--'}  {printable(words_of(notice))}"
 
 
 def words_of(notice: Notice) -> str:

@@ -17,6 +17,7 @@ from hybrid.cli.ctl_words import (
     duration,
     milliseconds,
     percent,
+    printable,
     rate,
     short_duration,
     size,
@@ -25,38 +26,60 @@ from hybrid.cli.ctl_words import (
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows under names. ``left``: how many of the columns, from the first on, are text; the others are figures."""
+    """Rows under names. ``left``: how many of the columns, from the first on, are text; the others are figures.
+
+    ``spare``: columns that a terminal which is too narrow goes without, the first one first.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     left: int = 0
+    spare: tuple[str, ...] = ()
+
+    def widths(self) -> list[int]:
+        """Return how wide each column is."""
+        return [max(map(len, column)) for column in zip(*self.rows, self.columns, strict=True)]
+
+    def within(self, width: int, gap: int) -> Table:
+        """Return the table without the spare columns for which there is no room, ``gap`` between two."""
+        if not self.spare or sum(self.widths()) + gap * len(self.columns) <= width:
+            return self
+        place = self.columns.index(self.spare[0])
+        rows = (self.columns, *self.rows)
+        columns, *others = (row[:place] + row[place + 1 :] for row in rows)
+        return Table(columns, tuple(others), self.left, self.spare[1:]).within(width, gap)
 
 
 Part = Table | str
 
 WORKER_COLUMNS = (
-    "slot", "state", "pid", "generation", "age", "loop", "waits for CPU", "lag", "connections", "requests/s",
-    "accepted/s", "errors", "memory",
+    "slot", "state", "pid", "gen", "age", "loop", "CPU wait", "lag", "conn", "limit", "req/s", "acc/s", "errors",
+    "memory",
 )  # fmt: skip
+_SPARE = ("limit", "acc/s", "gen", "errors", "CPU wait")
+_GAP = 3
+"""Between two columns of rich's, with the edge."""
 
 
 def show(parts: Iterator[Part] | Sequence[Part]) -> None:
     """Print parts to stdout."""
     if not (sys.stdout.isatty() and os.environ.get("TERM") != "dumb"):
         for part in parts:
-            sys.stdout.write((part if isinstance(part, str) else plain(part)) + "\n")
+            sys.stdout.write((printable(part) if isinstance(part, str) else plain(part)) + "\n")
         sys.stdout.flush()
         return
     from rich.console import Console
 
     console = Console(highlight=False)
     for part in parts:
-        console.print(part if isinstance(part, str) else _rich(part), markup=False)
+        console.print(
+            printable(part) if isinstance(part, str) else _rich(part.within(console.width, _GAP)), markup=False
+        )
 
 
 def plain(table: Table) -> str:
     """Return the table as text in columns."""
-    widths = [max(map(len, column)) for column in zip(*table.rows, table.columns, strict=True)]
+    widths = table.widths()
     lines = []
     for row in (table.columns, *table.rows):
         cells = [
@@ -64,7 +87,7 @@ def plain(table: Table) -> str:
             for number, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())
-    return "\n".join(line for line in lines if line)
+    return "\n".join(printable(line) for line in lines if line)
 
 
 def _rich(table: Table) -> Any:
@@ -72,11 +95,13 @@ def _rich(table: Table) -> Any:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_header=any(table.columns))
+    has_heads = any(table.columns)
+    shown = RichTable(box=box.SIMPLE_HEAD if has_heads else None, pad_edge=False, show_header=has_heads)
     for number, name in enumerate(table.columns):
-        shown.add_column(Text(name), justify="left" if number < table.left else "right")
+        last = number == len(table.columns) - 1 and number < table.left  # text that may be long
+        shown.add_column(Text(name), justify="left" if number < table.left else "right", no_wrap=not last)
     for row in table.rows:
-        shown.add_row(*(Text(cell) for cell in row))
+        shown.add_row(*(Text(printable(cell)) for cell in row))
     return shown
 
 
@@ -143,18 +168,18 @@ def workers(answer: Mapping[str, Any]) -> Iterator[Part]:
     """Yield the parts of ``hybrid-ctl workers``."""
     rows = answer["workers"]
     if rows:
-        yield Table(WORKER_COLUMNS, tuple(_worker(row) for row in rows), left=2)
+        yield Table(WORKER_COLUMNS, tuple(_worker(row) for row in rows), left=2, spare=_SPARE)
     else:
         yield "no workers"
 
 
 def _worker(row: Mapping[str, Any]) -> tuple[str, ...]:
-    limit = f"/{count(row['limit'])}" if row.get("limit") else ""
     return (
         str(row["slot"]), str(row["life"]).lower(), str(row["pid"] or UNKNOWN), str(row["generation"]),
         short_duration(row.get("age_s")), percent(row.get("loop_use")), percent(row.get("run_queue")),
-        milliseconds(row.get("lag_s")), f"{count(row.get('connections'))}{limit}", rate(row.get("requests_per_s")),
-        rate(row.get("accepted_per_s")), count(row.get("errors")), size(row.get("memory_bytes")),
+        milliseconds(row.get("lag_s")), count(row.get("connections")), count(row.get("limit")),
+        rate(row.get("requests_per_s")), rate(row.get("accepted_per_s")), count(row.get("errors")),
+        size(row.get("memory_bytes")),
     )  # fmt: skip
 
 

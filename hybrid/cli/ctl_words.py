@@ -7,7 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 UNKNOWN = "–"
+_CONTROLS = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)], "\ufffd")
 _UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def printable(text: str) -> str:
+    """Return the text without what a terminal would obey: names, stacks and logs may hold what strangers have sent."""
+    return text.translate(_CONTROLS)
 
 
 def duration(seconds: float | None) -> str:

@@ -3,12 +3,14 @@
 It subscribes to the op ``watch`` for snapshots and to ``events`` for what happens, each on a connection of its own, and
 opens both anew when the server goes away: it finds the one that is started in its place.
 
-Runs in: ``hybrid-ctl``, with textual's loop (docs/decisions/0021-textual.md).
+Runs in: ``hybrid-ctl``, with textual's loop (docs/decisions/0019-textual.md).
 """
 
 from __future__ import annotations
 
 import asyncio
+import textwrap
+from collections import deque
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
@@ -36,6 +38,8 @@ RETRY_S = 0.5
 """Between two attempts to reach a server that went away."""
 PAST = 200
 """Events of the past that are asked for."""
+MOST_TOLD = 500
+"""Events that one can scroll back to."""
 
 
 def run(values: Mapping[str, Any]) -> int:
@@ -77,6 +81,7 @@ class TopApp(App[None]):
         self._link = link
         self._every_s = every_s
         self._snapshot: Snapshot | None = None
+        self._told: deque[Mapping[str, Any]] = deque(maxlen=MOST_TOLD)
         self._is_reloading = False
         self._view: Screen[Any] | None = None
         self.lost = ""
@@ -98,7 +103,7 @@ class TopApp(App[None]):
                 yield MeterPanel(meter)
         yield Static(id="sums")
         yield WorkersTable()
-        yield RichLog(id="log", max_lines=1000, wrap=True, markup=False, highlight=False)
+        yield RichLog(id="log", max_lines=4 * MOST_TOLD, wrap=False, markup=False, highlight=False)
         yield Footer()
 
     def on_mount(self) -> None:
@@ -136,8 +141,8 @@ class TopApp(App[None]):
         await self._link.ask("watch", {"every_s": self._every_s}, self._on_snapshot)
 
     async def _listen(self) -> None:
-        log = self._pane()
-        log.clear()
+        self._told.clear()
+        self._write_anew()
         await self._link.ask("events", {"follow": True, "last": PAST}, self._on_notice)
 
     def _on_snapshot(self, event: Mapping[str, Any]) -> None:
@@ -153,9 +158,21 @@ class TopApp(App[None]):
     def _on_notice(self, event: Mapping[str, Any]) -> None:
         notice = notice_in(event)
         if is_news(notice):
-            pane = self._pane()
-            text = Text(line_of(notice), self._colour_of(kind_of(notice), notice))
-            pane.write(text, width=pane.scrollable_content_region.width or None)
+            self._told.append(notice)
+            self._write(notice)
+
+    def _write(self, notice: Mapping[str, Any]) -> None:
+        """Add a notice's line to the pane, wrapped so that its time stands alone at the left."""
+        pane = self._pane()
+        width = pane.scrollable_content_region.width
+        if width:  # else it is not laid out yet: they are written when it is
+            lines = textwrap.wrap(line_of(notice), width, subsequent_indent=" " * 10)
+            pane.write(Text("\n".join(lines), self._colour_of(kind_of(notice), notice)), width=width)
+
+    def _write_anew(self) -> None:
+        self._pane().clear()
+        for notice in self._told:
+            self._write(notice)
 
     def _colour_of(self, kind: str, notice: Mapping[str, Any]) -> str:
         palette = self.palette
@@ -186,9 +203,9 @@ class TopApp(App[None]):
         snapshot = self._snapshot
         if snapshot is None or self.lost:
             return
-        view.query_one("#title", Static).update(top_panels.title(snapshot, palette))
+        view.query_one("#title", Static).update(top_panels.title(snapshot, palette, self.size.width))
         view.query_one("#phase", Static).update(top_panels.phase(snapshot, palette))
-        view.query_one("#size-line", Static).update(top_panels.how_large(snapshot, palette))
+        view.query_one("#size-line", Static).update(top_panels.how_large(snapshot, palette, self.size.width - 2))
         view.query_one("#identity", Static).update(top_panels.identity(snapshot, palette, self.size.width))
         view.query_one("#sums", Static).update(top_panels.sums(snapshot, palette))
         view.query_one(WorkersTable).show(snapshot["workers"], palette)
@@ -199,8 +216,9 @@ class TopApp(App[None]):
             panel.refresh()
 
     def on_resize(self) -> None:
-        """Show the columns that fit now."""
+        """Show what fits now."""
         self._draw()
+        self.call_after_refresh(self._write_anew)
 
     # ── keys ──
 
@@ -210,6 +228,7 @@ class TopApp(App[None]):
         self._tint()
         self._table().forget_layout()
         self._draw()
+        self._write_anew()
 
     def action_sort(self) -> None:
         """Sort by the next column."""

@@ -127,12 +127,12 @@ class MeterPanel(Static):
 # ── words ──
 
 
-def title(snapshot: Snapshot, palette: Palette) -> Text:
-    """Return what runs, and where it listens."""
+def title(snapshot: Snapshot, palette: Palette, width: int) -> Text:
+    """Return what runs, of which kind if the terminal's ``width`` allows, and where it listens."""
     pool = snapshot["pool"]
     text = Text(no_wrap=True, overflow="ellipsis")
     text.append(str(pool.get("app") or "no target"), f"bold {palette.plain}")
-    if pool.get("kind"):
+    if pool.get("kind") and width >= WIDE:
         text.append(f" {pool['kind']}", palette.muted)
     for address in pool.get("addresses") or ():
         text.append(f"  {address}", palette.plain)
@@ -164,8 +164,8 @@ def identity(snapshot: Snapshot, palette: Palette, width: int) -> Text:
     return Text(words, palette.muted, no_wrap=True)
 
 
-def how_large(snapshot: Snapshot, palette: Palette) -> Text:
-    """Return how many workers there are and are to be, within which bounds, and why."""
+def how_large(snapshot: Snapshot, palette: Palette, width: int) -> Text:
+    """Return how many workers there are and are to be, within which bounds, and why; no wider than ``width``."""
     pool, totals = snapshot["pool"], snapshot["totals"]
     ready, target = totals.get("ready") or 0, pool.get("target") or 0
     text = Text(no_wrap=True, overflow="ellipsis")
@@ -179,8 +179,9 @@ def how_large(snapshot: Snapshot, palette: Palette) -> Text:
         text.append(f"  {why}", palette.muted)
     others = Counter(str(row.get("life")).lower() for row in snapshot["workers"])
     del others["ready"]
-    if others:
+    if others and text.cell_len + len(counts(others)) + 4 <= width:
         text.append(f"  ({counts(others)})", palette.muted)
+    text.truncate(width, overflow="ellipsis")
     return text
 
 

@@ -9,6 +9,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from hybrid.cli.ctl_options import read_size
+from hybrid.cli.ctl_words import printable
 from hybrid.shared.option_values import Rejected
 
 
@@ -64,7 +65,7 @@ class Pages(ModalScreen[None]):
 
     def add(self, text: str, *, follow: bool = True) -> None:
         """Add lines at the end; ``follow``: and go there."""
-        self._lines += text.splitlines()
+        self._lines += printable(text).splitlines()
         if self.is_mounted:
             self.query_one("#lines", Static).update(self.text)
             if follow:

@@ -3,7 +3,7 @@
 The text is prometheus_client's; so are its two formats, of which the scraper says which it wants. What is in it stands
 in :mod:`hybrid.control.metric_table`. Below it come the app's own metrics (:mod:`hybrid.control.app_metrics`).
 
-Source: Prometheus exposition formats; OpenMetrics 1.0; docs/decisions/0019-prometheus-client.md.
+Source: Prometheus exposition formats; OpenMetrics 1.0; docs/decisions/0017-prometheus-client.md.
 """
 
 from __future__ import annotations

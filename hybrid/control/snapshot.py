@@ -16,7 +16,8 @@ Plain dicts, lists, strings and numbers: it is made to become JSON. ``None`` is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from hybrid import __version__
@@ -190,5 +191,11 @@ def last_resize(history: Sequence[Notice]) -> dict[str, object] | None:
     """Return the last notice that the pool was resized, as a snapshot shows it; None: there was none."""
     for notice in reversed(history):
         if isinstance(notice, Resized):
-            return {key: getattr(notice, key) for key in ("at", "before", "target", "reason", "inputs")}
+            shown = {key: getattr(notice, key) for key in ("at", "before", "target", "reason")}
+            return {**shown, "inputs": finite(notice.inputs)}
     return None
+
+
+def finite(inputs: Mapping[str, float]) -> dict[str, float | None]:
+    """Return the inputs of a decision with None for what JSON has no number for: infinite, or none at all."""
+    return {name: value if math.isfinite(value) else None for name, value in inputs.items()}

@@ -22,9 +22,9 @@ from pathlib import Path
 
 from hybrid.control.broadcast import Broadcast
 from hybrid.control.past import Past
-from hybrid.control.snapshot import StateView
+from hybrid.control.snapshot import StateView, finite
 from hybrid.control.web import Answer, Handler, Request, Routes
-from hybrid.shared.notices import Answered, Notice, PoolState, to_plain
+from hybrid.shared.notices import Answered, Notice, PoolState, Resized, to_plain
 
 FOLDER = Path(__file__).parent / "page"
 FILES = {
@@ -123,7 +123,7 @@ async def stream(state: StateView, broadcast: Broadcast, past: Past) -> AsyncIte
             piece = event("snapshot", frame.json)
             if news:
                 last = news[-1].number
-                piece = event("notices", json.dumps([to_plain(each) for each in news], separators=(",", ":"))) + piece
+                piece = event("notices", json.dumps([plain(each) for each in news], separators=(",", ":"))) + piece
             yield piece
     finally:
         reader.close()
@@ -134,6 +134,12 @@ def newer(history: Iterable[Notice], last: int) -> list[Notice]:
     after = list(takewhile(lambda each: each.number > last, reversed(list(history))))
     shown = [each for each in after if not isinstance(each, (PoolState, Answered))]
     return shown[:FIRST_NOTICES][::-1]
+
+
+def plain(notice: Notice) -> dict[str, object]:
+    """Return a notice as any JSON parser reads it."""
+    shown = to_plain(notice)
+    return {**shown, "inputs": finite(notice.inputs)} if isinstance(notice, Resized) else shown
 
 
 def event(name: str, data: str) -> bytes:

@@ -142,14 +142,18 @@ def taken_over(memory: Memory) -> Memory:
 
 
 def fit_cores(observation: Observation, target: int, cores: float) -> Observation:
-    """Return what is seen as it counts for a pool with fewer workers than there are CPUs.
+    """Return what is seen as it counts for a pool of no more workers than there are CPUs.
 
-    What they wait for CPUs is not each other's doing then: others use the machine. More of them get more of it, so to
-    wait is to be busy, and forbids nothing. From as many as there are CPUs on it is what it looks like.
+    What they wait for CPUs is not each other's doing then: others use the machine. So to wait is to be busy, and with
+    fewer workers than CPUs it does not even forbid to grow: one more gets one more share. Above that it is what it
+    looks like: workers that hold each other up.
     """
-    if target >= math.ceil(cores):
+    if target > math.ceil(cores):
         return observation
-    return replace(observation, busy=observation.busy + observation.run_queue, run_queue=0.0)
+    waiting = observation.run_queue
+    on_cpu = None if observation.on_cpu is None else observation.on_cpu + waiting  # what it would do if it could
+    forbids = waiting if target == math.ceil(cores) else 0.0
+    return replace(observation, busy=observation.busy + waiting, run_queue=forbids, on_cpu=on_cpu)
 
 
 def fit_memory(

@@ -22,6 +22,10 @@ _STYLE: Any = {
     "axes.spines.right": False,
 }
 _COLOURS = {"serving": "#2f6f9f", "parked": "#b7cfe0", "p50": "#6b8e4e", "p99": "#b5651d", "load": "#888888"}
+_COLOURS |= {"more": "#2f6f9f", "fewer": "#6b8e4e", "barred": "#b5651d"}
+_HOW = {1: "more", -1: "fewer", 0: "barred"}
+_TOP = 8.4
+"""Of the workers' axis: six of them, and room for why."""
 
 
 def save(cases: Sequence[Summary], path: Path) -> None:
@@ -36,9 +40,10 @@ def save(cases: Sequence[Summary], path: Path) -> None:
             _draw_load(grid[0][column], case)
             _draw_size(grid[1][column], case)
             _draw_waits(grid[2][column], case)
+        grid[0][0].set_ylim(0, 1.1 * max(max(_column(case, CLIENTS)) for case in cases))
         grid[0][0].set_ylabel("clients a second")
         grid[1][0].set_ylabel("workers")
-        grid[1][0].legend(loc="upper left", frameon=False)
+        grid[1][-1].legend(loc="center right", frameon=False)
         grid[2][0].set_ylabel("they waited, ms")
         grid[2][0].legend(loc="upper left", frameon=False)
         figure.savefig(path, metadata={"Date": None})
@@ -51,7 +56,6 @@ def _column(case: Summary, which: int) -> list[float]:
 def _draw_load(axes: Axes, case: Summary) -> None:
     axes.step(_column(case, SECOND), _column(case, CLIENTS), where="post", color=_COLOURS["load"], linewidth=1)
     axes.set_title(f"a handler that {case['name']} ({case['line']} s)", loc="left")
-    axes.set_ylim(bottom=0)
 
 
 def _draw_size(axes: Axes, case: Summary) -> None:
@@ -60,17 +64,10 @@ def _draw_size(axes: Axes, case: Summary) -> None:
     axes.fill_between(seconds, total, step="post", color=_COLOURS["parked"], label="and parked", linewidth=0)
     axes.fill_between(seconds, serving, step="post", color=_COLOURS["serving"], label="serve", linewidth=0)
     for decision in case["decisions"]:
-        axes.annotate(
-            decision["reason"],
-            (decision["at_s"], decision["target"]),
-            xytext=(0, 3),
-            textcoords="offset points",
-            fontsize=6.5,
-            rotation=90,
-            ha="center",
-            va="bottom",
-        )
-    axes.set_ylim(0, 6.9)
+        colour = _COLOURS[_HOW[(decision["target"] > decision["before"]) - (decision["target"] < decision["before"])]]
+        at = (decision["at_s"], _TOP)
+        axes.annotate(decision["reason"], at, fontsize=6, rotation=90, ha="center", va="top", color=colour)
+    axes.set_ylim(0, _TOP)
 
 
 def _draw_waits(axes: Axes, case: Summary) -> None:

@@ -186,8 +186,9 @@ async def test_events_can_be_chosen(page: Page) -> None:
     async with staged(1) as stage:
         stage.pool.notice(Logged(text="by the way", number=1, at=1.0))
         stage.pool.notice(Logged(level="warning", text="beware", number=2, at=2.0))
-        stage.pool.notice(WorkerExited(slot=0, pid=7, cause="died", text="signal 9", number=3, at=3.0))
-        stage.pool.notice(ReloadEnded(ok=False, text="no module", detail="Traceback", number=4, at=4.0))
+        stage.pool.notice(Logged(text="sizing: more would be wanted: 2 workers", number=3, at=2.5))
+        stage.pool.notice(WorkerExited(slot=0, pid=7, cause="died", text="signal 9", number=4, at=3.0))
+        stage.pool.notice(ReloadEnded(ok=False, text="no module", detail="Traceback", number=5, at=4.0))
         await asyncio.to_thread(opened, page, stage.url, WIDE)
         await see(lambda: "no module" in page.text("#events"))
         seen = {}
@@ -196,7 +197,7 @@ async def test_events_can_be_chosen(page: Page) -> None:
             seen[name] = await asyncio.to_thread(page.text, "#events")
         assert "by the way" not in seen["all"] and "beware" in seen["all"] and "signal 9" in seen["all"]
         assert "by the way" in seen["log"] and "signal 9" not in seen["log"]
-        assert "signal 9" in seen["worker"] and "no module" in seen["reload"] and seen["size"] == ""
+        assert "signal 9" in seen["worker"] and "no module" in seen["reload"] and "more would be" in seen["size"]
 
 
 async def test_server_that_goes_away_is_said_to_be(page: Page, tmp_path: Path) -> None:

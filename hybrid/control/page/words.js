@@ -60,8 +60,7 @@ function sizeInWords(reason) {
 
 // What is to be seen of an event: which button shows it, its sign, its mood and its text.
 const EVENTS = {
-  logged: (e) => ({ group: "log", minor: e.level === "info" || e.level === "debug", sign: e.level === "info" || e.level === "debug" ? "·" : "!",
-    mood: { warning: "warn", error: "bad", critical: "bad" }[e.level] || "", text: `${e.who}: ${e.text}`, detail: e.detail }),
+  logged: (e) => ({ ...logInWords(e), text: `${e.who}: ${e.text}`, detail: e.detail }),
   worker_started: (e) => ({ group: "worker", sign: "+", text: `slot ${e.slot}: a worker was started for seat ${e.seat}` }),
   worker_ready: (e) => ({ group: "worker", sign: "✓", mood: "good", text: `slot ${e.slot}: worker ${e.pid} is ready` }),
   worker_parked: (e) => ({ group: "worker", sign: "‖", text: `slot ${e.slot}: worker ${e.pid} is parked` }),
@@ -76,6 +75,13 @@ const EVENTS = {
     text: `reload ${e.ok ? "done" : "failed"}${e.text ? `: ${e.text}` : ""}`, detail: e.detail }),
   phase_changed: (e) => ({ group: "reload", sign: "●", text: `the server is ${e.phase}` }),
 };
+
+// A line of the log. What it says of resizes is said by events of their own; of a size that was kept, by nothing else.
+function logInWords({ level, text }) {
+  if (/^sizing: (?!\d+ → )/.test(text)) return { group: "size", sign: "=" };
+  const mood = { warning: "warn", error: "bad", critical: "bad" }[level] || "";
+  return { group: "log", sign: mood ? "!" : "·", mood, minor: !mood };
+}
 
 const NOTHING = { mood: "", detail: "", word: "", more: "" };
 

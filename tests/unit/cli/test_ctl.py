@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hybrid.cli import ctl_show
 from hybrid.cli.ctl import main
 from hybrid.ground.errors import ControlExit
 from tests.support.fake_control import Answer, control, notices, snapshot, worker
@@ -63,6 +64,16 @@ def test_workers_are_a_table(tmp_path: Path, capsys: Capture) -> None:
     run(tmp_path, "workers", {"ok": True, "result": {"workers": [worker(0), worker(3)]}})
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[:3] == ["slot", "state", "pid"] and len(lines) == 3
+
+
+def test_narrow_terminal_goes_without_columns() -> None:
+    """80 characters have room for what matters, and a wide terminal for all."""
+    (table,) = [each for each in ctl_show.workers({"workers": [worker(0)]}) if not isinstance(each, str)]
+    assert table.within(200, 3) == table
+    narrow = table.within(80, 3)
+    assert {"slot", "state", "pid", "loop", "lag", "conn", "req/s", "memory"} <= set(narrow.columns)
+    assert sum(narrow.widths()) + 3 * len(narrow.columns) <= 80
+    assert [len(row) for row in narrow.rows] == [len(narrow.columns)]
 
 
 def test_events_are_told_as_they_come(tmp_path: Path, capsys: Capture) -> None:
@@ -163,6 +174,18 @@ def test_stacks_and_settings_are_shown(tmp_path: Path, capsys: Capture) -> None:
     run(tmp_path, "config", {"ok": True, "result": {"settings": settings}})
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[1:] == [["bind.bind", "127.0.0.1:8000"], ["bind.host", "–"], ["app.factory", "false"]]
+
+
+def test_terminal_is_not_steered_by_what_is_shown(tmp_path: Path, capsys: Capture) -> None:
+    """An escape in a name, a stack or an event is shown as what it is not: a character."""
+    hostile = "\x1b]0;mine\x07 \x9b2J"
+    run(tmp_path, "status", {"ok": True, "result": snapshot(app=hostile)})
+    run(tmp_path, "dump 0", {"ok": True, "result": {"stacks": hostile}})
+    run(tmp_path, "reload", {"ok": False, "error": hostile, "detail": hostile})
+    event = {"ev": "notice", "notice": {"notice": "logged", "at": 1.0, "level": "info", "who": "x", "text": hostile}}
+    run(tmp_path, "events", {"events": [event], "ok": True, "result": {}})
+    said = "".join(capsys.readouterr())
+    assert said.count("mine") == 5 and not set(said) & {"\x1b", "\x07", "\x9b"}
 
 
 def test_event_of_a_newer_server_is_shown_with_its_fields(tmp_path: Path, capsys: Capture) -> None:

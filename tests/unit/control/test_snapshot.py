@@ -10,6 +10,7 @@ import pytest
 
 from hybrid.control.sampler import SECOND, Sampler, WorkerSample
 from hybrid.control.snapshot import WORKER_KEYS, balance, snapshot, totals, worker_rows
+from hybrid.control.status_page import plain
 from hybrid.ground.states import Cause, Life, Readiness
 from hybrid.shared.notices import Logged, Resized
 from hybrid.shared.scoreboard import UNKNOWN, Cell
@@ -105,6 +106,14 @@ def test_last_decision_is_shown_with_its_inputs(pool: FakePool) -> None:
         "reason": "demand",
         "inputs": {"busy": 1.7},
     }
+
+
+def test_input_that_is_no_number_is_unknown(pool: FakePool) -> None:
+    """No browser parses what Python writes for it."""
+    pool.notice(Resized(inputs={"wait": float("inf"), "lag": float("nan"), "busy": 1.0}, number=1))
+    last = part(taken(pool), "sizing")["last"]
+    assert isinstance(last, dict) and last["inputs"] == {"wait": None, "lag": None, "busy": 1.0}
+    assert plain(pool.history[-1])["inputs"] == last["inputs"]
 
 
 def test_fixed_size_is_no_sizing(pool: FakePool) -> None:

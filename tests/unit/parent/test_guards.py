@@ -98,7 +98,7 @@ def test_large_workers_are_asked_about_seldom() -> None:
 
 
 def test_between_two_looks_nothing_is_asked() -> None:
-    """The sizing looks five times a second; this need not."""
+    """The sizing looks ten times a second; this need not."""
     kernel = FakeKernel()
     guards = kernel.guards()
     guards.look([1])

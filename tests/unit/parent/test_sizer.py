@@ -94,7 +94,7 @@ def test_load_becomes_a_wish_with_its_figures(watched: Watched) -> None:
 
 
 def test_nothing_is_told_while_the_size_is_right(watched: Watched) -> None:
-    """Five looks a second are no news."""
+    """Ten looks a second are no news."""
     assert watched.passes(0.1, looks=30) == []
 
 
@@ -139,13 +139,21 @@ def test_pool_of_fixed_size_costs_no_look(watched: Watched) -> None:
 
 def test_quiet_pool_is_looked_at_less_often(watched: Watched) -> None:
     """The fewest there may be, and nothing to do: twice a second will do."""
+
+    def pause_ns() -> int:
+        """Look when that is due; return how long it is to the next look."""
+        deadline = watched.sizer.deadline
+        assert deadline is not None
+        watched.now_ns = max(watched.now_ns, round(deadline * SECOND))
+        watched.sizer.time_passed()
+        again = watched.sizer.deadline
+        assert again is not None
+        return round(again * SECOND) - watched.now_ns
+
     watched.passes(0.0, looks=5)
-    before_ns = watched.now_ns
-    deadline = watched.sizer.deadline
-    assert deadline is not None and deadline * SECOND - before_ns > QUIET_LOOK_NS - LOOK_NS - 1
-    watched.passes(1.0, looks=3)
-    deadline = watched.sizer.deadline
-    assert deadline is not None and deadline * SECOND - watched.now_ns <= LOOK_NS + 1
+    assert pause_ns() == pytest.approx(QUIET_LOOK_NS)
+    watched.passes(1.0, looks=20)
+    assert pause_ns() == pytest.approx(LOOK_NS)
 
 
 def test_size_that_was_moved_by_hand_is_where_it_goes_on(watched: Watched) -> None:
@@ -157,12 +165,15 @@ def test_size_that_was_moved_by_hand_is_where_it_goes_on(watched: Watched) -> No
 
 @pytest.mark.parametrize(
     ("target", "cores", "busy", "run_queue"),
-    [(1, 2.0, 1.5, 0.0), (2, 2.0, 0.5, 1.0), (1, 0.5, 0.5, 1.0), (2, 2.5, 1.5, 0.0)],
+    [(1, 2.0, 1.5, 0.0), (2, 2.0, 1.5, 1.0), (3, 2.0, 0.5, 1.0), (2, 2.5, 1.5, 0.0)],
 )
 def test_fewer_than_the_cores_do_not_crowd_each_other(target: int, cores: float, busy: float, run_queue: float) -> None:
-    """If they wait for CPUs, others have them; another worker gets another share."""
-    seen = fit_cores(Observation(0.0, 0.2, 0.5, 1.0, 1.0, 0, 0.0, serving=target), target, cores)
+    """If they wait for CPUs, others have them: another worker gets another share. So many as CPUs are not too many."""
+    observation = Observation(0.0, 0.2, 0.5, 1.0, 1.0, 0, 0.0, serving=target, on_cpu=0.25)
+    seen = fit_cores(observation, target, cores)
     assert (seen.busy, seen.run_queue) == (busy, run_queue)
+    assert seen.on_cpu == (0.25 if target > cores else 1.25)
+    assert fit_cores(replace(observation, on_cpu=None), target, cores).on_cpu is None
 
 
 @pytest.mark.parametrize(

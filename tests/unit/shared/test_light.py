@@ -17,7 +17,7 @@ def test_what_the_parent_loads_is_light() -> None:
     """Neither importing these rooms nor opening a listener by name loads what the parent has no use for."""
     code = f"""
 import sys
-from hybrid.parent import pid_file, sizing
+from hybrid.parent import auto_size, pid_file
 from hybrid.shared import cgroup, listeners, log_line, privileges, procfs
 listeners.open_listeners(["localhost:0", "127.0.0.1:0"], 1, 0)
 log_line.LogWriter(2, log_line.Style.JSON, "info", "parent").debug("hello")
