@@ -63,6 +63,7 @@ class Wishes:
         """Who waits for a reload: by token, the generation that it is to bring; 0: it has not begun."""
         self._upgrades: list[int] = []
         self._stops: list[int] = []
+        self._reopenings: list[int] = []
         self._simple: dict[Op, Callable[[Record], None]] = {
             Op.CONTROL_RELOAD: self._reload,
             Op.CONTROL_SCALE: self._scale,
@@ -79,6 +80,7 @@ class Wishes:
         self._reloads.clear()
         self._upgrades.clear()
         self._stops.clear()
+        self._reopenings.clear()
 
     def hear(self, record: Record) -> None:
         """Take in a wish. One that is none is passed over."""
@@ -87,7 +89,7 @@ class Wishes:
             self._say(record.a, True, "")
         elif take is None:
             return
-        elif len(self._reloads) + len(self._upgrades) + len(self._stops) >= MOST_WAITING:
+        elif len(self._reloads) + len(self._upgrades) + len(self._stops) + len(self._reopenings) >= MOST_WAITING:
             self._say(record.a, False, f"{MOST_WAITING} wishes wait for an answer already. Try again later.")
         elif self._pool().phase >= p.Phase.STOPPING and record.op not in (Op.CONTROL_STOP, Op.CONTROL_DUMP):
             self._say(record.a, False, STOPPING)
@@ -99,6 +101,10 @@ class Wishes:
         for action in actions:
             if isinstance(action, act.Answer):
                 self._say(action.token, action.ok, action.text)
+            elif isinstance(action, act.ReopenLogs):
+                for token in self._reopenings:
+                    self._say(token, True, "log files are opened anew")
+                self._reopenings.clear()
         if self._reloads:
             self._follow_reloads(before, after, actions)
         if self._upgrades:
@@ -169,8 +175,8 @@ class Wishes:
         self._events.append(ev.Asked(ev.Intent.STOP_NOW if record.b else ev.Intent.STOP, SOURCE))
 
     def _reopen_logs(self, record: Record) -> None:
+        self._reopenings.append(record.a)
         self._events.append(ev.Asked(ev.Intent.REOPEN_LOGS, SOURCE))
-        self._say(record.a, True, "log files are opened anew")
 
     def _upgrade(self, record: Record) -> None:
         self._upgrades.append(record.a)

@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import parser
@@ -16,6 +17,7 @@ from prometheus_client import parser
 from hybrid.shared.metrics_folder import PREFIX
 from tests.process.conftest import Serve
 from tests.support.eventually import eventually
+from tests.support.forked import NOBODY
 from tests.support.server import Server
 
 COUNTED = "tests.apps.counted:app"
@@ -25,30 +27,34 @@ SERVED = "app_served_total path=/"
 PATIENCE_S = 40.0
 
 
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
+class Connection(http.client.HTTPConnection):
+    """HTTP at an address as servers say theirs: a unix socket's, or TCP."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=20)
-        self._path = str(path)
+    def __init__(self, address: str) -> None:
+        kind, _, path = address.rpartition(":")
+        super().__init__("127.0.0.1", None if kind == "unix" else int(path), timeout=20)
+        self._path = path if kind == "unix" else ""
 
     def connect(self) -> None:
-        """Connect to the socket's file."""
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(20)
-        self.sock.connect(self._path)
+        """Connect."""
+        if self._path:
+            self.sock = socket.socket(socket.AF_UNIX)
+            self.sock.settimeout(20)
+            self.sock.connect(self._path)
+        else:
+            super().connect()
 
 
 class Watched:
-    """A server and what it tells of itself. ``door``: the socket of ``--metrics-bind``."""
+    """A server and what it tells of itself. ``door``: the address of ``--metrics-bind``."""
 
-    def __init__(self, server: Server, door: Path) -> None:
+    def __init__(self, server: Server, door: str) -> None:
         self.server = server
         self._door = door
 
     def ask(self, path: str) -> tuple[int, str]:
         """Return status and body of a page."""
-        connection = UnixConnection(self._door)
+        connection = Connection(self._door)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
@@ -78,8 +84,7 @@ class Watched:
         return [int(self._once(path)) for _ in range(count)]
 
     def _once(self, path: str) -> str:
-        host, _, port = self.server.address.rpartition(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=20)
+        connection = Connection(self.server.address)
         try:
             connection.request("GET", path)
             return connection.getresponse().read().decode()
@@ -100,8 +105,8 @@ class Watched:
 @pytest.fixture
 def watched(serve: Serve, tmp_path: Path) -> Iterator[Watched]:
     """Serve the counting application by two workers."""
-    door = tmp_path / "metrics"
-    server = serve(COUNTED, "--workers", "2", "--lifespan", "off", "--metrics-bind", f"unix:{door}")
+    door = f"unix:{tmp_path / 'metrics'}"
+    server = serve(COUNTED, "--workers", "2", "--lifespan", "off", "--metrics-bind", door)
     watched = Watched(server, door)
     eventually(lambda: watched.status("/healthz") == 200, PATIENCE_S)
     yield watched
@@ -149,6 +154,7 @@ def test_counters_never_go_back(watched: Watched) -> None:
     server = watched.server
     with Witness(watched) as witness:
         watched.load(20)
+        watched.sees(DURATIONS, 20)  # its answers, too, are flushed
         watched.sees(REQUESTS, 20)
         os.kill(server.ready_pids()[0], signal.SIGKILL)
         watched.sees("hybrid_workers_replaced_total cause=died", 1)
@@ -177,9 +183,9 @@ def test_counters_never_go_back(watched: Watched) -> None:
 
 def test_recycling_takes_nothing_back(serve: Serve, tmp_path: Path) -> None:
     """Worker after worker has served enough; their counts, the app's and the time that requests took add up."""
-    door = tmp_path / "metrics"
+    door = f"unix:{tmp_path / 'metrics'}"
     arguments = ("--workers", "1", "--lifespan", "off", "--max-requests", "10", "--max-requests-jitter", "0")
-    watched = Watched(serve(COUNTED, *arguments, "--metrics-bind", f"unix:{door}"), door)
+    watched = Watched(serve(COUNTED, *arguments, "--metrics-bind", door), door)
     eventually(lambda: watched.status("/healthz") == 200, PATIENCE_S)
     with Witness(watched) as witness:
         pids: set[int] = set()
@@ -255,6 +261,7 @@ def test_an_upgrade_of_the_parent_takes_nothing_back(watched: Watched) -> None:
     watched.server.signal(signal.SIGUSR2)
     eventually(lambda: "] info    upgraded: " in watched.server.log, PATIENCE_S)
     eventually(lambda: watched.status("/healthz") == 200, PATIENCE_S)
+    watched.sees(REQUESTS, 10)
     os.kill(dead, signal.SIGKILL)
     eventually(lambda: len(pids := watched.server.ready_pids()) == 2 and dead not in pids, PATIENCE_S)
     watched.load(10)
@@ -267,10 +274,10 @@ def test_an_upgrade_of_the_parent_takes_nothing_back(watched: Watched) -> None:
 
 def test_ready_from_the_first_worker_to_the_stop(serve: Serve, tmp_path: Path) -> None:
     """503 while it boots; 200; 503 as soon as it is told to stop, while it still serves: that is the drain's delay."""
-    door, gate = tmp_path / "metrics", tmp_path / "gate"
+    door, gate = f"unix:{tmp_path / 'metrics'}", tmp_path / "gate"
     os.mkfifo(gate)
     environ = {**os.environ, "TEST_GATE": str(gate)}
-    arguments = ("--workers", "1", "--lifespan", "off", "--drain-delay", "60", "--metrics-bind", f"unix:{door}")
+    arguments = ("--workers", "1", "--lifespan", "off", "--drain-delay", "60", "--metrics-bind", door)
     server = serve("tests.apps.gated:app", *arguments, ready=False, env=environ)
     watched = Watched(server, door)
     eventually(lambda: watched.status("/healthz") == 200, PATIENCE_S)
@@ -297,6 +304,37 @@ def test_not_ready_while_no_worker_accepts(watched: Watched) -> None:
     eventually(lambda: watched.status("/readyz") == 503, PATIENCE_S)
     assert watched.ask("/readyz")[1] == "too few workers: 0 accept, 1 must\n"
     assert watched.status("/healthz") == 200
+
+
+def test_not_ready_while_all_workers_are_dead(watched: Watched) -> None:
+    """They were killed, and the mold cannot fork others: 503; when it can, the server is ready by itself."""
+    server = watched.server
+    (mold,) = [pid for pid in server.others() if not _is_control(pid)]
+    os.kill(mold, signal.SIGSTOP)
+    try:
+        for pid in server.ready_pids():
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: watched.status("/readyz") == 503, PATIENCE_S)
+        assert watched.ask("/readyz")[1] == "too few workers: 0 accept, 1 must\n"
+        assert watched.status("/healthz") == 200
+    finally:
+        os.kill(mold, signal.SIGCONT)
+    eventually(lambda: watched.status("/readyz") == 200, PATIENCE_S)
+
+
+@pytest.mark.root
+def test_app_counts_as_another_user(serve: Serve, tmp_path: Path, nobody_python: dict[str, Any]) -> None:
+    """The folder belongs to whom the app runs as, and the parent, who made it, removes it."""
+    arguments = ("--workers", "1", "--lifespan", "off", "--metrics-bind", "127.0.0.1:0", "--user", "nobody")
+    server = serve(COUNTED, *arguments, **nobody_python)
+    watched = Watched(server, server.said["doors"]["metrics-bind"][0])
+    eventually(lambda: watched.status("/healthz") == 200, PATIENCE_S)
+    watched.load(3)
+    watched.sees(SERVED, 3)
+    folder = _folder(server)
+    assert folder.stat().st_uid == NOBODY
+    assert server.stop() == 0
+    assert not folder.exists()
 
 
 def test_a_parent_that_is_stopped_is_not_alive(watched: Watched) -> None:

@@ -175,6 +175,12 @@ def test_knob_is_answered(asked: Asked) -> None:
     assert asked.wish(Op.CONTROL_SET, slot=5, b=2) == []
 
 
+def test_logs_are_reopened_before_it_is_answered(asked: Asked) -> None:
+    """Whatever is written after the answer is in the new file."""
+    assert asked.wish(Op.CONTROL_REOPEN_LOGS) == [Answered(7, True, "log files are opened anew")]
+    assert asked.of(act.ReopenLogs)
+
+
 def test_upgrade_is_answered(asked: Asked) -> None:
     """When the exec comes next; or why it does not come."""
     assert asked.wish(Op.CONTROL_UPGRADE) == []
