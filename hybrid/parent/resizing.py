@@ -122,8 +122,12 @@ class _Seats:
 
     def parked_spares(self) -> list[int]:
         """Return the seats of those who can accept at once; whoever was parked last, last."""
-        found = [(slot.since, seat) for seat in self.of(p.Duty.SPARE) for slot in self.slots(seat)[:1]]
-        return [seat for _since, seat in sorted(found) if self.slots(seat)[0].life is Life.PARKED]
+        found: dict[int, float] = {}  # in a seat with two of them, one boots to take the other's place
+        for seat in self.of(p.Duty.SPARE):
+            for slot in self.slots(seat):
+                if slot.life is Life.PARKED:
+                    found[seat] = slot.since
+        return sorted(found, key=lambda seat: (found[seat], seat))
 
     def assign(self, seat: int, duty: p.Duty) -> None:
         """Let the worker in ``seat`` be there for ``duty``."""
@@ -229,7 +233,7 @@ def _let_one_go(draft: Draft, event: ev.Sized) -> None:
         slots = seats.slots(seat)
         is_idle = all(draft.now - slot.since >= event.linger_s for slot in slots)
         if is_idle and not any(event.loads[slot.index : slot.index + 1] != (0,) for slot in slots):
-            who = f"worker {slots[0].index} (pid {slots[0].pid})"
+            who = next(f"worker {slot.index} (pid {slot.pid})" for slot in slots if slot.life is Life.PARKED)
             draft.write("info", f"{who} leaves: it is parked, holds nothing, and need not stand by")
             seats.give_up(seat)
             return

@@ -76,6 +76,21 @@ def test_sizing_stays_within_the_bounds() -> None:
     assert world.pool.target == 2
 
 
+def test_worn_worker_that_stands_by_is_ready_until_it_is_renewed() -> None:
+    """Whichever slot its successor boots in: when somebody dies, it serves at once."""
+    world = ranged("1..3", standby=1)
+    sized(world, 2)
+    comes_up(world)
+    world.happens(ev.SlotAsked(0, ev.SlotIntent.DRAIN, "control"))  # slot 0 becomes free
+    comes_up(world)
+    world.dies(0)
+    spare = next(slot for slot in world.pool.slots if slot.duty is p.Duty.SPARE)
+    world.happens(ev.WornOut(spare.index, spare.ticket, "it is old", Cause.LIFETIME))
+    assert world.starting() == [0] and world.pool.slots[0].seat == spare.seat
+    world.dies(1)
+    assert told(world, Op.UNPARK) == [spare.index]
+
+
 def test_what_forbids_to_grow_is_told() -> None:
     """The size stays; the log and those who tell of it have the reason."""
     world = ranged("1..6")
