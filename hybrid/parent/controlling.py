@@ -164,9 +164,13 @@ class Controlling:
         self._child = self._outbox = self.deadline = None
         if self._wishes is not None:
             self._wishes.forget()
-        if self._is_wanted:
-            if self._clock() - self._since >= STABLE_S:
-                self._failures = 0
+        if not self._is_wanted:
+            return
+        is_stable = self._clock() - self._since >= STABLE_S
+        self._failures = 0 if is_stable else self._failures
+        if is_stable and not (left.code or left.signal):
+            self.start()  # nobody had asked for a while, so it left; who has knocked meanwhile is heard at once
+        else:
             self._failed(report.error or f"control {left}")
 
     def _failed(self, what: str) -> None:
