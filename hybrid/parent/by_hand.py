@@ -18,6 +18,9 @@ from hybrid.parent.reload_stages import Stage
 from hybrid.parent.stopping import kill, retire
 from hybrid.shared.settings import MOST_WORKERS
 
+_SLOTS_NAMED = 16
+"""So many in a message; it has to fit into a datagram."""
+
 # ── the size ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -84,7 +87,7 @@ def stood_by(draft: Draft, event: ev.StandbyAsked) -> None:
         return
     draft.pool = replace(pool, standby=event.standby)
     draft.write("info", f"{event.source}: {event.standby} to stand by (before: {pool.standby})")
-    _answer(draft, event.token, True, f"standby: {event.standby}")
+    _answer(draft, event.token, True, "standby is set until the settings are read anew (reload, restart)")
 
 
 def replanned(draft: Draft, event: ev.Replanned) -> None:
@@ -102,7 +105,7 @@ def slot_asked(draft: Draft, event: ev.SlotAsked) -> None:
     if draft.pool.phase >= p.Phase.STOPPING:
         _answer(draft, event.token, False, "the server is stopping")
     elif slot.life not in lives or not (slot.wanted or event.intent is ev.SlotIntent.KILL):
-        what = "there is no worker" if slot.life is Life.VACANT else f"the worker is {slot.life.name.lower()}"
+        what = nobody_there(draft.pool) if slot.life is Life.VACANT else f"the worker is {slot.life.name.lower()}"
         why = f"cannot {event.intent.name.lower()} slot {event.slot}: {what}"
         draft.write("info", f"{event.source}: {why}")
         _answer(draft, event.token, False, why)
@@ -111,6 +114,15 @@ def slot_asked(draft: Draft, event: ev.SlotAsked) -> None:
         who = f"worker {slot.index} (pid {slot.pid})"
         draft.write("info", f"{event.source}: {who} {done}")
         _answer(draft, event.token, True, f"{who} {done}")
+
+
+def nobody_there(pool: p.Pool) -> str:
+    """Return what to say of a slot without a worker, and which ones have one."""
+    taken = [str(slot.index) for slot in pool.slots if slot.pid]
+    if not taken:
+        return "there is no worker, there or elsewhere"
+    more = " …" if len(taken) > _SLOTS_NAMED else ""
+    return f"there is no worker. Workers are in slots {', '.join(taken[:_SLOTS_NAMED])}{more}"
 
 
 def _park(draft: Draft, slot: p.Slot) -> str:

@@ -231,7 +231,7 @@ class Hand:
         """Have the stacks of a worker written to the log, and told to ``then``; False: there is none."""
         child = self._children.workers.get(slot)
         pid = child.pid if child is not None else 0
-        return self._nurse.dump(slot, f"worker {slot} (pid {pid}): its stacks, as asked", then=then)
+        return self._nurse.dump(slot, f"stacks, as asked, of worker {slot} (pid {pid})", then=then)
 
     def turn(self, knob: int, value: int, token: int) -> str | None:
         """Set one of :mod:`hybrid.shared.knobs`; return what to say; None: the core answers.

@@ -100,7 +100,8 @@ def test_slot_without_a_worker_is_told_so(world: World, intent: ev.SlotIntent, s
     """And nothing else is done."""
     before = world.pool
     answer = asks(world, slot, intent)
-    assert not answer.ok and answer.text.endswith("there is no worker")
+    assert not answer.ok
+    assert answer.text.endswith("there is no worker. Workers are in slots 0, 1, 2")
     assert world.pool == before
 
 
@@ -228,7 +229,8 @@ def test_standby_may_be_asked_for() -> None:
     """More are booted; fewer leave."""
     world = ranged("1..2")
     world.happens(ev.StandbyAsked(2, "control", 5))
-    assert world.of(act.Answer) == [act.Answer(5, True, "standby: 2")]
+    said = "standby is set until the settings are read anew (reload, restart)"
+    assert world.of(act.Answer) == [act.Answer(5, True, said)]
     comes_up(world)
     assert [slot.life for slot in world.pool.slots] == [Life.READY, Life.PARKED, Life.PARKED]
     world.happens(ev.StandbyAsked(-1, "control", 6))
