@@ -62,8 +62,9 @@ def _set(draft: Draft, least: int, most: int, event: ev.Asked | ev.ScaleAsked) -
     pool = draft.pool
     target = max(least, min(most, pool.target))
     reload = pool.reload
-    if reload.count:
-        reload = replace(reload, count=max(least, min(most, reload.count)), least=least, most=most)
+    if reload.stage is not Stage.IDLE:  # its count may not be known yet: then it follows from these bounds
+        count = max(least, min(most, reload.count)) if reload.count else 0
+        reload = replace(reload, count=count, least=least, most=most)
     draft.pool = replace(pool, least=least, most=most, reload=reload)
     if (least, most) != (pool.least, pool.most) and least < most:
         draft.write("info", f"{event.source}: {least} to {most} workers (before: {pool.least} to {pool.most})")
@@ -130,20 +131,29 @@ def _park(draft: Draft, slot: p.Slot) -> str:
 
 
 def _unpark(draft: Draft, slot: p.Slot) -> str:
-    is_one_more = slot.duty is p.Duty.SPARE
+    is_one_more, was_held = slot.duty is p.Duty.SPARE, slot.duty is p.Duty.HELD
     resizing.assign_seat(draft, slot, p.Duty.SERVE)
     pool = draft.pool
     if is_one_more:  # or the rules of the size would park one at once
         target = _within(pool.target + 1)
         least = pool.least if pool.is_sized else target
         draft.pool = replace(pool, target=target, least=least, most=max(pool.most, target))
+    elif was_held and pool.reload.stage is Stage.IDLE:  # of a pool that sizes itself another may have come meanwhile
+        resizing.fit(draft, keep=slot.seat)
     return "is un-parked"
 
 
 def _drain(draft: Draft, slot: p.Slot) -> str:
     draft.count(Cause.TOLD)
     retire(draft, slot)
-    return "drains" + ("" if slot.duty is p.Duty.SPARE else "; another starts in its place")
+    pool = draft.pool
+    if slot.duty is p.Duty.SPARE or pool.is_replaced(slot):
+        return "drains"
+    taken = {(each.seat, each.generation) for each in pool.slots if each.wanted}
+    is_missed = pool.reload.stage is not Stage.IDLE and slot.generation == pool.generation
+    if is_missed and (slot.seat, slot.generation) not in taken:
+        draft.claim(slot.seat, slot.generation)  # until the reload is through nobody looks who is missing
+    return "drains; another starts in its place"
 
 
 def _kill(draft: Draft, slot: p.Slot) -> str:
