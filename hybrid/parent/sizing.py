@@ -108,7 +108,9 @@ class SizingSettings:
     late_for_s: float = 0.75
     """… this long, ask for one more."""
     hold_s: float = 2.0
-    """Between two steps down, and from a step up to the next one down. Longer after a step down that was wrong."""
+    """Between two steps down. Longer after one that was wrong."""
+    settle_s: float = 5.0
+    """From a step up to the next one down: whoever has come needs time to get work."""
     hold_most_s: float = 30.0
     crowded_hold_s: float = 10.0
     """Between two steps down to the number of cores, while workers wait for CPUs."""
@@ -348,7 +350,8 @@ def _down(now: float, settings: SizingSettings, memory: Memory, floor: int) -> t
 
 def _is_held(now: float, settings: SizingSettings, memory: Memory, hold_s: float) -> bool:
     """Return whether it is too early for a step down: after the last step, or before anybody knows what is needed."""
-    return memory.watched_s < settings.slow_s or now - max(memory.shrunk_at, memory.grown_at) < hold_s
+    fresh = now - memory.grown_at < max(settings.settle_s, hold_s)
+    return memory.watched_s < settings.slow_s or now - memory.shrunk_at < hold_s or fresh
 
 
 def _remember(now: float, settings: SizingSettings, memory: Memory, target: int) -> Memory:
