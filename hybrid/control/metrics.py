@@ -213,6 +213,14 @@ def without_doubles(ours: Sequence[Metric], apps: Iterable[Metric]) -> list[Metr
     return [*ours, *(family for family in apps if family.name not in taken)]
 
 
+def _encoder(accept: str) -> tuple[Callable[[Any], bytes], str]:
+    """Return what makes the text that is asked for, and its type; whoever asks for what is none gets the default."""
+    try:
+        return choose_encoder(accept)
+    except (TypeError, ValueError):  # version=abc
+        return choose_encoder("")
+
+
 def routes(state: StateView, sampler: Sampler, app_families: AppFamilies | None = None) -> Routes:
     """Return ``/metrics``, by path. Runs in: control. Closes: nothing. ``app_families``: None: the app has none."""
     collector = Collector(state, sampler)
@@ -221,7 +229,7 @@ def routes(state: StateView, sampler: Sampler, app_families: AppFamilies | None 
         families = collector.collect()
         if app_families is not None:
             families = without_doubles(families, await asyncio.to_thread(app_families))
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        encode, content_type = _encoder(request.headers.get("accept", ""))
         registry: Any = Text(families)
         return Answer(encode(registry), 200, content_type)
 

@@ -140,6 +140,14 @@ async def test_a_scraper_has_the_format_that_it_asks_for() -> None:
         }  # infos have no kind of their own there
 
 
+@pytest.mark.parametrize("kind", ["text/plain", "application/openmetrics-text"])
+async def test_who_asks_for_a_version_that_is_none_gets_the_default(kind: str) -> None:
+    """Not a 500, with a traceback in the log for each time that he asks."""
+    with fake_state() as state:
+        _, content_type = await text_of(state, f"{kind}; version=abc")
+        assert content_type.startswith("text/plain; version=")
+
+
 async def test_every_family_of_the_table_is_in_the_text_and_no_other() -> None:
     """The reference page is made of the table."""
     with fake_state() as state:
