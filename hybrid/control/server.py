@@ -157,7 +157,7 @@ class Client:
             self._fail(number, f"{MOST_REQUESTS} requests of this connection are being answered. Wait for one.")
         else:
             call = Call(self._state, self._sampler, args, self.who, lambda said: self.send({"id": number, **said}))
-            call.is_behind = self._is_behind
+            call.is_behind, call.room = self._is_behind, self._writer.drain
             task = asyncio.create_task(self._answer(number, op, call))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
