@@ -21,6 +21,7 @@ import socket
 import struct
 from collections.abc import Callable
 
+from hybrid.control.accepting import Accepting
 from hybrid.control.commands import OPS, Call, Refused
 from hybrid.control.sampler import Sampler
 from hybrid.control.state import State
@@ -66,12 +67,13 @@ class Server:
 
     async def run(self, listener: socket.socket) -> None:
         """Answer whoever connects to ``listener``, until cancelled; then say goodbye to everybody."""
-        # Not start_unix_server(): CPython 3.13 would remove the socket's file, which is the parent's.
-        server = await asyncio.start_server(self._greet, sock=listener, limit=LINE_BYTES, backlog=MOST_CLIENTS)
+        accepting = Accepting(
+            listener, lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(limit=LINE_BYTES), self._greet)
+        )
         try:
             await asyncio.Event().wait()
         finally:
-            server.close()
+            accepting.close()
             for client in tuple(self._clients):
                 client.end()
 

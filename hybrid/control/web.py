@@ -10,18 +10,16 @@ Source: RFC 9110 §9.3.1, §9.3.2 (GET, HEAD), §15.5.6 (405).
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from hybrid.connection.registry import Served
+from hybrid.control.accepting import Accepting
 from hybrid.handlers.asgi import asgi_factory
 from hybrid.handlers.http_shared import HttpShared
 from hybrid.shared.http_settings import HttpSettings
-
-_log = logging.getLogger("hybrid.error")
 
 MOST_CONNECTIONS = 256
 """One more, and the oldest is cut, not the newcomer: a crowd that stays must not keep out who asks for our health."""
@@ -208,8 +206,8 @@ class Entrance:
 class Opened:
     """A site that is open at a listener. Runs in: control, in its loop. Closes: all of it, on :meth:`close`."""
 
-    def __init__(self, server: asyncio.AbstractServer, entrance: Entrance) -> None:
-        self._server = server
+    def __init__(self, accepting: Accepting, entrance: Entrance) -> None:
+        self._accepting = accepting
         self._entrance = entrance
 
     @property
@@ -219,7 +217,7 @@ class Opened:
 
     async def close(self) -> None:
         """Close the listener, and cut who is inside."""
-        self._server.close()
+        self._accepting.close()
         await self._entrance.empty()
 
 
@@ -230,6 +228,4 @@ async def open_site(routes: Routes, listener: socket.socket, most: int = MOST_CO
     """
     entrance = Entrance(most)
     factory = asgi_factory(Site(routes), "control", entrance, None, HttpShared.of(SETTINGS))
-    listener.setblocking(False)
-    server = await asyncio.get_running_loop().create_server(factory, sock=listener)
-    return Opened(server, entrance)
+    return Opened(Accepting(listener, factory), entrance)
