@@ -42,7 +42,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: serve compile test test-long test-all lint format docs coverage bench bench-peers bench-peers-latency \
 	bench-peers-memory bench-peers-balance bench-reloads bench-reload-time \
-	bench-instructions bench-sizing accepting clean
+	bench-instructions bench-sizing accepting simulate clean
 
 serve: $(VENV)/.installed $(NEEDED) ## set up, then run the echo service on all cores
 	@$(HOW_TO_TRY)
@@ -102,6 +102,9 @@ bench-instructions: $(VENV)/.installed-test $(if $(NEEDED),$(BUILT)/.built) ## o
 bench-reload-time: ## how long new code takes to be served, beside gunicorn and uvicorn; ARGS="--rounds 1"
 	@$(MAKE) --no-print-directory VENV=.venv-peers .venv-peers/.installed-peers
 	.venv-peers/bin/python -m tests.benchmarks.reload_time $(ARGS)
+
+simulate: $(VENV)/.installed-test ## rules for the number of workers in simulated time: the tables of docs/explanation/sizing.md
+	$(BIN)/python -m tests.docs.sizing $(ARGS)
 
 accepting: $(VENV)/.installed-plot ## measure, and rewrite docs/explanation/accepting.md: tables, pictures, verdict
 	$(BIN)/python -m tests.docs.accepting

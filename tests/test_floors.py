@@ -128,6 +128,8 @@ def test_imports_are_absolute() -> None:
         ("hybrid.parent.main", "hybrid.worker.main"),
         ("hybrid.worker.main", "hybrid.parent.core"),
         ("hybrid.control.server", "hybrid.worker.drain"),
+        ("hybrid.parent.controlling", "hybrid.control.state"),
+        ("hybrid.control.commands", "hybrid.parent.wishes"),
         ("hybrid.worker.main", "hybrid.mold.fork"),
         ("hybrid.worker.service", "hybrid.embed"),
     ],

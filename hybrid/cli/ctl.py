@@ -65,7 +65,7 @@ def exit_code(error: HybridError, name: str) -> ControlExit:
 def _fail(error: HybridError, name: str, *, as_json: bool) -> int:
     """Say what went wrong: on stderr, or as JSON on stdout where JSON was asked for."""
     if as_json:
-        _print_json({"ok": False, "error": str(error), "detail": error.detail})
+        _print_json({"ok": False, "error": str(error), "detail": error.detail}, is_line=name in _LIVE)
     else:
         if error.detail:
             sys.stderr.write(printable(error.detail).rstrip("\n") + "\n")

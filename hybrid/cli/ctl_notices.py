@@ -90,7 +90,7 @@ _KINDS: dict[str, Callable[[Notice], str]] = {
     "worker_exited": _exited,
     "resized": _resized,
     "reload_step": lambda n: _with_text(f"reload, {n['stage']}", n),
-    "reload_ended": lambda n: _with_text("reload done" if n["ok"] else "reload failed", n),
+    "reload_ended": lambda n: _with_text("reload done", n) if n["ok"] else str(n["text"]),  # it says so itself
     "phase_changed": lambda n: f"the server is {n['phase']}",
     "pool_state": lambda n: f"{n['phase']}, {n['target']} workers wanted, generation {n['generation']}",
     "answered": lambda n: _with_text("done" if n["ok"] else "refused", n),

@@ -207,7 +207,7 @@ class TopApp(App[None]):
         view.query_one("#phase", Static).update(top_panels.phase(snapshot, palette))
         view.query_one("#size-line", Static).update(top_panels.how_large(snapshot, palette, self.size.width - 2))
         view.query_one("#identity", Static).update(top_panels.identity(snapshot, palette, self.size.width))
-        view.query_one("#sums", Static).update(top_panels.sums(snapshot, palette))
+        view.query_one("#sums", Static).update(top_panels.sums(snapshot, palette, self.size.width - 2))
         view.query_one(WorkersTable).show(snapshot["workers"], palette)
 
     def _tint(self) -> None:

@@ -185,25 +185,27 @@ def how_large(snapshot: Snapshot, palette: Palette, width: int) -> Text:
     return text
 
 
-def sums(snapshot: Snapshot, palette: Palette) -> Text:
-    """Return the figures that have no curve."""
+def sums(snapshot: Snapshot, palette: Palette, width: int) -> Text:
+    """Return the figures that have no curve, the most telling ones first; one that does not fit is left out."""
     totals = snapshot["totals"]
     text = Text(no_wrap=True, overflow="ellipsis")
 
     def put(name: str, words: str, colour: str = "") -> None:
-        text.append(f"{name} ", palette.muted)
-        text.append(f"{words}   ", colour or palette.plain)
+        gap = "   " if text else ""
+        if text.cell_len + len(f"{gap}{name} {words}") <= width:
+            text.append(f"{gap}{name} ", palette.muted)
+            text.append(words, colour or palette.plain)
 
     lag, wait = totals.get("lag_s"), totals.get("accept_wait_s")
     put("lag", milliseconds(lag), "" if (lag or 0) < LAG_S else palette.bad if lag >= STUCK_S else palette.notable)
     put("accept wait", milliseconds(wait), palette.notable if (wait or 0) >= LAG_S else "")
+    if (waits := totals.get("run_queue")) is not None:
+        put("CPU wait", percent(waits), palette.notable if waits >= 0.2 else "")
+    errors = totals.get("errors_per_s")
+    put("errors/s", rate(errors), palette.notable if errors else "")
     balance = totals.get("balance")
     put("balance", UNKNOWN if balance is None else f"{balance:.2f}", palette.notable if (balance or 1) < 0.8 else "")
     put("memory", size(totals.get("memory_bytes")))
-    errors = totals.get("errors_per_s")
-    put("errors/s", rate(errors), palette.notable if errors else "")
-    if (waits := totals.get("run_queue")) is not None:
-        put("CPU wait", percent(waits), palette.notable if waits >= 0.2 else "")
     if replaced := counts(totals.get("replaced") or {}):
         put("replaced", replaced)
     return text

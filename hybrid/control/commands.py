@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, fields
 from itertools import islice
 from typing import Any
 
@@ -179,19 +179,25 @@ async def _config(call: Call) -> object:
 
 
 def shown(settings: Settings) -> dict[str, dict[str, object]]:
-    """Return the settings by group and option (as in a file), secrets masked."""
+    """Return the settings by group and option, as in a file: a mode is octal; null: not given. Secrets are masked."""
     found: dict[str, dict[str, object]] = {}
     for group in fields(settings):
         if "title" not in group.metadata:
             continue
         values = getattr(settings, group.name)
         found[group.name] = {
-            each.metadata["flag"].lstrip("-").lower(): "***"
-            if each.metadata["secret"] and getattr(values, each.name)
-            else getattr(values, each.name)
+            each.metadata["flag"].lstrip("-").lower(): _setting(each, getattr(values, each.name))
             for each in fields(values)
         }
     return found
+
+
+def _setting(field: Field[object], value: object) -> object:
+    if field.metadata["secret"] and value:
+        return "***"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return None if value < 0 else f"{value:03o}" if field.metadata["parse"] == "mode" else value
+    return value
 
 
 # ── changing ─────────────────────────────────────────────────────────────────────────────────────────────────

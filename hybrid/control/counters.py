@@ -45,11 +45,10 @@ class Counts:
 def read(board: Scoreboard) -> Counts:
     """Return all counters of one moment. Raises: nothing, whatever stands in the scoreboard."""
     header = board.header
-    counts = _read(board, header)
-    for _ in range(TRIES):
+    for tried in range(TRIES):
         before = header[Header.RETIRING]
         counts = _read(board, header)
-        if before % 2 == 0 and header[Header.RETIRING] == before:
+        if (before % 2 == 0 and header[Header.RETIRING] == before) or tried == TRIES - 1:
             break
     return counts
 

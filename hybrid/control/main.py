@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from hybrid.connection.line_handler import LineHandler
@@ -32,6 +33,8 @@ IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.
 """They reach whole process groups, and only the parent decides."""
 LAST_WORDS_S = 0.5
 """For answers that are on their way when the channel ends."""
+IDLE_S = 300.0
+"""Without a client for so long, control leaves; the next who asks is answered by another."""
 AGAIN_S = 1.0
 """Before a door that has failed is opened again."""
 
@@ -55,7 +58,7 @@ DOORS: dict[DoorKind, Serve] = {
     DoorKind.METRICS: _serve_site,
     DoorKind.AGENT: _serve_agent,
 }
-"""Who answers at which door. Each serves until it is cancelled, and closes the socket that it is given."""
+"""Who answers at which door, until cancelled. Each closes the socket that it is given."""
 
 
 def main(argv: list[str]) -> int:
@@ -80,7 +83,7 @@ def main(argv: list[str]) -> int:
     style = Style.make(told.log.format, told.log.colour, orders["log"])
     log = LogWriter(orders["log"], style, told.log.level, "control")
     log_records(log)
-    doors = [(DoorKind(kind), socket.socket(fileno=fd)) for kind, fd in orders["doors"]]
+    doors = [(DoorKind(kind), _listener(fd)) for kind, fd in orders["doors"]]
     asyncio.run(_live(State(told, scoreboard, channel, log, orders["owner"]), doors))
     return ExitCode.OK
 
@@ -95,6 +98,13 @@ def log_records(log: LogWriter) -> None:
     logger.setLevel(logging.WARNING)  # what a client has done wrong is no news here
 
 
+def _listener(fd: int) -> socket.socket:
+    """Return the socket; as ours it is non-blocking, too, so that no copy of it makes the parent's a blocking one."""
+    sock = socket.socket(fileno=fd)
+    sock.setblocking(False)
+    return sock
+
+
 def _set_title(title: str) -> None:
     import setproctitle
 
@@ -102,27 +112,36 @@ def _set_title(title: str) -> None:
 
 
 async def _live(state: State, doors: list[tuple[DoorKind, socket.socket]]) -> None:
-    """Serve at every door until the channel ends."""
+    """Serve at every door until the channel ends; where there is only the control socket, while somebody asks."""
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: _log_fault(state.log, context))
     state.listen()
     sampler = Sampler(state.scoreboard)
-    serving = [asyncio.create_task(_serve(kind, state, sampler, listener)) for kind, listener in doors]
-    await state.is_over.wait()
+    only_asked = all(kind is DoorKind.CONTROL for kind, _listener in doors)
+    at: dict[DoorKind, Serve] = {
+        **DOORS,
+        DoorKind.CONTROL: partial(server.serve, idle_s=IDLE_S if only_asked else None),
+    }
+    serving = [asyncio.create_task(_serve(at[kind], state, sampler, listener)) for kind, listener in doors]
+    over = asyncio.create_task(state.is_over.wait())
+    await asyncio.wait({over, *serving}, return_when=asyncio.FIRST_COMPLETED)
     await asyncio.sleep(0)  # whoever waited for an answer sends it now
     for task in serving:
         task.cancel()
+    over.cancel()
     await asyncio.wait(serving, timeout=LAST_WORDS_S)
     if others := asyncio.all_tasks() - {asyncio.current_task()}:
         await asyncio.wait(others, timeout=LAST_WORDS_S)
 
 
-async def _serve(kind: DoorKind, state: State, sampler: Sampler, listener: socket.socket) -> None:
+async def _serve(serve: Serve, state: State, sampler: Sampler, listener: socket.socket) -> None:
     """Serve at one door; one that fails is opened again, and the others do not notice."""
     while True:
         try:
-            await DOORS[kind](state, sampler, listener.dup())  # whoever serves closes what it is given
+            await serve(state, sampler, listener.dup())  # whoever serves closes what it is given
+            return
         except Exception as error:  # noqa: BLE001  # whatever it is, the other doors stay open
-            state.log.error(f"control's door {kind.name.lower()} failed: {type(error).__name__}: {error}")
+            where = listener.getsockname()
+            state.log.error(f"control cannot serve at {where}: {type(error).__name__}: {error}")
         await asyncio.sleep(AGAIN_S)
 
 

@@ -226,11 +226,14 @@ def routes(state: StateView, sampler: Sampler, app_families: AppFamilies | None 
     collector = Collector(state, sampler)
 
     async def metrics(request: Request) -> Answer:
-        families = collector.collect()
-        if app_families is not None:
-            families = without_doubles(families, await asyncio.to_thread(app_families))
         encode, content_type = _encoder(request.headers.get("accept", ""))
-        registry: Any = Text(families)
-        return Answer(encode(registry), 200, content_type)
+        ours = collector.collect()
+
+        def text() -> bytes:
+            """Return the text. Runs in: a thread: files are read, and of many workers there is much to write."""
+            registry: Any = Text(ours if app_families is None else without_doubles(ours, app_families()))
+            return encode(registry)
+
+        return Answer(await asyncio.to_thread(text), 200, content_type)
 
     return {"/metrics": metrics}

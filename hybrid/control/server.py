@@ -35,6 +35,8 @@ MOST_REQUESTS = 16
 """Of one connection at a time."""
 GONE_EVERY_S = 1.0
 """Between two looks whether a client that only listens is still there."""
+LINGER_S = 0.05
+"""For whoever was accepted when it was decided to leave."""
 PARTING_S = 1.0
 """For a client that is dropped to read why."""
 _CREDENTIALS = struct.Struct("iII")
@@ -64,18 +66,49 @@ class Server:
         self._allowed = {0, os.getuid(), state.owner}
         self._peer = peer
         self._clients: set[Client] = set()
+        self._left = asyncio.Event()
+        """Nobody is connected."""
+        self._left.set()
 
-    async def run(self, listener: socket.socket) -> None:
-        """Answer whoever connects to ``listener``, until cancelled; then say goodbye to everybody."""
+    async def run(self, listener: socket.socket, idle_s: float | None = None) -> None:
+        """Answer whoever connects to ``listener``; then say goodbye to everybody.
+
+        Until cancelled, or nobody has been connected for ``idle_s``.
+        """
+        try:
+            while await self._serve(listener.dup(), idle_s):
+                pass
+        finally:
+            listener.close()
+            for client in tuple(self._clients):
+                client.end()
+
+    async def _serve(self, listener: socket.socket, idle_s: float | None) -> bool:
+        """Accept until it is time to leave; return whether somebody came in meanwhile. Closes: ``listener``."""
         accepting = Accepting(
             listener, lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(limit=LINE_BYTES), self._greet)
         )
         try:
-            await asyncio.Event().wait()
+            await self._be_idle(idle_s)
         finally:
             accepting.close()
-            for client in tuple(self._clients):
-                client.end()
+        await asyncio.sleep(LINGER_S)  # who was accepted is greeted; who comes from now on waits for the next control
+        return bool(self._clients)
+
+    async def _be_idle(self, idle_s: float | None) -> None:
+        """Wait until nobody has been connected for ``idle_s``; for ever if that is None."""
+        if idle_s is None:
+            await asyncio.Event().wait()
+            return
+        while True:
+            await self._left.wait()
+            arrived = self._arrived
+            await asyncio.sleep(idle_s)
+            if self._left.is_set() and arrived == self._arrived:
+                return
+
+    _arrived = 0
+    """Clients ever."""
 
     async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         client = Client(reader, writer, self._state, self._sampler)
@@ -89,12 +122,16 @@ class Server:
             return
         client.who = f"process {pid} (uid {uid})"
         self._clients.add(client)
+        self._left.clear()
+        self._arrived += 1
         try:
             await client.run()
         except (OSError, asyncio.CancelledError):
             pass  # it left, or we do
         finally:
             self._clients.discard(client)
+            if not self._clients:
+                self._left.set()
             client.end()
 
 
@@ -215,6 +252,6 @@ class Client:
             asyncio.get_running_loop().call_later(PARTING_S, self._writer.transport.abort)
 
 
-async def serve(state: State, sampler: Sampler, listener: socket.socket) -> None:
-    """Answer at the control socket until cancelled. Runs in: control. Closes: ``listener``."""
-    await Server(state, sampler).run(listener)
+async def serve(state: State, sampler: Sampler, listener: socket.socket, idle_s: float | None = None) -> None:
+    """Answer at the control socket until cancelled, or idle for so long. Runs in: control. Closes: ``listener``."""
+    await Server(state, sampler).run(listener, idle_s)

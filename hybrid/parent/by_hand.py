@@ -18,6 +18,9 @@ from hybrid.parent.reload_stages import Stage
 from hybrid.parent.stopping import kill, retire
 from hybrid.shared.settings import MOST_WORKERS
 
+_SLOTS_NAMED = 16
+"""So many in a message; it has to fit into a datagram."""
+
 # ── the size ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -59,8 +62,9 @@ def _set(draft: Draft, least: int, most: int, event: ev.Asked | ev.ScaleAsked) -
     pool = draft.pool
     target = max(least, min(most, pool.target))
     reload = pool.reload
-    if reload.count:
-        reload = replace(reload, count=max(least, min(most, reload.count)), least=least, most=most)
+    if reload.stage is not Stage.IDLE:  # its count may not be known yet: then it follows from these bounds
+        count = max(least, min(most, reload.count)) if reload.count else 0
+        reload = replace(reload, count=count, least=least, most=most)
     draft.pool = replace(pool, least=least, most=most, reload=reload)
     if (least, most) != (pool.least, pool.most) and least < most:
         draft.write("info", f"{event.source}: {least} to {most} workers (before: {pool.least} to {pool.most})")
@@ -83,7 +87,7 @@ def stood_by(draft: Draft, event: ev.StandbyAsked) -> None:
         return
     draft.pool = replace(pool, standby=event.standby)
     draft.write("info", f"{event.source}: {event.standby} to stand by (before: {pool.standby})")
-    _answer(draft, event.token, True, f"standby: {event.standby}")
+    _answer(draft, event.token, True, "standby is set until the settings are read anew (reload, restart)")
 
 
 def replanned(draft: Draft, event: ev.Replanned) -> None:
@@ -101,7 +105,7 @@ def slot_asked(draft: Draft, event: ev.SlotAsked) -> None:
     if draft.pool.phase >= p.Phase.STOPPING:
         _answer(draft, event.token, False, "the server is stopping")
     elif slot.life not in lives or not (slot.wanted or event.intent is ev.SlotIntent.KILL):
-        what = "there is no worker" if slot.life is Life.VACANT else f"the worker is {slot.life.name.lower()}"
+        what = nobody_there(draft.pool) if slot.life is Life.VACANT else f"the worker is {slot.life.name.lower()}"
         why = f"cannot {event.intent.name.lower()} slot {event.slot}: {what}"
         draft.write("info", f"{event.source}: {why}")
         _answer(draft, event.token, False, why)
@@ -112,26 +116,44 @@ def slot_asked(draft: Draft, event: ev.SlotAsked) -> None:
         _answer(draft, event.token, True, f"{who} {done}")
 
 
+def nobody_there(pool: p.Pool) -> str:
+    """Return what to say of a slot without a worker, and which ones have one."""
+    taken = [str(slot.index) for slot in pool.slots if slot.pid]
+    if not taken:
+        return "there is no worker, there or elsewhere"
+    more = " …" if len(taken) > _SLOTS_NAMED else ""
+    return f"there is no worker. Workers are in slots {', '.join(taken[:_SLOTS_NAMED])}{more}"
+
+
 def _park(draft: Draft, slot: p.Slot) -> str:
     resizing.assign_seat(draft, slot, p.Duty.HELD)
     return "is parked: it serves what it holds, and accepts nothing until it is un-parked"
 
 
 def _unpark(draft: Draft, slot: p.Slot) -> str:
-    is_one_more = slot.duty is p.Duty.SPARE
+    is_one_more, was_held = slot.duty is p.Duty.SPARE, slot.duty is p.Duty.HELD
     resizing.assign_seat(draft, slot, p.Duty.SERVE)
     pool = draft.pool
     if is_one_more:  # or the rules of the size would park one at once
         target = _within(pool.target + 1)
         least = pool.least if pool.is_sized else target
         draft.pool = replace(pool, target=target, least=least, most=max(pool.most, target))
+    elif was_held and pool.reload.stage is Stage.IDLE:  # of a pool that sizes itself another may have come meanwhile
+        resizing.fit(draft, keep=slot.seat)
     return "is un-parked"
 
 
 def _drain(draft: Draft, slot: p.Slot) -> str:
     draft.count(Cause.TOLD)
     retire(draft, slot)
-    return "drains" + ("" if slot.duty is p.Duty.SPARE else "; another starts in its place")
+    pool = draft.pool
+    if slot.duty is p.Duty.SPARE or pool.is_replaced(slot):
+        return "drains"
+    taken = {(each.seat, each.generation) for each in pool.slots if each.wanted}
+    is_missed = pool.reload.stage is not Stage.IDLE and slot.generation == pool.generation
+    if is_missed and (slot.seat, slot.generation) not in taken:
+        draft.claim(slot.seat, slot.generation)  # until the reload is through nobody looks who is missing
+    return "drains; another starts in its place"
 
 
 def _kill(draft: Draft, slot: p.Slot) -> str:

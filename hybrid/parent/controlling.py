@@ -164,9 +164,13 @@ class Controlling:
         self._child = self._outbox = self.deadline = None
         if self._wishes is not None:
             self._wishes.forget()
-        if self._is_wanted:
-            if self._clock() - self._since >= STABLE_S:
-                self._failures = 0
+        if not self._is_wanted:
+            return
+        is_stable = self._clock() - self._since >= STABLE_S
+        self._failures = 0 if is_stable else self._failures
+        if is_stable and not (left.code or left.signal):
+            self.start()  # nobody had asked for a while, so it left; who has knocked meanwhile is heard at once
+        else:
             self._failed(report.error or f"control {left}")
 
     def _failed(self, what: str) -> None:
@@ -227,7 +231,7 @@ class Hand:
         """Have the stacks of a worker written to the log, and told to ``then``; False: there is none."""
         child = self._children.workers.get(slot)
         pid = child.pid if child is not None else 0
-        return self._nurse.dump(slot, f"worker {slot} (pid {pid}): its stacks, as asked", then=then)
+        return self._nurse.dump(slot, f"stacks, as asked, of worker {slot} (pid {pid})", then=then)
 
     def turn(self, knob: int, value: int, token: int) -> str | None:
         """Set one of :mod:`hybrid.shared.knobs`; return what to say; None: the core answers.

@@ -59,12 +59,18 @@ class Draft:
             free = p.Slot(len(slots))
             self.pool = replace(self.pool, slots=(*slots, free))
         fresh = p.Slot(free.index, wanted=True, generation=generation, seat=seat, duty=duty, deadline=self.now)
+        is_of_same = free.generation == generation and self.pool.phase is p.Phase.RUNNING  # else the code is another
+        if is_of_same and free.deadline is not None and free.deadline > self.now:
+            fresh = replace(fresh, failures=free.failures, deadline=free.deadline)
         return self.put(replace(fresh, ticket=free.ticket, spawns=free.spawns))
 
     def release(self, slot: p.Slot) -> p.Slot:
-        """Want nobody in the slot any more; a worker that is in it is left alone."""
+        """Want nobody in the slot any more; a worker that is in it is left alone.
+
+        Where boots fail, how long to wait for the next stays, for whoever is wanted there again before that.
+        """
         if slot.life is Life.VACANT:
-            slot = replace(slot, failures=0, worn="", deadline=None)
+            slot = replace(slot, worn="", deadline=slot.deadline if slot.failures else None)
         return self.put(replace(slot, wanted=False))
 
     def vacate(self, slot: p.Slot) -> p.Slot:

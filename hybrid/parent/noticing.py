@@ -113,7 +113,8 @@ def ended(before: p.Pool, after: p.Pool, actions: Sequence[act.Action]) -> tell.
     failures = [each.message for each in actions if isinstance(each, act.Write) and each.level == "error"]
     said = next((message for message in failures if message.startswith("reload failed")), "")
     if said:
-        return tell.ReloadEnded(False, f"{said}; generation {after.generation} serves on", boot_log(actions))
+        text = f"{said.rstrip('.')}. Generation {after.generation} serves on."
+        return tell.ReloadEnded(False, text, boot_log(actions))
     return tell.ReloadEnded(False, "reload ended: the server is stopping")
 
 

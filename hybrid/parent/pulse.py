@@ -119,7 +119,7 @@ class Nurse:
     def dump(self, slot: int, message: str, level: str = "info", then: Then | None = None) -> bool:
         """Write the stacks of the worker in ``slot`` to the log, as soon as it has told them; it goes on as it was.
 
-        Args: message: how the line begins, such as ``worker 1 (pid 5): its stacks, as asked``. then: told them, too.
+        Args: message: how the line begins, such as ``stacks, as asked, of worker 1 (pid 5)``. then: told them, too.
         Returns False: there is no worker.
         """
         child = self._workers.get(slot)

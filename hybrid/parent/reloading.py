@@ -111,6 +111,8 @@ def imported(draft: Draft, bounds: Bounds) -> None:
     if reload.stage is not Stage.IMPORT:
         return  # a mold that replaces another within the reload: what was begun goes on
     stage = advance(STAGES, reload.stage, StageEvent.IMPORTED)
+    if reload.most:  # somebody has asked for others meanwhile
+        bounds = Bounds(reload.least, reload.most, "as asked")
     count = max(bounds.least, min(bounds.most, draft.pool.target))
     reload = replace(reload, stage=stage, count=count, least=bounds.least, most=bounds.most, reason=bounds.reason)
     draft.pool = replace(draft.pool, reload=reload)

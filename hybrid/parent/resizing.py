@@ -81,16 +81,21 @@ def resize(draft: Draft, target: int, reason: str, inputs: tuple[tuple[str, floa
 # ── seats ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def fit(draft: Draft, loads: Loads = ()) -> None:
-    """Have as many serve, and as many stand by, as are wanted. Not while a reload brings others."""
+def fit(draft: Draft, loads: Loads = (), keep: int | None = None) -> None:
+    """Have as many serve, and as many stand by, as are wanted. Not while a reload brings others.
+
+    ``keep``: the seat of one that is to serve, whoever else may be too many.
+    """
     seats = _Seats(draft)
     serving = seats.of(p.Duty.SERVE)
-    held = 0 if draft.pool.is_sized else len(seats.of(p.Duty.HELD))  # one that is sized can do without them
-    surplus = len(serving) + held - draft.pool.target
+    held = [] if draft.pool.is_sized else seats.of(p.Duty.HELD)  # one that is sized can do without them
+    surplus = len(serving) + len(held) - draft.pool.target
     if surplus < 0:
         _grow(draft, seats, -surplus)
     elif surplus:
-        _shrink(draft, seats, loads, min(surplus, len(serving)))
+        for seat in held[:surplus]:  # they accept nothing: were others let go, in the end nobody would
+            seats.give_up(seat)
+        _shrink(draft, seats, loads, [seat for seat in serving if seat != keep], max(0, surplus - len(held)))
     _stand_in(draft, seats)
     _stand_by(draft, seats)
 
@@ -117,8 +122,12 @@ class _Seats:
 
     def parked_spares(self) -> list[int]:
         """Return the seats of those who can accept at once; whoever was parked last, last."""
-        found = [(slot.since, seat) for seat in self.of(p.Duty.SPARE) for slot in self.slots(seat)[:1]]
-        return [seat for _since, seat in sorted(found) if self.slots(seat)[0].life is Life.PARKED]
+        found: dict[int, float] = {}  # in a seat with two of them, one boots to take the other's place
+        for seat in self.of(p.Duty.SPARE):
+            for slot in self.slots(seat):
+                if slot.life is Life.PARKED:
+                    found[seat] = slot.since
+        return sorted(found, key=lambda seat: (found[seat], seat))
 
     def assign(self, seat: int, duty: p.Duty) -> None:
         """Let the worker in ``seat`` be there for ``duty``."""
@@ -170,9 +179,8 @@ def _grow(draft: Draft, seats: _Seats, count: int) -> None:
             seats.claim(p.Duty.SERVE)
 
 
-def _shrink(draft: Draft, seats: _Seats, loads: Loads, count: int) -> None:
+def _shrink(draft: Draft, seats: _Seats, loads: Loads, serving: list[int], count: int) -> None:
     """Have ``count`` fewer serve: whoever is not there yet, then the emptiest; of a fixed size, the last seats."""
-    serving = seats.of(p.Duty.SERVE)
     if not draft.pool.is_sized and not loads:
         serving.sort(reverse=True)
     else:
@@ -225,7 +233,7 @@ def _let_one_go(draft: Draft, event: ev.Sized) -> None:
         slots = seats.slots(seat)
         is_idle = all(draft.now - slot.since >= event.linger_s for slot in slots)
         if is_idle and not any(event.loads[slot.index : slot.index + 1] != (0,) for slot in slots):
-            who = f"worker {slots[0].index} (pid {slots[0].pid})"
+            who = next(f"worker {slot.index} (pid {slot.pid})" for slot in slots if slot.life is Life.PARKED)
             draft.write("info", f"{who} leaves: it is parked, holds nothing, and need not stand by")
             seats.give_up(seat)
             return

@@ -355,7 +355,7 @@ def _remember(now: float, settings: SizingSettings, memory: Memory, target: int)
     """Return the memory after a decision: when it grew and shrank, and how long to hold."""
     hold_s = memory.hold_s or settings.hold_s
     if target > memory.target:
-        if now - memory.shrunk_at < 2 * hold_s:  # it should not have shrunk
+        if now - memory.shrunk_at < max(2 * hold_s, settings.slow_s):  # it should not have shrunk
             hold_s = min(settings.hold_most_s, hold_s * 1.5)
         return replace(memory, target=target, grown_at=now, hold_s=hold_s)
     if target < memory.target:

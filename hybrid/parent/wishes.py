@@ -14,6 +14,7 @@ from hybrid.ground.errors import UsageError
 from hybrid.parent import actions as act
 from hybrid.parent import events as ev
 from hybrid.parent import pool as p
+from hybrid.parent.by_hand import nobody_there
 from hybrid.parent.noticing import boot_log, ended
 from hybrid.parent.reload_stages import Stage
 from hybrid.shared.messages import Op, Record
@@ -159,7 +160,7 @@ class Wishes:
             self._say(record.a, True, f"worker {record.slot} is{where or ' where its stacks say'}", detail)
 
         if not self._doer.dump(record.slot, then):
-            self._say(record.a, False, f"cannot dump slot {record.slot}: there is no worker")
+            self._say(record.a, False, f"cannot dump slot {record.slot}: {nobody_there(self._pool())}")
 
     def _set(self, record: Record) -> None:
         try:

@@ -62,7 +62,7 @@ def assemble(given: Values, directory: str, launch: Launch) -> tuple[Settings, t
     check_tls(settings.tls)
     check_health(settings.health)
     check_reload(settings.reload, settings.worker.workers)
-    check_control(settings.control, settings.worker.workers)
+    check_control(settings.control, settings.worker.workers, settings.bind.bind)
     return settings, bind_origins
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hybrid.ground.errors import UsageError
@@ -44,8 +45,11 @@ class ControlSettings:
     )
 
 
-def check_control(control: ControlSettings, workers: int | str) -> None:
-    """Refuse what contradicts itself. Raises: UsageError: there is no control process without a pool, and so on."""
+def check_control(control: ControlSettings, workers: int | str, binds: Sequence[str] = ()) -> None:
+    """Refuse what contradicts itself, and an address of ``binds`` that is also one of control's.
+
+    Raises: UsageError: there is no control process without a pool, and so on.
+    """
     given = {
         "--control": control.socket if control.socket not in (AUTO, OFF) else "",
         "--metrics-bind": control.metrics_bind,
@@ -58,8 +62,12 @@ def check_control(control: ControlSettings, workers: int | str) -> None:
                     f"cannot use {flag} {value} with --workers 0: without a pool there is no process that answers. "
                     "Use --workers 1."
                 )
-    if control.metrics_bind and control.metrics_bind == control.agent_bind and not control.metrics_bind.endswith(":0"):
-        raise UsageError(
-            f"cannot use {control.agent_bind} for --metrics-bind and for --agent-bind: one socket speaks one protocol. "
-            "Give each its own port."
-        )
+    doors = [("--bind", each) for each in binds]
+    for flag in ("--metrics-bind", "--agent-bind"):
+        for other, address in doors:
+            if given[flag] and given[flag] == address and not address.endswith(":0"):
+                raise UsageError(
+                    f"cannot use {address} for {other} and for {flag}: one socket speaks one protocol. "
+                    "Give each its own port."
+                )
+        doors.append((flag, given[flag]))

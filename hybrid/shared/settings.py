@@ -166,7 +166,7 @@ class WorkerSettings:
     )
     standby: int = option(
         0,
-        "Workers more that are booted and parked, ready for a rush.",
+        "Extra workers, booted and parked, ready for a rush.",
         more="They accept nothing until they are needed: when the pool grows, or when a worker dies. Each that is used "
         "is replaced.",
         flag="--standby",

@@ -6,6 +6,7 @@ With ``HYBRID_ARTIFACTS`` set to a directory, pictures of it are left there.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -140,6 +141,9 @@ async def test_everything_fits(size: str, theme: str) -> None:
         screen = pilot.app.screen_stack[0]
         meters = [panel.region for panel in screen.query(MeterPanel)]
         assert all(region.x >= 0 and region.right <= SIZES[size][0] and region.height >= 3 for region in meters)
+        figures = text_of(pilot, "sums").strip()
+        assert len(figures) <= SIZES[size][0] - 2 and re.search(r"CPU wait \d+ ?%   errors/s \d", figures), figures
+        assert re.search(r" ([\d.–]+|[\d.]+ ?[km]?[sB%]|[\d.]+ [kMG]B|1 died)$", figures), figures
         assert screen.query_one("#log").region.height >= 5 and table(pilot).region.height >= 6
         keep(pilot, f"top-{size}-{theme}")
 

@@ -260,7 +260,8 @@ def test_one_worker_is_parked_and_unparked(serve: Serve) -> None:
         assert [each.life for each in server.workers()] == [Life.READY, Life.PARKED]
         control.result("unpark", slot=1)
         eventually(lambda: [each.life for each in server.workers()] == [Life.READY, Life.READY])
-        assert control.ask("park", slot=9)["error"] == "cannot park slot 9: there is no worker"
+        refused = control.ask("park", slot=9)["error"]
+        assert refused == "cannot park slot 9: there is no worker. Workers are in slots 0, 1"
 
 
 @pytest.mark.parametrize("op", ["drain", "kill"])

@@ -154,6 +154,7 @@ def test_counters_never_go_back(watched: Watched) -> None:
     server = watched.server
     with Witness(watched) as witness:
         watched.load(20)
+        watched.sees(DURATIONS, 20)  # its answers, too, are flushed
         watched.sees(REQUESTS, 20)
         os.kill(server.ready_pids()[0], signal.SIGKILL)
         watched.sees("hybrid_workers_replaced_total cause=died", 1)
@@ -260,6 +261,7 @@ def test_an_upgrade_of_the_parent_takes_nothing_back(watched: Watched) -> None:
     watched.server.signal(signal.SIGUSR2)
     eventually(lambda: "] info    upgraded: " in watched.server.log, PATIENCE_S)
     eventually(lambda: watched.status("/healthz") == 200, PATIENCE_S)
+    watched.sees(REQUESTS, 10)
     os.kill(dead, signal.SIGKILL)
     eventually(lambda: len(pids := watched.server.ready_pids()) == 2 and dead not in pids, PATIENCE_S)
     watched.load(10)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hybrid.parent.sizer import LOOK_NS, SECOND
+from hybrid.parent.sizer import LOOK_NS, SECOND, fit_cores
 from hybrid.parent.sizing import Decision, Memory, Observation, SizingSettings, decide
 from tests.simulation.pool import Pool
 from tests.simulation.scenarios import Scenario
@@ -45,6 +45,8 @@ class Ours:
             parked=pool.number(Stand.PARKED),
             boot_s=pool.scenario.boot_s,
         )
+        size = self._memory.target or observation.serving + observation.booting
+        observation = fit_cores(observation, size, self._settings.cores)
         decision = decide(observation, self._settings, self._memory)
         self._memory = decision.memory
         if decision.target != observation.serving + observation.booting:

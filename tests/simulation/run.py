@@ -12,7 +12,8 @@ from tests.simulation.pool import Outcome, Policy, Pool
 from tests.simulation.rivals import Autoscaler, Backlog, Busyness, Regulator, Spare, Static
 from tests.simulation.scenarios import SCENARIOS, Scenario
 
-SEEDS = (1, 2, 3)
+SEEDS = (101, 102, 103)
+"""Not those that the constants of our rule were chosen with (1, 2, 7 and 11)."""
 
 RULES: dict[str, Callable[[], Policy]] = {
     "httpd, spare servers": Spare,

@@ -26,6 +26,11 @@ _addresses = st.one_of(
     _paths.map(lambda path: f"unix:{path}"),
     st.integers(3, 99).map(lambda fd: f"fd://{fd}"),
 )
+# Of control: none that --bind may have, which is refused; never empty, which is no value in the environment.
+_doors = st.one_of(
+    st.integers(0, 65535).map(lambda port: f"127.0.0.2:{port}"),
+    _words.map(lambda word: f"unix:/no-such-door/{word}.sock"),
+)
 _modes = st.integers(0, 0o777).map(lambda mode: f"{mode:o}")
 _numbers = st.integers(1, 10**6).map(str)
 _seconds = st.floats(0.001, 10**6).map(repr)
@@ -45,7 +50,7 @@ _TEXTS: dict[str, st.SearchStrategy[str]] = {
     "log_file": _paths,
     "memory": st.one_of(st.just("0"), st.integers(32, 10**6).map(lambda number: f"{number}M")),
     "mode": _modes,
-    "optional_bind": st.one_of(st.just(""), _addresses),
+    "optional_bind": _doors,
     "output": st.one_of(st.just("-"), _paths),
     "path": _paths,
     "pattern": st.sampled_from(["*.html", "templates/", "a/**/*.c"]),

@@ -72,7 +72,7 @@ const EVENTS = {
     text: `size ${e.before} → ${e.target}`, ...sizeInWords(e.reason) }),
   reload_step: (e) => ({ group: "reload", sign: "↻", text: `reload: ${e.text || e.stage}` }),
   reload_ended: (e) => ({ group: "reload", sign: e.ok ? "✓" : "!", mood: e.ok ? "good" : "bad",
-    text: `reload ${e.ok ? "done" : "failed"}${e.text ? `: ${e.text}` : ""}`, detail: e.detail }),
+    text: e.ok ? `reload done: ${e.text}` : e.text, detail: e.detail }),
   phase_changed: (e) => ({ group: "reload", sign: "●", text: `the server is ${e.phase}` }),
 };
 

@@ -132,6 +132,16 @@ def test_failed_reload_leaves_with_its_own_code_and_the_boot_log(tmp_path: Path,
     assert said.err == "NameError: x\nhybrid-ctl: error: it did not boot\n" and not said.out
 
 
+def test_failed_reload_as_json_is_one_more_line(tmp_path: Path, capsys: Capture) -> None:
+    """Who reads line by line reads to the end."""
+    steps: list[dict[str, Any]] = [{"ev": "step", "stage": "import", "text": "importing the app"}]
+    run(tmp_path, "reload --json", {"events": steps, "ok": False, "error": "it did not boot", "detail": "NameError: x"})
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[0]["stage"] == "import" and lines[1:] == [
+        {"ok": False, "error": "it did not boot", "detail": "NameError: x"}
+    ]
+
+
 def test_refusal_leaves_with_1(tmp_path: Path, capsys: Capture) -> None:
     """In the words of the server."""
     assert run(tmp_path, "park 9", {"ok": False, "error": "there is no slot 9"})[0] == ControlExit.REFUSED

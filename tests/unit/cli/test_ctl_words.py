@@ -47,6 +47,13 @@ def test_figure_in_words(function: object, value: float, words: str) -> None:
     assert function(None) == ctl_words.UNKNOWN
 
 
+def test_failed_reload_is_told_once() -> None:
+    """Its text says that it has failed."""
+    ended = {"notice": "reload_ended", "ok": False, "text": "reload failed: no app. Generation 1 serves on."}
+    assert words_of(ended) == "reload failed: no app. Generation 1 serves on."
+    assert words_of({**ended, "ok": True, "text": "generation 2 serves"}) == "reload done: generation 2 serves"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_notice_has_words(kind: str) -> None:
     """None falls back to its bare fields."""

@@ -104,7 +104,7 @@ class Client:
 
 
 @asynccontextmanager
-async def door(state: State, uid: int | None = None) -> AsyncIterator[Door]:
+async def door(state: State, uid: int | None = None, idle_s: float | None = None) -> AsyncIterator[Door]:
     """Open a control socket for the length of a block. ``uid``: whom everybody seems to be."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind("")  # an abstract name that the kernel picks
@@ -112,7 +112,7 @@ async def door(state: State, uid: int | None = None) -> AsyncIterator[Door]:
     listener.setblocking(False)
     where = listener.getsockname()
     peer = peer_of if uid is None else lambda _sock: (1, uid)
-    task = asyncio.create_task(Server(state, Sampler(state.scoreboard), peer).run(listener))
+    task = asyncio.create_task(Server(state, Sampler(state.scoreboard), peer).run(listener, idle_s))
     opened = Door(where, task)
     try:
         yield opened

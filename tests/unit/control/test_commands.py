@@ -136,6 +136,14 @@ def test_secrets_are_masked() -> None:
     assert shown(Settings())["tls"]["ssl-keyfile-password"] == ""
 
 
+def test_settings_are_shown_as_they_are_written() -> None:
+    """Nobody reads 438 as 0666, or -1 as "not given"."""
+    found = shown(Settings())
+    assert found["bind"]["uds-mode"] == "666" and found["bind"]["backlog"] == 4096
+    assert found["process"]["umask"] is None and found["process"]["ready-fd"] is None
+    assert found["app"]["factory"] is False and found["recycling"]["max-requests-jitter"] is None
+
+
 def test_every_op_is_described() -> None:
     """In the reference."""
     text = PAGE.read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,6 +65,26 @@ def test_no_counter_goes_back(moves: list[tuple[int, list[int]]]) -> None:
                         after.get(key, 0) >= value for key, value in before.items()
                     )  # none is missing before it counts
                     before = after
+
+
+@pytest.mark.parametrize("turns", [(1, 2), (2, 4), (2, 3)])
+def test_a_reading_in_the_middle_of_a_move_is_thrown_away(
+    turns: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parent was at it when it began, or when it ended, or it came and went in between."""
+    real, readings = counters._read, []
+
+    def read(board: Scoreboard, header: memoryview) -> counters.Counts:
+        """Have the parent move something while the first reading goes on."""
+        readings.append(real(board, header))
+        header[Header.RETIRING] = turns[1] if len(readings) == 1 else 4
+        return readings[-1]
+
+    monkeypatch.setattr(counters, "_read", read)
+    with fake_state() as state:
+        state.scoreboard.header[Header.RETIRING] = turns[0]
+        found = counters.read(state.scoreboard)
+    assert len(readings) >= 2 and found is readings[-1]
 
 
 def test_a_reader_never_sees_a_count_on_its_way() -> None:

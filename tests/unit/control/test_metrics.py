@@ -148,6 +148,24 @@ async def test_who_asks_for_a_version_that_is_none_gets_the_default(kind: str) -
         assert content_type.startswith("text/plain; version=")
 
 
+PROMETHEUS = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,"
+    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
+"""What Prometheus 3 asks for."""
+
+
+@pytest.mark.parametrize("accept", [PROMETHEUS, "*/*", "text/html", "application/json;q=x", "\x80,;;"])
+async def test_any_accept_has_an_answer(accept: str) -> None:
+    """Also one that makes no sense: what is answered says what it is."""
+    with fake_state() as state:
+        busy(state)
+        text, content_type = await text_of(state, accept)
+    assert "hybrid_requests_total 40.0" in text
+    assert content_type.startswith("application/openmetrics-text" if accept is PROMETHEUS else "text/plain")
+
+
 async def test_every_family_of_the_table_is_in_the_text_and_no_other() -> None:
     """The reference page is made of the table."""
     with fake_state() as state:

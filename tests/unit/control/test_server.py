@@ -146,6 +146,17 @@ async def test_who_never_reads_his_events_gets_no_more(monkeypatch: pytest.Monke
         assert "are not read" in str(last["error"])
 
 
+async def test_idle_server_leaves_and_one_that_is_asked_does_not() -> None:
+    """Idle is without a client; one who says nothing is a client."""
+    async with parent() as their, door(their.state, idle_s=0.05) as control:
+        client = await control.client()
+        assert (await client.ask("config"))["ok"]
+        with pytest.raises((TimeoutError, asyncio.TimeoutError)):
+            await asyncio.wait_for(asyncio.shield(control.serving), 0.3)
+        client.close()
+        await asyncio.wait_for(control.serving, 20)
+
+
 async def test_fault_of_ours_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """One request is not all of them."""
 

@@ -100,7 +100,8 @@ def test_slot_without_a_worker_is_told_so(world: World, intent: ev.SlotIntent, s
     """And nothing else is done."""
     before = world.pool
     answer = asks(world, slot, intent)
-    assert not answer.ok and answer.text.endswith("there is no worker")
+    assert not answer.ok
+    assert answer.text.endswith("there is no worker. Workers are in slots 0, 1, 2")
     assert world.pool == before
 
 
@@ -118,6 +119,44 @@ def test_parked_during_a_reload_may_be_unparked_after_it_failed(world: World) ->
     world.imports()
     world.dies(world.starting()[0], ev.Exit(code=1))
     assert lives(world)[:3] == ["READY", "PARKED", "READY"]
+
+
+def test_unparked_worker_of_a_sized_pool_serves() -> None:
+    """Whoever came in its place stands back, not the worker that was asked for, whichever seat it has."""
+    world = ranged("1..4")
+    sized(world, 3)
+    comes_up(world)
+    asks(world, 2, ev.SlotIntent.PARK)
+    comes_up(world)
+    sized(world, 2, 0, 0, 0, 0)
+    assert lives(world) == ["READY", "READY", "PARKED", "PARKED"]
+    assert asks(world, 2, ev.SlotIntent.UNPARK).ok
+    assert lives(world) == ["READY", "PARKED", "READY", "PARKED"] and world.pool.target == 2
+
+
+@pytest.mark.parametrize("stages", range(3))
+def test_drained_during_a_reload_is_replaced_at_once(stages: int) -> None:
+    """By one of the generation that serves: the one that is coming may take its time, or not come up at all."""
+    world = World(replace(PLAN, workers=1))
+    world.boots()
+    for begin in (world.asks, world.resolves, world.imports)[: stages + 1]:
+        begin()
+    answer = asks(world, 0, ev.SlotIntent.DRAIN)
+    assert answer.text.endswith("another starts in its place")
+    fresh = [slot for slot in world.pool.slots if slot.generation == 1 and slot.life is Life.STARTING]
+    assert [(slot.wanted, slot.seat) for slot in fresh] == [(True, 0)]
+    world.comes_up(fresh[0].index, 77)
+    assert world.pool.slots[fresh[0].index].life is Life.READY
+
+
+def test_drained_after_its_successor_serves_is_not_replaced(world: World) -> None:
+    """The new generation has its seat."""
+    for begin in (world.asks, world.resolves, world.imports):
+        begin()
+    world.comes_up(world.starting()[0], 77)
+    starting = world.starting()
+    assert asks(world, 0, ev.SlotIntent.DRAIN).text == "worker 0 (pid 1001) drains"
+    assert world.starting() == starting
 
 
 # ── the size ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -149,14 +188,31 @@ def test_bounds_that_make_no_sense_are_refused(world: World, least: int, most: i
     assert world.pool.target == 3
 
 
-def test_scale_during_a_reload_is_about_the_new_generation_too(world: World) -> None:
-    """Else it would be taken back a moment later."""
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_scale_during_a_reload_is_about_the_new_generation_too(world: World, after: int) -> None:
+    """However far it has come: else it would be taken back a moment later."""
     world.asks()
+    if after == 1:
+        scales(world, 1, 1)
     world.resolves()
+    if after == 2:
+        scales(world, 1, 1)
     world.imports()
-    scales(world, 1, 1)
+    if after == 3:
+        scales(world, 1, 1)
     comes_up(world)
-    assert (world.pool.generation, world.pool.target) == (2, 1)
+    assert world.pool.generation == 2
+    assert (world.pool.least, world.pool.target, world.pool.most) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("by", ["scale", "signal"])
+def test_who_is_parked_by_hand_goes_first(world: World, by: str) -> None:
+    """A smaller pool is one of those that serve: were they let go instead, nobody would accept."""
+    asks(world, 1, ev.SlotIntent.PARK)
+    for _ in range(2):
+        world.happens(ev.Asked(ev.Intent.FEWER, "SIGTTOU") if by == "signal" else ev.ScaleAsked(1, 1, "somebody"))
+    wanted = [slot for slot in world.pool.slots if slot.wanted]
+    assert [(slot.index, slot.life) for slot in wanted] == [(0, Life.READY)]
 
 
 @pytest.mark.parametrize(("intent", "bounds", "target"), [(ev.Intent.MORE, (3, 4), 3), (ev.Intent.FEWER, (1, 1), 1)])
@@ -173,7 +229,8 @@ def test_standby_may_be_asked_for() -> None:
     """More are booted; fewer leave."""
     world = ranged("1..2")
     world.happens(ev.StandbyAsked(2, "control", 5))
-    assert world.of(act.Answer) == [act.Answer(5, True, "standby: 2")]
+    said = "standby is set until the settings are read anew (reload, restart)"
+    assert world.of(act.Answer) == [act.Answer(5, True, said)]
     comes_up(world)
     assert [slot.life for slot in world.pool.slots] == [Life.READY, Life.PARKED, Life.PARKED]
     world.happens(ev.StandbyAsked(-1, "control", 6))

@@ -23,6 +23,7 @@ from hybrid.parent.doors import Doors
 from hybrid.parent.edition import Edition, plan_of
 from hybrid.parent.spawn import Child
 from hybrid.parent.watch import Watch
+from hybrid.parent.watching import STABLE_S
 from hybrid.shared import boot_report, messages
 from hybrid.shared.boot_report import Report
 from hybrid.shared.control_settings import ControlSettings
@@ -64,6 +65,7 @@ class Room:
         self.now, self.starts = 100.0, 0
         self.far_ends: list[socket.socket] = []
         self.refusal: OSError | None = None
+        self.program = ["sleep", "60"]
         monkeypatch.setattr(controlling, "start_control", self._start)
         house: Any = self.house
         self.fd = settings_memfd(self.house.settings)
@@ -82,7 +84,7 @@ class Room:
         theirs.setblocking(False)
         self.far_ends.append(theirs)
         child = Child(ours, boot_report.create())
-        child.open_pidfd(os.posix_spawn("/bin/sleep", ["sleep", "60"], {}))
+        child.open_pidfd(os.posix_spawn(f"/bin/{self.program[0]}", self.program, {}))
         return child
 
     def knock(self) -> None:
@@ -103,6 +105,10 @@ class Room:
         """Let control be killed, and wait until that is known."""
         (child,) = self.children.watchers
         child.kill(signal.SIGKILL)
+        self.waits_for_its_end()
+
+    def waits_for_its_end(self) -> None:
+        """Wait until its end is known."""
 
         def is_gone() -> bool:
             self.watch.wait(0)
@@ -195,6 +201,20 @@ def test_killed_one_is_replaced_at_the_next_knock(room: Room) -> None:
     assert room.starts == 2  # who knocked meanwhile waits in the queue
     kept = [each.text for each in room.controlling.ledger.kept if isinstance(each, Logged)]
     assert kept == ["control was killed by SIGKILL; another starts when somebody asks, in 1 s"]
+
+
+def test_one_that_left_because_nobody_asked_is_no_news(room: Room) -> None:
+    """The next knock is heard at once; one that leaves as soon as it is there is a failure."""
+    room.program = ["true"]
+    room.controlling.start()
+    room.knock()
+    room.now += STABLE_S
+    room.waits_for_its_end()
+    assert (room.controlling.deadline, list(room.controlling.ledger.kept)) == (None, [])
+    room.watch.wait(0)  # who has knocked waits in the queue
+    assert room.starts == 2
+    room.waits_for_its_end()
+    assert room.controlling.deadline == room.now + 1.0
 
 
 def test_one_that_cannot_be_started_is_tried_again(room: Room) -> None:

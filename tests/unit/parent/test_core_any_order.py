@@ -48,12 +48,23 @@ class Machine:
             assert not parked or pool.stance is p.Stance.PARKED, "parked for nothing"
             idle = [slot for slot in pool.slots if slot.life is Life.READY and slot.duty is not p.Duty.SERVE]
             assert not idle, "accepts, and is not to"
+            spares = {slot.seat for slot in pool.slots if slot.wanted and slot.duty is p.Duty.SPARE}
+            ready = [s for s in pool.slots if s.wanted and s.duty is p.Duty.SPARE and s.life is Life.PARKED]
             if pool.target:
+                assert len(spares) >= pool.standby, "too few stand by"
+                assert pool.is_sized or len(spares) == pool.standby, "too many stand by"
+                assert not ready or pool.stance is p.Stance.PARKED or self.all_there(), "one stands by, one is missing"
                 held = {slot.seat for slot in pool.slots if slot.wanted and slot.duty is p.Duty.HELD}
                 held = set() if pool.is_sized else held
                 taken = {slot.seat for slot in serving}
                 assert pool.least <= pool.target <= pool.most, "outside of the bounds"
                 assert len(taken) == max(0, pool.target - len(held)), "another size"
+
+    def all_there(self) -> bool:
+        """Return whether somebody is in each seat that is to serve, and does not boot any more."""
+        serving = [slot for slot in self.world.pool.slots if slot.wanted and slot.duty is p.Duty.SERVE]
+        booting = (Life.VACANT, Life.STARTING)
+        return {s.seat for s in serving} == {s.seat for s in serving if s.life not in booting}
 
     def do(self, action: act.Action) -> None:
         if isinstance(action, act.StartMold):
@@ -77,6 +88,7 @@ class Machine:
     def options(self) -> list[str]:
         """Return what can happen now."""
         choices = ["time", "stop", "stop now", "reload", "more", "fewer", "park", "sized", "scaled"]
+        choices += ["standby", "held up", "upgrade", "upgrade checked"]
         if self.world.pool.slots:
             choices += ["words", "by hand"]
         if self.molds:
@@ -104,7 +116,7 @@ class Machine:
             self.answer(what, next(spawn for spawn in self.asked if spawn.generation in self.molds))
         elif what == "words":
             self.see(self.words(pick))
-        elif what in ("sized", "scaled", "by hand"):
+        elif what in WISHES:
             self.see(self.wish(what, pick))
         elif what in ("resolved", "unresolved"):
             generation, self.resolving = self.resolving, 0
@@ -165,7 +177,15 @@ class Machine:
         return said[pick // 5 % len(said)]
 
     def wish(self, what: str, pick: int) -> ev.Event:
-        """Return what the sizing, or somebody, wants."""
+        """Return what the sizing, or somebody, wants; or what befalls the parent."""
+        others: dict[str, ev.Event] = {
+            "standby": ev.StandbyAsked(pick % 4, "test", pick),
+            "held up": ev.HeldUp(pick),
+            "upgrade": ev.Asked(ev.Intent.UPGRADE, "test"),
+            "upgrade checked": ev.UpgradeChecked(Report(error="no" if pick % 2 else "")),
+        }
+        if what in others:
+            return others[what]
         count = len(self.world.pool.slots)
         loads = tuple((pick * each) % 3 for each in range(count))
         if what == "sized":
@@ -189,9 +209,10 @@ class Machine:
 OFTEN = ("forked", "ready", "words", "time", "imported", "worker dies", "resolved")
 SOMETIMES = (
     *("mold dies", "fork failed", "worker drains", "boot fails", "reload", "worn", "more", "fewer"),
-    *("sized", "sized", "scaled", "by hand", "by hand"),
+    *("sized", "sized", "scaled", "by hand", "by hand", "standby", "held up"),
 )
-RARELY = ("stop", "stop now", "import failed", "unsafe", "park", "unresolved")
+WISHES = ("sized", "scaled", "by hand", "standby", "held up", "upgrade", "upgrade checked")
+RARELY = ("stop", "stop now", "import failed", "unsafe", "park", "unresolved", "upgrade", "upgrade checked")
 """These end the pool, or most of what it can do: too many of them, and nothing else is ever tried."""
 EVENTS = (*OFTEN * 6, *SOMETIMES * 3, *RARELY)
 SIZES = st.one_of(

@@ -120,7 +120,7 @@ def test_failed_reload_is_told_with_its_boot_log(told: Told) -> None:
     told.happens(ev.MoldImportFailed(2, Report("import", "no app", "Traceback\nboom")))
     (end,) = (each for each in told.told if isinstance(each, tell.ReloadEnded))
     assert (end.ok, end.detail) == (False, "Traceback\nboom")
-    assert end.text == "reload failed: the app cannot be imported: no app; generation 1 serves on"
+    assert end.text == "reload failed: the app cannot be imported: no app. Generation 1 serves on."
 
 
 def test_failure_is_told_even_if_another_reload_begins_at_once(told: Told) -> None:

@@ -11,6 +11,7 @@ from hybrid.parent import actions as act
 from hybrid.parent import events as ev
 from hybrid.parent import pace
 from hybrid.parent import pool as p
+from hybrid.shared.boot_report import Report
 from hybrid.shared.messages import Op
 from hybrid.shared.pool_size import parse
 from tests.unit.parent.world import IMPORTED, PLAN, World
@@ -74,6 +75,43 @@ def test_sizing_stays_within_the_bounds() -> None:
     assert world.pool.target == 3
     sized(world, 1, 0, 0, 0)
     assert world.pool.target == 2
+
+
+def test_worn_worker_that_stands_by_is_ready_until_it_is_renewed() -> None:
+    """Whichever slot its successor boots in: when somebody dies, it serves at once."""
+    world = ranged("1..3", standby=1)
+    sized(world, 2)
+    comes_up(world)
+    world.happens(ev.SlotAsked(0, ev.SlotIntent.DRAIN, "control"))  # slot 0 becomes free
+    comes_up(world)
+    world.dies(0)
+    spare = next(slot for slot in world.pool.slots if slot.duty is p.Duty.SPARE)
+    world.happens(ev.WornOut(spare.index, spare.ticket, "it is old", Cause.LIFETIME))
+    assert world.starting() == [0] and world.pool.slots[0].seat == spare.seat
+    world.dies(1)
+    assert told(world, Op.UNPARK) == [spare.index]
+
+
+def test_boots_that_fail_wait_however_often_the_size_changes() -> None:
+    """A step down and up again is no reason to try at once what has failed a moment ago; a reload is."""
+    world = ranged("1..3")
+    sized(world, 2)
+    for _ in range(4):
+        world.dies(1, ev.Exit(code=3), Report(step="lifespan", error="no"))
+        wait_s = (world.pool.slots[1].deadline or 0.0) - world.now
+        world.passes(wait_s)
+    world.dies(1, ev.Exit(code=3), Report(step="lifespan", error="no"))
+    due = world.pool.slots[1].deadline
+    sized(world, 1, 0, 0)
+    sized(world, 2, 0, 0)
+    assert world.starting() == [] and world.pool.slots[1].deadline == due
+    world.passes(2 * wait_s)
+    assert world.starting() == [1]
+    world.dies(1, ev.Exit(code=3), Report(step="lifespan", error="no"))
+    sized(world, 1, 0, 0)
+    for begin in (world.asks, world.resolves, world.imports):
+        begin()
+    assert world.starting() == [1]
 
 
 def test_what_forbids_to_grow_is_told() -> None:

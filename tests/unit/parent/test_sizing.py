@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -15,7 +15,9 @@ from hybrid.parent.sizing import Decision, Memory, Observation, Reason, SizingSe
 SETTINGS = SizingSettings(least=1, most=12, cores=8.0)
 QUIET = Observation(now=100.0, window_s=0.1, busy=0.0, run_queue=0.0, accepted=0.0, queue=0, lag_s=0.001, serving=2)
 FAST = hypothesis_settings(deadline=None, max_examples=40)
-SLOW = hypothesis_settings(deadline=None, max_examples=10)
+SLOW = hypothesis_settings(
+    deadline=None, max_examples=10, phases=[Phase.explicit, Phase.generate]
+)  # shrinking takes minutes
 
 
 class Played:
@@ -28,11 +30,12 @@ class Played:
         self.memory = Memory()
         self.decisions: list[Decision] = []
 
-    def see(self, like: Observation, for_s: float = 0.1) -> Decision:
+    def see(self, like: Observation, for_s: float = 0.1, every_s: float = 0.1) -> Decision:
         """Show the same for some time, ten times a second; return the last decision."""
-        for _ in range(max(1, round(for_s * 10))):
-            self.now += 0.1
-            decision = decide(replace(like, now=self.now, serving=self.size), self.settings, self.memory)
+        for _ in range(max(1, round(for_s / every_s))):
+            self.now += every_s
+            seen = replace(like, now=self.now, window_s=every_s, serving=self.size)
+            decision = decide(seen, self.settings, self.memory)
             self.memory, self.size = decision.memory, decision.target
             self.decisions.append(decision)
         return self.decisions[-1]
@@ -71,7 +74,7 @@ def test_demand_gets_square_root_headroom() -> None:
 
 def test_full_loops_and_a_queue_ask_for_what_arrives() -> None:
     """Two full loops cannot look busier than 2; what arrives says 5, and is believed within half a second."""
-    played = Played(size=2)
+    played = Played(size=2, settings=replace(SETTINGS, drain_s=60.0))  # not for the queue's own sake
     played.see(load(1.0), for_s=20)
     queue = 0
     for _ in range(5):
@@ -82,13 +85,13 @@ def test_full_loops_and_a_queue_ask_for_what_arrives() -> None:
 
 
 def test_connection_that_lives_long_is_no_reason_to_leap() -> None:
-    """Each connection has cost 20 loop-seconds in its life; five more cost at most five loops now."""
+    """Each connection has cost 20 loop-seconds in its life; a few more cost a few loops now at most."""
     played = Played(size=2, settings=replace(SETTINGS, most=64, cores=64.0))
     played.see(replace(QUIET, busy=1.0, accepted=0.05), for_s=30)
-    last = played.see(replace(QUIET, busy=1.0, accepted=0.05, queue=5))
-    assert last.target <= 4
-    last = played.see(replace(QUIET, busy=1.0, accepted=50.0, queue=0), for_s=2)
-    assert last.target <= 10
+    last = played.see(replace(QUIET, busy=1.0, accepted=0.05, queue=3))
+    assert last.inputs["cost_s"] == pytest.approx(20.0)
+    assert last.inputs["hidden"] + last.inputs["queued"] <= 10
+    assert played.see(replace(QUIET, busy=1.0, accepted=0.05, queue=3), for_s=0.5).target <= 8
 
 
 def test_queue_that_stays_asks_for_one_more() -> None:
@@ -299,7 +302,7 @@ def test_bounded_steps_a_minute(seen: list[tuple[Observation, float]], settings:
     """Whatever is seen, in a minute it shrinks at most once a hold, and grows no more than that and the range."""
     played = Played(settings.least, settings)
     for each, for_s in seen:
-        played.see(replace(each, window_s=0.1), for_s)
+        played.see(each, for_s)
     downs = [step for step in played.steps if step < 0]
     assert len(downs) <= len(played.decisions) / 10 / settings.hold_s + 1
     assert len(played.steps) <= 2 * len(downs) + settings.most - settings.least
@@ -308,16 +311,16 @@ def test_bounded_steps_a_minute(seen: list[tuple[Observation, float]], settings:
 @SLOW
 @given(st.floats(0.2, 6.0), st.lists(st.floats(-0.3, 0.3), min_size=50, max_size=50), st.integers(1, 8))
 def test_noise_does_not_make_it_restless(busy: float, noise: list[float], size: int) -> None:
-    """A steady load, seen through noise of a third either way: after two minutes, at most five steps a minute."""
+    """A steady load, seen through noise of a third either way: after two minutes, at most six steps a minute."""
     played = Played(size)
-    for _ in range(24):
-        for each in noise:
-            played.see(load(min(played.size, busy * (1 + each))))
-    settled = len(played.steps)
     for _ in range(12):
         for each in noise:
-            played.see(load(min(played.size, busy * (1 + each))))
-    assert len(played.steps) - settled <= 5
+            played.see(load(min(played.size, busy * (1 + each))), 0.2, 0.2)
+    settled = len(played.steps)
+    for _ in range(6):
+        for each in noise:
+            played.see(load(min(played.size, busy * (1 + each))), 0.2, 0.2)
+    assert len(played.steps) - settled <= 6
 
 
 @SLOW
@@ -325,7 +328,7 @@ def test_noise_does_not_make_it_restless(busy: float, noise: list[float], size: 
 def test_converges_within_few_boots_after_a_step(low: float, high: float, boot_s: float) -> None:
     """After a step up there are enough within five boots (and two seconds), and after one down again as few."""
     played = Played(4)
-    before = played.see(load(low, boot_s=boot_s), for_s=90).target
+    before = played.see(load(low, boot_s=boot_s), for_s=90, every_s=0.5).target
     live, due = float(played.size), [0.0] * 0
     for _ in range(round((2 + 5 * boot_s) * 10)):
         size = played.size
@@ -336,4 +339,4 @@ def test_converges_within_few_boots_after_a_step(low: float, high: float, boot_s
         due = [when for when in due if when > played.now]
         live = min(played.size, live + len(ready))
     assert played.size >= high
-    assert played.see(load(low, boot_s=boot_s), for_s=180).target <= before + 1
+    assert played.see(load(low, boot_s=boot_s), for_s=180, every_s=0.5).target <= before + 1

@@ -155,7 +155,7 @@ def test_size_and_slots_are_answered_by_the_core(asked: Asked) -> None:
     assert asked.wish(Op.CONTROL_KILL, slot=1)[0].ok
     for slot in (77, 1 << 31):
         assert asked.wish(Op.CONTROL_KILL, slot=slot) == [
-            Answered(7, False, f"cannot kill slot {slot}: there is no worker")
+            Answered(7, False, f"cannot kill slot {slot}: there is no worker. Workers are in slots 0, 1")
         ]
 
 
@@ -165,7 +165,8 @@ def test_dump_is_answered_when_the_stacks_are_there(asked: Asked) -> None:
     assert asked.doer.then is not None
     asked.doer.then("app.py:7 in f", "stacks")
     assert asked.answers == [Answered(7, True, "worker 1 is at app.py:7 in f", "stacks")]
-    assert asked.wish(Op.CONTROL_DUMP, slot=9) == [Answered(7, False, "cannot dump slot 9: there is no worker")]
+    why = "cannot dump slot 9: there is no worker. Workers are in slots 0, 1"
+    assert asked.wish(Op.CONTROL_DUMP, slot=9) == [Answered(7, False, why)]
 
 
 def test_knob_is_answered(asked: Asked) -> None:

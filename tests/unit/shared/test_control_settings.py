@@ -43,6 +43,15 @@ def test_these_do_not(control: ControlSettings, workers: int | str, words: str) 
         check_control(control, workers)
 
 
+@pytest.mark.parametrize("flag", ["metrics_bind", "agent_bind"])
+def test_what_is_served_has_an_address_of_its_own(flag: str) -> None:
+    """Else the port would be called in use, by another server that nobody finds."""
+    control = ControlSettings(**{flag: "127.0.0.1:8000"})
+    with pytest.raises(UsageError, match=f"8000 for --bind and for --{flag.replace('_', '-')}: one socket"):
+        check_control(control, 2, ("127.0.0.1:7000", "127.0.0.1:8000"))
+    check_control(control, 2, ("127.0.0.1:7000", "127.0.0.1:0"))
+
+
 def test_a_path_becomes_absolute(tmp_path: Path) -> None:
     """The socket is where the command was started, wherever its server goes; words stay words."""
     given = {flag: Value(value) for flag, value in (("--control", "x.sock"), ("--metrics-bind", "unix:m.sock"))}
