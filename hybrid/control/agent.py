@@ -23,6 +23,7 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
+from hybrid.control.accepting import Accepting
 from hybrid.control.capacity import Capacity, Smoothed, capacity
 from hybrid.control.sampler import Sampler
 from hybrid.ground.clock import Clock, monotonic
@@ -100,14 +101,13 @@ async def serve(state: Watched, sampler: Sampler, listener: socket.socket) -> No
     """
     agent = Agent(state, sampler)
     open_ones: set[asyncio.Transport] = set()
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Asked(agent.line, open_ones), sock=listener)
+    accepting = Accepting(listener, lambda: _Asked(agent.line, open_ones))
     try:
         while True:
             agent.look()
             await asyncio.sleep(LOOK_EVERY_S)
     finally:
-        server.close()
+        accepting.close()
         for transport in tuple(open_ones):
             transport.abort()
 

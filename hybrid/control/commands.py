@@ -38,6 +38,10 @@ class Refused(HybridError):
         self.detail = detail
 
 
+async def _room() -> None:
+    """Wait for nobody: there is room always."""
+
+
 @dataclass(slots=True)
 class Call:
     """One request. ``send``: sends an event, with the request's id. ``who``: asks, for the log."""
@@ -49,6 +53,8 @@ class Call:
     send: Callable[[dict[str, object]], None]
     is_behind: Callable[[], bool] = lambda: False
     """Whether the client has not read all that was sent."""
+    room: Callable[[], Awaitable[None]] = _room
+    """Waits until the client has read most of it."""
 
     def note(self, what: str) -> None:
         """Leave in the log who wants what: the parent learns only that somebody does."""
@@ -144,11 +150,11 @@ async def _events(call: Call) -> object:
     subscription = call.state.subscribe() if follow else None
     try:
         for notice in tuple(islice(history, max(0, len(history) - last), None)):
-            call.send(_event(notice))
+            await _send_event(call, notice)
             sent += 1
         if subscription is not None:
             async for notice in subscription:
-                call.send(_event(notice))
+                await _send_event(call, notice)
                 sent += 1
             if subscription.is_lost:
                 raise Refused("the events are not read: no more are sent. Read faster.")
@@ -158,8 +164,13 @@ async def _events(call: Call) -> object:
     return {"events": sent}
 
 
-def _event(notice: Notice) -> dict[str, object]:
-    return {"ev": "notice", "notice": to_plain(notice)}
+async def _send_event(call: Call, notice: Notice) -> None:
+    """Send it when there is room: many are more than may lie unread. Raises: Refused: none comes."""
+    try:
+        await asyncio.wait_for(call.room(), BEHIND_S)
+    except asyncio.TimeoutError:
+        raise Refused("the events are not read: no more are sent. Read faster.") from None
+    call.send({"ev": "notice", "notice": to_plain(notice)})
 
 
 async def _config(call: Call) -> object:

@@ -83,10 +83,10 @@ class Pulse:
 
     async def _ask(self) -> str:
         try:
-            await asyncio.wait_for(self._state.ask(Op.CONTROL_TURNS), ANSWER_WITHIN_S)
+            answer = await asyncio.wait_for(self._state.ask(Op.CONTROL_TURNS), ANSWER_WITHIN_S)
         except asyncio.TimeoutError:
             return f"the parent has not answered within {ANSWER_WITHIN_S:.0f} s"
-        return "the parent is gone" if self._state.is_over.is_set() else ""
+        return "" if answer.ok else answer.text  # a no is ours: it is gone, or the channel to it is full
 
 
 def routes(state: StateView) -> Routes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+from hybrid.connection.line_handler import LineHandler
 from hybrid.control import server
 from hybrid.control.sampler import Sampler
 from hybrid.control.state import State
@@ -80,9 +82,20 @@ def main(argv: list[str]) -> int:
     channel.setblocking(False)
     style = Style.make(told.log.format, told.log.colour, orders["log"])
     log = LogWriter(orders["log"], style, told.log.level, "control")
+    log_records(log)
     doors = [(DoorKind(kind), _listener(fd)) for kind, fd in orders["doors"]]
     asyncio.run(_live(State(told, scoreboard, channel, log, orders["owner"]), doors))
     return ExitCode.OK
+
+
+def log_records(log: LogWriter) -> None:
+    """Have the records of our logger, which the connections of a site write, written as lines of the log."""
+    handler = LineHandler(log)
+    handler.addFilter(lambda record: record.levelno >= log.least)
+    logger = logging.getLogger("hybrid.error")
+    logger.addHandler(handler)
+    logger.propagate = False
+    logger.setLevel(logging.WARNING)  # what a client has done wrong is no news here
 
 
 def _listener(fd: int) -> socket.socket:

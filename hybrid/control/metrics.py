@@ -213,12 +213,20 @@ def without_doubles(ours: Sequence[Metric], apps: Iterable[Metric]) -> list[Metr
     return [*ours, *(family for family in apps if family.name not in taken)]
 
 
+def _encoder(accept: str) -> tuple[Callable[[Any], bytes], str]:
+    """Return what makes the text that is asked for, and its type; whoever asks for what is none gets the default."""
+    try:
+        return choose_encoder(accept)
+    except (TypeError, ValueError):  # version=abc
+        return choose_encoder("")
+
+
 def routes(state: StateView, sampler: Sampler, app_families: AppFamilies | None = None) -> Routes:
     """Return ``/metrics``, by path. Runs in: control. Closes: nothing. ``app_families``: None: the app has none."""
     collector = Collector(state, sampler)
 
     async def metrics(request: Request) -> Answer:
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        encode, content_type = _encoder(request.headers.get("accept", ""))
         ours = collector.collect()
 
         def text() -> bytes:

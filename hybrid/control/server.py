@@ -21,6 +21,7 @@ import socket
 import struct
 from collections.abc import Callable
 
+from hybrid.control.accepting import Accepting
 from hybrid.control.commands import OPS, Call, Refused
 from hybrid.control.sampler import Sampler
 from hybrid.control.state import State
@@ -84,12 +85,13 @@ class Server:
 
     async def _serve(self, listener: socket.socket, idle_s: float | None) -> bool:
         """Accept until it is time to leave; return whether somebody came in meanwhile. Closes: ``listener``."""
-        # Not start_unix_server(): CPython 3.13 would remove the socket's file, which is the parent's.
-        server = await asyncio.start_server(self._greet, sock=listener, limit=LINE_BYTES, backlog=MOST_CLIENTS)
+        accepting = Accepting(
+            listener, lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(limit=LINE_BYTES), self._greet)
+        )
         try:
             await self._be_idle(idle_s)
         finally:
-            server.close()
+            accepting.close()
         await asyncio.sleep(LINGER_S)  # who was accepted is greeted; who comes from now on waits for the next control
         return bool(self._clients)
 
@@ -194,7 +196,7 @@ class Client:
             self._fail(number, f"{MOST_REQUESTS} requests of this connection are being answered. Wait for one.")
         else:
             call = Call(self._state, self._sampler, args, self.who, lambda said: self.send({"id": number, **said}))
-            call.is_behind = self._is_behind
+            call.is_behind, call.room = self._is_behind, self._writer.drain
             task = asyncio.create_task(self._answer(number, op, call))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

@@ -132,7 +132,7 @@ class State:
         return subscription
 
     async def ask(self, op: Op, slot: int = 0, a: int = 0, b: int = 0, on_step: StepTaker | None = None) -> Answered:
-        """Ask the parent, and wait for what comes of it; never raises for what the parent says.
+        """Ask the parent, and wait for what comes of it; raises what ``on_step`` raises, and nothing else.
 
         Args: a, b: the record's second and third number, after the token. on_step: called with every step of a reload
         meanwhile.
@@ -208,8 +208,11 @@ class State:
     def _hand_on(self, notice: Notice) -> None:
         if isinstance(notice, ReloadStep):
             for wish in self._wishes.values():
-                if wish.on_step is not None:
-                    wish.on_step(notice)
+                if wish.on_step is not None and not wish.answer.done():
+                    try:
+                        wish.on_step(notice)
+                    except Exception as error:  # noqa: BLE001  # who cannot be told learns it; the others are told
+                        wish.answer.set_exception(error)
         for subscription in tuple(self._subscriptions):
             subscription.put(notice)
 

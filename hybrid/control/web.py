@@ -10,21 +10,19 @@ Source: RFC 9110 §9.3.1, §9.3.2 (GET, HEAD), §15.5.6 (405).
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from hybrid.connection.registry import Served
+from hybrid.control.accepting import Accepting
 from hybrid.handlers.asgi import asgi_factory
 from hybrid.handlers.http_shared import HttpShared
 from hybrid.shared.http_settings import HttpSettings
 
-_log = logging.getLogger("hybrid.error")
-
 MOST_CONNECTIONS = 256
-"""One more is cut: who asks control is few, and what asks often keeps its connection."""
+"""One more, and the oldest is cut, not the newcomer: a crowd that stays must not keep out who asks for our health."""
 MOST_STREAMS = 64
 """Answers without an end; one more gets 503. What is left is for who asks whether the server is well."""
 ANSWER_S = 10.0
@@ -128,7 +126,7 @@ def _start(answer: Answer, length: int | None = None) -> dict[str, Any]:
     headers = [("content-type", answer.content_type), ("x-content-type-options", "nosniff"), *answer.headers]
     if "cache-control" not in names:
         headers.append(("cache-control", "no-store"))
-    if length is not None:
+    if length is not None and answer.status != 304:  # there it would be the length of what is not sent again
         headers.append(("content-length", str(length)))
     encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
     return {"type": "http.response.start", "status": answer.status, "headers": encoded}
@@ -170,22 +168,25 @@ async def _close(pieces: AsyncIterator[bytes]) -> None:
 
 
 class Entrance:
-    """The door of a site's listener: knows who is inside, and cuts who is one too many. Runs in: control."""
+    """The door of a site's listener: knows who is inside, and for one too many cuts the oldest. Runs in: control."""
 
     def __init__(self, most: int = MOST_CONNECTIONS) -> None:
-        self.open: set[Served] = set()
+        self.open: dict[Served, None] = {}
+        """Oldest first."""
         self._most = most
         self._emptied = asyncio.Event()
 
     def opened(self, connection: Served) -> None:
         """Count one in."""
-        self.open.add(connection)
+        self.open[connection] = None
         if len(self.open) > self._most:
-            connection.abort()
+            oldest = next(iter(self.open))
+            self.closed(oldest)  # by and by, and others come meanwhile
+            oldest.abort()
 
     def closed(self, connection: Served) -> None:
         """Count one out."""
-        self.open.discard(connection)
+        self.open.pop(connection, None)
         if not self.open:
             self._emptied.set()
 
@@ -205,8 +206,8 @@ class Entrance:
 class Opened:
     """A site that is open at a listener. Runs in: control, in its loop. Closes: all of it, on :meth:`close`."""
 
-    def __init__(self, server: asyncio.AbstractServer, entrance: Entrance) -> None:
-        self._server = server
+    def __init__(self, accepting: Accepting, entrance: Entrance) -> None:
+        self._accepting = accepting
         self._entrance = entrance
 
     @property
@@ -216,7 +217,7 @@ class Opened:
 
     async def close(self) -> None:
         """Close the listener, and cut who is inside."""
-        self._server.close()
+        self._accepting.close()
         await self._entrance.empty()
 
 
@@ -227,6 +228,4 @@ async def open_site(routes: Routes, listener: socket.socket, most: int = MOST_CO
     """
     entrance = Entrance(most)
     factory = asgi_factory(Site(routes), "control", entrance, None, HttpShared.of(SETTINGS))
-    listener.setblocking(False)
-    server = await asyncio.get_running_loop().create_server(factory, sock=listener)
-    return Opened(server, entrance)
+    return Opened(Accepting(listener, factory), entrance)

@@ -138,8 +138,10 @@ def absolute(option: Option, value: Value, directory: str) -> Any:
         return tuple(absolute(option, Value(each, value.origin), directory) for each in text)
     if option.parse == "optional_bind":
         return _absolute_bind(text, directory)
-    if option.parse == "control" and text in (AUTO, OFF):
-        return text
+    if option.parse == "control":
+        if text in (AUTO, OFF):
+            return text
+        text = text.removeprefix("unix:")  # as every other address of a unix socket is written
     if option.parse not in _PATHS or not text:
         return text
     if option.parse == "output" and text == STDOUT:

@@ -207,7 +207,7 @@ def _optional_bind(text: str) -> str:
 
 
 def _control(text: str) -> str:
-    if not text:
+    if not text.removeprefix("unix:"):
         raise Rejected("it is empty. Give a path, auto, or off.")
     return text
 

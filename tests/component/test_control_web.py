@@ -99,23 +99,42 @@ async def test_a_head_without_bounds_is_refused() -> None:
             assert (await client.rest()).startswith(b"HTTP/1.1 " + status)
 
 
-async def test_one_connection_too_many_is_cut() -> None:
-    """Those that are open stay, and when one has left there is room again."""
+async def test_one_connection_too_many_cuts_the_oldest() -> None:
+    """A crowd that comes and stays keeps nobody out who asks whether the server is well."""
     async with opened({"/a": hello}, most=2) as room:
-        first, second = await room.connect(), await room.connect()
-        for client in (first, second):
+        crowd = [await room.connect() for _ in range(2)]
+        for client in crowd:
             assert (await client.ask(ask_for(b"/a")))[0] == 200
-        third = await room.connect()
-        third.send(ask_for(b"/a"))
-        try:
-            assert await third.rest() == b""
-        except ConnectionResetError:
-            pass
-        assert (await first.ask(ask_for(b"/a")))[0] == 200
+        newcomer = await room.connect()
+        assert (await newcomer.ask(ask_for(b"/a")))[0] == 200
+        with suppress(ConnectionResetError):
+            assert await crowd[0].rest() == b""
+        assert (await crowd[1].ask(ask_for(b"/a")))[0] == 200
+        assert room.site.inside == 2
 
-        first.close()
-        await eventually_async(lambda: room.site.inside == 1)
+
+async def test_a_stream_that_is_the_oldest_makes_room() -> None:
+    """It is closed as if its client had left."""
+    pieces = Pieces()
+    async with opened({"/s": pieces.handle, "/a": hello}, most=1) as room:
+        watcher = await room.connect()
+        watcher.send(ask_for(b"/s"))
+        await eventually_async(lambda: pieces.open == 1)
         assert (await (await room.connect()).ask(ask_for(b"/a")))[0] == 200
+        await eventually_async(lambda: pieces.open == 0)
+
+
+async def test_what_is_not_modified_has_no_length() -> None:
+    """It would be that of a body which is not sent. Source: RFC 9110 §8.6."""
+
+    async def unchanged(request: Request) -> Answer:
+        return Answer(b"", 304)
+
+    async with opened({"/a": unchanged}) as room:
+        client = await room.connect()
+        client.send(ask_for(b"/a"))
+        head = await client.reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 304 ") and b"content-length" not in head
 
 
 async def test_a_handler_that_raises_costs_its_request_only() -> None:

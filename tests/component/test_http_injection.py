@@ -14,10 +14,10 @@ import pytest
 
 from hybrid.connection.access_line import compile_format
 from hybrid.connection.access_log import AccessLog
+from hybrid.connection.line_handler import LineHandler
 from hybrid.handlers.http_shared import HttpShared
 from hybrid.shared.http_settings import HttpSettings
 from hybrid.shared.log_line import LogWriter, Style
-from hybrid.worker.logs import LineHandler
 from tests.component.http_room import Witness, ask_for, respond, serving
 from tests.support.connections import on_both_loops
 

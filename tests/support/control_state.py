@@ -29,12 +29,13 @@ class FakeState:
     asked: list[Op] = field(default_factory=list)
     turns: asyncio.Event = field(default_factory=asyncio.Event)
     """Set: the parent answers."""
+    answer: Answered = field(default_factory=lambda: Answered(text="yes"))
 
     async def ask(self, op: Op, slot: int = 0, a: int = 0, b: int = 0) -> Answered:
         """Ask the parent."""
         self.asked.append(op)
         await self.turns.wait()
-        return Answered(text="yes")
+        return self.answer
 
     def worker(self, slot: int, life: Life = Life.READY, pid: int = 4_000_000) -> Row:
         """Have a worker in a slot, as the parent writes it there."""

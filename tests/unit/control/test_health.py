@@ -9,8 +9,10 @@ from unittest.mock import patch
 import pytest
 
 from hybrid.control import health
+from hybrid.control.state import GONE
 from hybrid.control.web import Answer, Request
 from hybrid.ground.states import Life, Readiness
+from hybrid.shared.notices import Answered
 from tests.support.control_state import FakeState, fake_state
 
 
@@ -65,6 +67,14 @@ async def test_a_parent_that_does_not_answer_is_not() -> None:
         assert status == 503 and "has not answered" in said
 
 
+async def test_a_parent_that_cannot_even_be_asked_is_not() -> None:
+    """One that is stopped for so long that the channel to it is full gives a no at once, and that is no yes."""
+    with fake_state() as state:
+        state.turns.set()
+        state.answer = Answered(1, False, "the parent does not listen")
+        assert await ask(state, "/healthz") == (503, "the parent does not listen")
+
+
 async def test_many_who_ask_cost_the_parent_one_answer() -> None:
     """They share it, and it is believed for a second."""
     now = [100.0]
@@ -85,5 +95,6 @@ async def test_a_server_that_is_gone_is_neither() -> None:
         state.worker(0)
         state.turns.set()
         state.is_over.set()
+        state.answer = Answered(ok=False, text=GONE)
         assert (await ask(state, "/healthz"))[0] == 503
         assert (await ask(state, "/readyz"))[0] == 503

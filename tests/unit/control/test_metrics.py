@@ -140,6 +140,14 @@ async def test_a_scraper_has_the_format_that_it_asks_for() -> None:
         }  # infos have no kind of their own there
 
 
+@pytest.mark.parametrize("kind", ["text/plain", "application/openmetrics-text"])
+async def test_who_asks_for_a_version_that_is_none_gets_the_default(kind: str) -> None:
+    """Not a 500, with a traceback in the log for each time that he asks."""
+    with fake_state() as state:
+        _, content_type = await text_of(state, f"{kind}; version=abc")
+        assert content_type.startswith("text/plain; version=")
+
+
 PROMETHEUS = (
     "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
     "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,"

@@ -9,9 +9,9 @@ from functools import partial
 
 import pytest
 
-from hybrid.control import server
+from hybrid.control import commands, server
 from hybrid.control.commands import OPS
-from hybrid.shared.notices import WorkerReady
+from hybrid.shared.notices import Logged, WorkerReady
 from tests.support.eventually import eventually_async
 from tests.unit.control.room import LINE_BYTES, Op, door, parent
 
@@ -110,6 +110,40 @@ async def test_who_does_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch) -> 
         while (said := await client.hear()) is not None:
             last = said
         assert "is not read" in str(last["error"])
+
+
+@pytest.mark.parametrize("follow", [False, True])
+async def test_who_reads_gets_more_than_may_lie_unread(monkeypatch: pytest.MonkeyPatch, follow: bool) -> None:
+    """A history of long boot logs is sent as it is read, and its reader not taken for one who does not read."""
+    monkeypatch.setattr(server, "UNREAD_BYTES", 1 << 17)
+    async with parent() as their, door(their.state) as control:
+        client = await control.client()
+        for number in range(500):
+            their.state.history.append(Logged("error", "parent", "no", detail="x" * 5000, number=number))
+        client.send("events", last=500, follow=follow)
+        for number in range(500):
+            said = await client.hear()
+            assert said is not None and said["notice"]["number"] == number
+
+
+async def test_who_never_reads_his_events_gets_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And after a while he is no longer waited for."""
+    monkeypatch.setattr(commands, "BEHIND_S", 0.01)
+    async with parent() as their, door(their.state) as control:
+        client = await control.client()
+        client.reader._transport.pause_reading()  # type: ignore[attr-defined]  # the reader's own way to stop
+        for number in range(500):
+            their.state.history.append(Logged("error", "parent", "no", detail="x" * 5000, number=number))
+        client.send("events", follow=True, last=500)
+        await eventually_async(lambda: len(their.state._subscriptions) == 1)
+        await eventually_async(lambda: not their.state._subscriptions)
+        client.reader._transport.resume_reading()  # type: ignore[attr-defined]  # as above
+        last: dict[str, object] = {}
+        while "ok" not in last:
+            said = await client.hear()
+            assert said is not None
+            last = said
+        assert "are not read" in str(last["error"])
 
 
 async def test_idle_server_leaves_and_one_that_is_asked_does_not() -> None:

@@ -6,6 +6,8 @@ import asyncio
 import os
 from dataclasses import replace
 
+import pytest
+
 from hybrid.control.state import GONE, HISTORY, PENDING
 from hybrid.shared.messages import Op, Record, send
 from hybrid.shared.notices import Answered, Logged, Notice, PoolState, ReloadStep, WorkerReady
@@ -88,6 +90,30 @@ async def test_parent_that_does_not_listen_is_an_answer() -> None:
         for task in pending:
             task.cancel()
         await asyncio.wait(tasks)
+
+
+async def test_who_cannot_be_told_a_step_costs_nobody_else_one() -> None:
+    """Whoever asked for that reload learns what happened; those who subscribed, and who asked, too, hear of it."""
+
+    def breaks(_step: Notice) -> None:
+        raise ConnectionResetError("it left")
+
+    steps: list[Notice] = []
+    async with parent() as their:
+        subscription = their.state.subscribe()
+        asked = [
+            asyncio.create_task(their.state.ask(Op.CONTROL_RELOAD, on_step=take)) for take in (breaks, steps.append)
+        ]
+        tokens = [(await their.hears()).a for _ in asked]
+        for number in (1, 2):
+            their.tell(ReloadStep("import", "importing", number=number))
+            assert (await subscription.__anext__()).number == number
+        for token in tokens:
+            their.tell(Answered(token, True, "done"))
+        with pytest.raises(ConnectionResetError):
+            await asked[0]
+        assert (await asked[1]).ok and [step.number for step in steps] == [1, 2]
+        subscription.close()
 
 
 async def test_reader_that_does_not_keep_up_is_ended() -> None:

@@ -57,13 +57,20 @@ def test_a_path_becomes_absolute(tmp_path: Path) -> None:
     given = {flag: Value(value) for flag, value in (("--control", "x.sock"), ("--metrics-bind", "unix:m.sock"))}
     control = assemble(given, str(tmp_path), Launch())[0].control
     assert (control.socket, control.metrics_bind) == (f"{tmp_path}/x.sock", f"unix:{tmp_path}/m.sock")
+    given = {"--control": Value("unix:x.sock")}  # as addresses are written, and hybrid-ctl takes them
+    assert assemble(given, str(tmp_path), Launch())[0].control.socket == f"{tmp_path}/x.sock"
     for word in ("auto", "off"):
         assert assemble({"--control": Value(word)}, str(tmp_path), Launch())[0].control.socket == word
 
 
 @pytest.mark.parametrize(
     ("keyword", "value", "words"),
-    [("control", "", "Give a path, auto, or off"), ("metrics_bind", "9100", "no host"), ("agent_bind", "x", "no port")],
+    [
+        ("control", "", "Give a path, auto, or off"),
+        ("control", "unix:", "Give a path, auto, or off"),
+        ("metrics_bind", "9100", "no host"),
+        ("agent_bind", "x", "no port"),
+    ],
 )
 def test_bad_values_are_refused(keyword: str, value: str, words: str) -> None:
     """An address is one of --bind's grammar; the socket is named."""

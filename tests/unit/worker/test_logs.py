@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hybrid.connection.line_handler import LineHandler, level_name
 from hybrid.ground.errors import UsageError
 from hybrid.shared.log_line import LEVELS
 from hybrid.shared.settings import LogSettings
@@ -45,7 +46,7 @@ def installed() -> Iterator[Installed]:
     for name, (handlers, level, propagate, disabled) in before.items():
         logger = logging.getLogger(name)
         for handler in logger.handlers:
-            if isinstance(handler, logs.LineHandler):
+            if isinstance(handler, LineHandler):
                 handler.writer.close()
             elif handler not in handlers:
                 handler.close()
@@ -102,7 +103,7 @@ def test_level_is_the_settings(installed: Installed) -> None:
 )
 def test_every_level_of_logging_has_a_name(number: int, name: str) -> None:
     """A level of the app's own takes the name below it."""
-    assert logs.level_name(number) == name
+    assert level_name(number) == name
 
 
 def test_apps_logging_is_untouched(installed: Installed) -> None:
