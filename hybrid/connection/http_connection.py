@@ -237,7 +237,7 @@ class HttpConnection(Ending):
         """Answer what is no request, and close: where the next one begins is not known."""
         log.debug("connection refused with %s: %s", error.status, error)
         self._corked.append(refusal(error, self._endpoint.standing()))
-        self._endpoint.log_refusal(self, head, error)
+        self._endpoint.refused(self, head, error)
         self._finish()
 
     def write(self, data: bytes) -> None:

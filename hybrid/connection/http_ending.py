@@ -82,6 +82,10 @@ class Ending(Wire):
         if self._phase is CLOSED and self._latest is None and not self._earlier:
             self._endpoint.closed(self)
 
+    def went_wrong(self, status: int) -> None:
+        """Count a response that is an error, 400 and above."""
+        self._endpoint.load.went_wrong(status)
+
     def fail(self) -> None:
         """Count the connection as one that the application failed, once."""
         if not self._has_failed:

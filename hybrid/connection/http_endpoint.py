@@ -111,7 +111,7 @@ class Refusal:
         close = (connection.draining and not connection.has_next) or self._head.expect_continue or self._head.upgrade
         response.start(error.status, (*headers, *self._headers), self._endpoint.standing(), close=bool(close))
         connection.write_last(response.body(body, False), self, close=response.must_close)
-        self._endpoint.log_refusal(connection, self._head, error)
+        self._endpoint.refused(connection, self._head, error)
         connection.ended(self)
 
     def feed(self, data: bytes, complete: bool) -> None:
@@ -198,8 +198,9 @@ class HttpEndpoint:
         connection.forget_time()
         return Refusal(self, connection, head, error, headers)
 
-    def log_refusal(self, connection: HttpConnection, head: Head | None, error: HttpError) -> None:
-        """Write what was answered without an application to the access log, if there is one."""
+    def refused(self, connection: HttpConnection, head: Head | None, error: HttpError) -> None:
+        """Count what was answered without an application, and write it to the access log, if there is one."""
+        self.load.went_wrong(error.status)
         if self.access_log is not None:
             entry = self.entry(connection, head)
             entry.refused(error)

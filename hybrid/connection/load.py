@@ -55,6 +55,10 @@ class Load:
     """Requests ever given to the application."""
     answered: int = 0
     """Of those, the ones with a whole answer. Not: a WebSocket, and whose client left before."""
+    client_errors: int = 0
+    """Responses of 400 to 499, whoever gave them."""
+    server_errors: int = 0
+    """Responses of 500 and above."""
     timed_at: int = UNLIMITED
     """When ``begun`` is here, or beyond, a request is timed."""
     latencies: Latencies | None = None
@@ -79,6 +83,13 @@ class Load:
         self.begun -= 1
         self.ceiling -= 1
         self.answered -= 1
+
+    def went_wrong(self, status: int) -> None:
+        """Count a response by its status; one below 400 is no error."""
+        if status >= 500:
+            self.server_errors += 1
+        elif status >= 400:
+            self.client_errors += 1
 
     # ── time ──
 
@@ -111,6 +122,7 @@ class Load:
     def flush(self, row: Row) -> None:
         """Write the counts into the scoreboard; a few times a second is enough."""
         row[Cell.REQUESTS], row[Cell.IN_FLIGHT] = self.begun, self.in_flight
+        row[Cell.CLIENT_ERRORS], row[Cell.SERVER_ERRORS] = self.client_errors, self.server_errors
         latencies = self.latencies
         if latencies is None:
             return

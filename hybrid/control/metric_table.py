@@ -112,6 +112,8 @@ COUNTED = (
         "Times a worker left new connections to others: its limit was reached, or descriptors were short.",
     ),
     CounterSpec(Cell.REQUESTS, "requests", "HTTP requests given to the application; 0 for other kinds of handlers."),
+    CounterSpec(Cell.CLIENT_ERRORS, "client_errors", "HTTP responses of 400 to 499, the server's own among them."),
+    CounterSpec(Cell.SERVER_ERRORS, "server_errors", "HTTP responses of 500 and above, the server's own among them."),
     CounterSpec(
         Cell.LOOP_BUSY_NS,
         "loop_busy_seconds",

@@ -213,6 +213,8 @@ class AsgiExchange(AsgiTask):
             close=(connection.draining and not connection.has_next) or self._wants_continue,
             trailers="trailers" in message and bool(message["trailers"]),
         )
+        if status >= 400:
+            connection.went_wrong(status)
         if entry is not None:
             entry.status = status
         if connection.draining:

@@ -109,6 +109,7 @@ class AsgiTask:
     def _answer(self, error: HttpError) -> None:
         """Answer in the application's place."""
         to_head = self._head.method == "HEAD"
+        self._connection.went_wrong(error.status)
         self._connection.write_last(refusal(error, self._endpoint.standing(), to_head=to_head), self, close=True)
         if self._entry is not None:
             self._entry.refused(error, to_head=to_head)

@@ -264,6 +264,7 @@ class AsgiWebSocket(AsgiTask):
         # Who asked for another protocol may speak it already: what follows is no request.
         response.start(status, headers, self._endpoint.standing(), close=True)
         self._stage, self._response = Stage.DENYING, response
+        self._connection.went_wrong(status)
         if self._entry is not None:
             self._entry.status, self._entry.response_headers = status, headers
 

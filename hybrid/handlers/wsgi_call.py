@@ -145,6 +145,7 @@ class Call:
         close = (connection.draining and not connection.has_next) or exchange.wants_continue
         response.start(code, pairs, exchange.endpoint.standing(), close=close)
         self._response = response
+        exchange.status = code
         entry = exchange.entry
         if entry is not None:
             entry.status, entry.response_headers = code, pairs

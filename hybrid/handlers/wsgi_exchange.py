@@ -79,6 +79,7 @@ class WsgiExchange:
         "must_close",
         "place",
         "read",
+        "status",
         "taken",
         "wants_continue",
     )
@@ -100,6 +101,8 @@ class WsgiExchange:
         self.is_blocked = False
         self.error: HttpError | None = None
         self.must_close = False
+        self.status = 0
+        """Of the application's response. Written by: the thread."""
         self._turn = _NEW
         self._fed = 0
         """Bytes of the body that came."""
@@ -222,6 +225,8 @@ class WsgiExchange:
         self._take_loan_back()
         if self._turn is _THREAD:
             self._turn = _ANSWERED
+            if self.status >= 400:
+                self.connection.went_wrong(self.status)
             self.connection.write_last(data, self, close=self.must_close)
             self._log_access()
 
@@ -271,6 +276,7 @@ class WsgiExchange:
     def _answer(self, error: HttpError) -> None:
         """Answer in the application's place."""
         to_head = self.head.method == "HEAD"
+        self.connection.went_wrong(error.status)
         self.connection.write_last(refusal(error, self.endpoint.standing(), to_head=to_head), self, close=True)
         if self.entry is not None:
             self.entry.refused(error, to_head=to_head)

@@ -72,6 +72,11 @@ class Cell:
     HEARTBEAT_NS = 8
     """Monotonic clock when the loop last turned (never written by a helper thread). 0: not yet, or no more."""
     READY_NS = 9
+    LIMIT = 10
+    """Connections at which the worker stops accepting."""
+    THREADS = 11
+    """Threads that blocking code has; 0: none, the handler runs in the loop. What a worker has of them, and what it has
+    open or in flight, says whether it is full: its loop does not."""
     # line 2: worker, at once on every connection
     ACTIVE = 16
     """Open connections, with NOT_ACCEPTING or-ed in."""
@@ -82,17 +87,16 @@ class Cell:
     CLOSED = 25
     HANDLER_ERRORS = 26
     """Connections lost to an exception in the handler."""
-    LIMIT = 27
-    """Connections at which the worker stops accepting."""
+    CLIENT_ERRORS = 27
+    """HTTP responses of 400 to 499."""
     PAUSES = 28
     """Times the worker left the accept queue to others: connection limit or descriptors short."""
     REQUESTS = 29
     """HTTP requests given to the application; 0 for other kinds of handlers."""
     IN_FLIGHT = 30
     """Of those, the ones whose application has not returned."""
-    THREADS = 31
-    """Threads that blocking code has; 0: none, the handler runs in the loop. What a worker has of them, and what it has
-    open or in flight, says whether it is full: its loop does not."""
+    SERVER_ERRORS = 31
+    """HTTP responses of 500 and above."""
     # line 4: worker, flushed in one copy, so that its figures belong to the same instant; UNKNOWN where not known
     MEASURED_NS = 32
     """Monotonic clock when this line was written."""
@@ -124,8 +128,10 @@ COUNTERS = (
     Cell.ACCEPTED,
     Cell.CLOSED,
     Cell.HANDLER_ERRORS,
+    Cell.CLIENT_ERRORS,
     Cell.PAUSES,
     Cell.REQUESTS,
+    Cell.SERVER_ERRORS,
     Cell.LOOP_BUSY_NS,
     Cell.ON_CPU_NS,
     Cell.RUN_QUEUE_NS,

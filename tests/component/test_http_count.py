@@ -9,6 +9,7 @@ import pytest
 
 from hybrid.handlers.http_shared import HttpShared
 from hybrid.shared.http_settings import HttpSettings
+from hybrid.shared.scoreboard import Cell, Scoreboard
 from tests.component.http_room import Witness, ask_for, respond, serving
 from tests.support.connections import on_both_loops
 from tests.support.eventually import eventually_async
@@ -73,6 +74,27 @@ async def test_what_the_application_was_given_counts(request_: bytes, status: in
         client.close()
         await room.empty()
         assert worker.load.begun == counts
+        load = worker.load
+        assert (load.client_errors, load.server_errors) == ((1, 0) if status < 500 else (0, 1))
+
+
+@on_both_loops
+async def test_errors_that_the_application_says_are_counted_by_class() -> None:
+    """Each response once; what is no error is none, whether its head was made anew or remembered."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, b"", int(scope["path"][1:]))
+
+    worker = shared()
+    async with serving(app, shared=worker) as room:
+        client = await room.connect()
+        for status in (200, 200, 304, 399, 400, 404, 404, 404, 499, 500, 503, 599, 700):
+            await client.ask(ask_for(b"/%d" % status))
+        assert (worker.load.client_errors, worker.load.server_errors) == (5, 4)
+        board = Scoreboard.create(1, 1)
+        worker.load.flush(row := board.use_slot(0))
+        assert (row[Cell.CLIENT_ERRORS], row[Cell.SERVER_ERRORS]) == (5, 4)
+        board.close()
 
 
 @on_both_loops

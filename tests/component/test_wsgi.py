@@ -193,6 +193,23 @@ async def test_response_without_a_body_has_none() -> None:
 
 
 @on_both_loops
+async def test_errors_are_counted_by_class() -> None:
+    """Those that the application says, and those that are said in its place."""
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        if environ["PATH_INFO"] == "/fails":
+            raise ValueError("as told")
+        return answer(start_response, b"", status=environ["PATH_INFO"][1:] + " So")
+
+    worker = HttpShared.of(HttpSettings())
+    async with serving(app, shared=worker) as room:
+        for path in (b"200", b"404", b"404", b"503", b"fails"):
+            client = await room.connect()
+            await client.ask(b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % path)
+        assert (worker.load.client_errors, worker.load.server_errors) == (2, 2)
+
+
+@on_both_loops
 async def test_start_response_twice() -> None:
     """With exc_info it replaces a head that has not left, and raises what is in it when it has; without, it fails."""
 
