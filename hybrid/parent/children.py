@@ -42,8 +42,8 @@ class Children:
         self.molds: dict[int, Child] = {}
         """By generation."""
         self.workers: dict[int, Child] = {}
-        self.watchers: list[Child] = []
-        """The file watcher of ``--reload`` and the control process, if there are any."""
+        self.attendants: list[Child] = []
+        """The file watcher of ``--reload`` and the control process, if there are any: no work is theirs to lose."""
         self.served = Report()
         """What the first worker that became ready said it serves."""
         self.others: set[int] = set()
@@ -57,7 +57,7 @@ class Children:
 
     def all(self) -> list[Child]:
         """Return every child that has not been reaped."""
-        return [*self.workers.values(), *self.molds.values(), *self.watchers]
+        return [*self.workers.values(), *self.molds.values(), *self.attendants]
 
     # ── from one program to the next ──
 
@@ -77,6 +77,26 @@ class Children:
                 ticket = self._pool().slots[each.number].ticket
                 self.workers[each.number].open_pidfd(each.pid)
                 self._listen_to(each.number, ticket)
+
+    # ── attendants ──
+
+    def attend(self, child: Child, hear: Callable[[], None], reap: Callable[[], None]) -> None:
+        """Listen to an attendant that was started. ``hear``: it has said something, or can be told again."""
+        self.attendants.append(child)
+        self.watch.add(child.channel.fileno(), hear)
+        self.watch.add(child.pidfd, reap)
+
+    def part(self, child: Child) -> tuple[ev.Exit, Report] | None:
+        """Reap an attendant and close what is ours of it; return how it left. None: it has not."""
+        left = wait_for(os.P_PIDFD, child.pidfd)
+        if left is None:
+            return None
+        report = boot_report.read(child.report_fd)
+        self.watch.drop(child.channel.fileno())
+        self.watch.drop(child.pidfd)
+        self.attendants.remove(child)
+        child.close()
+        return left, report
 
     # ── molds ──
 

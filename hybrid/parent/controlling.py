@@ -21,7 +21,7 @@ from hybrid.parent import actions as act
 from hybrid.parent import events as ev
 from hybrid.parent import noticing
 from hybrid.parent import pool as p
-from hybrid.parent.children import Children, wait_for
+from hybrid.parent.children import Children
 from hybrid.parent.edition import Editions, plan_of
 from hybrid.parent.house import House
 from hybrid.parent.outbox import Outbox
@@ -29,7 +29,7 @@ from hybrid.parent.pulse import Nurse
 from hybrid.parent.spawn import Child, ControlHeirloom, start_control
 from hybrid.parent.watching import STABLE_S, backoff_s
 from hybrid.parent.wishes import SOURCE, Wishes
-from hybrid.shared import boot_report, knobs, messages
+from hybrid.shared import knobs, messages
 from hybrid.shared.messages import Op, Record
 from hybrid.shared.notices import Answered, Notice, PoolState
 
@@ -45,8 +45,8 @@ class Controlling:
         """When :meth:`time_passed` is due; None: nothing waits. Monotonic seconds."""
         self.ledger = noticing.Ledger(house.news)
         self._house = house
+        self._children = children
         self._watch = children.watch
-        self._kin = children.watchers
         self._editions = editions
         self._pool = pool
         self._clock: Clock = monotonic
@@ -102,9 +102,7 @@ class Controlling:
             self._failed(f"cannot start control: {getattr(error, 'strerror', None) or error}")
             return
         self._child, self._outbox = child, Outbox(child.channel, self._watch)
-        self._kin.append(child)
-        self._watch.add(child.channel.fileno(), self._on_channel)
-        self._watch.add(child.pidfd, self._reap)
+        self._children.attend(child, self._on_channel, self._reap)
         for notice in self.ledger.kept:
             self._outbox.put(notice)
         self._tell_state()
@@ -151,16 +149,11 @@ class Controlling:
             self._wishes.hear(record)
 
     def _reap(self) -> None:
-        child = self._child
-        assert child is not None
-        left = wait_for(os.P_PIDFD, child.pidfd)
-        if left is None:
+        assert self._child is not None
+        parted = self._children.part(self._child)
+        if parted is None:
             return
-        report = boot_report.read(child.report_fd)
-        self._watch.drop(child.channel.fileno())
-        self._watch.drop(child.pidfd)
-        self._kin.remove(child)
-        child.close()
+        left, report = parted
         self._child = self._outbox = self.deadline = None
         if self._wishes is not None:
             self._wishes.forget()

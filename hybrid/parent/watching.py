@@ -14,11 +14,11 @@ from collections.abc import Callable
 
 from hybrid.ground.clock import Clock, monotonic
 from hybrid.ground.errors import HybridError
-from hybrid.parent.children import Children, wait_for
+from hybrid.parent.children import Children
 from hybrid.parent.edition import Edition
 from hybrid.parent.house import House
 from hybrid.parent.spawn import Child, start_watcher
-from hybrid.shared import boot_report, messages
+from hybrid.shared import messages
 from hybrid.shared.messages import Op
 
 STABLE_S = 10.0
@@ -45,8 +45,7 @@ class Watching:
         self.deadline: float | None = None
         """When :meth:`time_passed` is due; None: nothing waits. Monotonic seconds."""
         self._house = house
-        self._watch = children.watch
-        self._kin = children.watchers
+        self._children = children
         self._edition = edition
         self._on_change = on_change
         self._clock: Clock = monotonic
@@ -71,9 +70,7 @@ class Watching:
             self._failed(f"cannot start the file watcher: {getattr(error, 'strerror', None) or error}")
             return
         self._child = child
-        self._kin.append(child)
-        self._watch.add(child.channel.fileno(), self._hear)
-        self._watch.add(child.pidfd, self._reap)
+        self._children.attend(child, self._hear, self._reap)
 
     def time_passed(self) -> None:
         """Start the watcher again, if that is due."""
@@ -96,21 +93,16 @@ class Watching:
         for fd in descriptors:
             os.close(fd)
         if not is_open:
-            self._watch.drop(child.channel.fileno())  # its exit comes through the pidfd
+            self._children.watch.drop(child.channel.fileno())  # its exit comes through the pidfd
         elif record is not None and record.op is Op.CHANGED and self._is_wanted:
             self._on_change()
 
     def _reap(self) -> None:
-        child = self._child
-        assert child is not None
-        left = wait_for(os.P_PIDFD, child.pidfd)
-        if left is None:
+        assert self._child is not None
+        parted = self._children.part(self._child)
+        if parted is None:
             return
-        report = boot_report.read(child.report_fd)
-        self._watch.drop(child.channel.fileno())
-        self._watch.drop(child.pidfd)
-        self._kin.remove(child)
-        child.close()
+        left, report = parted
         self._child = None
         if self._is_wanted:
             if self._clock() - self._since >= STABLE_S:

@@ -103,7 +103,7 @@ class Room:
 
     def kills(self) -> None:
         """Let control be killed, and wait until that is known."""
-        (child,) = self.children.watchers
+        (child,) = self.children.attendants
         child.kill(signal.SIGKILL)
         self.waits_for_its_end()
 
@@ -112,7 +112,7 @@ class Room:
 
         def is_gone() -> bool:
             self.watch.wait(0)
-            return not self.children.watchers
+            return not self.children.attendants
 
         eventually(is_gone)
 
@@ -134,7 +134,7 @@ class Room:
 
     def close(self) -> None:
         """Leave nobody."""
-        for child in list(self.children.watchers):
+        for child in list(self.children.attendants):
             child.kill(signal.SIGKILL)
             os.waitpid(child.pid, 0)
             child.close()
@@ -226,7 +226,7 @@ def test_one_that_cannot_be_started_is_tried_again(room: Room) -> None:
     room.refusal = None
     room.passes(1.0)
     room.knock()
-    assert room.starts == 2 and room.children.watchers
+    assert room.starts == 2 and room.children.attendants
 
 
 def test_new_one_is_told_what_was_before(room: Room) -> None:
@@ -281,7 +281,7 @@ def test_end_is_heard_and_then_enforced(room: Room) -> None:
     room.controlling.end()
     room.controlling.end()
     assert messages.is_over(room.far_ends[0])
-    (child,) = room.children.watchers
+    (child,) = room.children.attendants
     os.kill(child.pid, signal.SIGSTOP)
     room.passes(LEAVE_S / 2)
     assert not room.controlling.is_over

@@ -56,7 +56,7 @@ class Room:
         self.watch, self.house = Watch(), House(reload=reload)
         porter: Any = None
         children = Children(self.watch, deque(), lambda: p.Pool(plan_of(Settings())), porter)
-        self.kin = children.watchers
+        self.kin = children.attendants
         self.now, self.changes, self.starts = 100.0, 0, 0
         self.far_ends: list[socket.socket] = []
         self.refusal: OSError | None = None
