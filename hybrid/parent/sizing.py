@@ -115,7 +115,7 @@ class SizingSettings:
     crowded_hold_s: float = 10.0
     """Between two steps down to the number of cores, while workers wait for CPUs."""
     crowded: float = 0.25
-    """Which share of the time that loops want a CPU they may wait for one."""
+    """Which share of the time that loops want a CPU they may wait for one; half of it once it was more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +144,7 @@ class Memory:
     peaks: tuple[tuple[float, int], ...] = ()
     grown_at: float = NEVER
     shrunk_at: float = NEVER
+    crowded_at: float = NEVER
     hold_s: float = 0.0
 
     @property
@@ -236,13 +237,12 @@ def _absorb(observation: Observation, settings: SizingSettings, memory: Memory) 
         queued_since=_since(memory.queued_since, now, queued),
         late_since=_since(memory.late_since, now, late),
     )
-    return replace(seen, peaks=_peaks(now, settings, seen))
+    crowded_at = now if seen.waiting_share > settings.crowded else seen.crowded_at
+    return replace(seen, peaks=_peaks(now, settings, seen), crowded_at=crowded_at)
 
 
 def _since(since: float | None, now: float, still: bool) -> float | None:
-    if not still:
-        return None
-    return now if since is None else since
+    return (now if since is None else since) if still else None
 
 
 def _peaks(now: float, settings: SizingSettings, memory: Memory) -> tuple[tuple[float, int], ...]:
@@ -334,7 +334,8 @@ def _barred(observation: Observation, settings: SizingSettings, memory: Memory) 
     """Return why more workers would not help, or None."""
     if observation.throttled:
         return Reason.THROTTLED
-    if memory.waiting_share > settings.crowded:
+    lately = observation.now - memory.crowded_at < settings.crowded_hold_s
+    if memory.waiting_share > (settings.crowded / 2 if lately else settings.crowded):
         return Reason.CONTENDED
     return None if observation.can_grow else Reason.MEMORY
 

@@ -144,6 +144,19 @@ def test_more_than_cores_shrink_to_the_cores_while_they_wait_for_cpus() -> None:
     assert played.see(load(7.0, run_queue=4.0, queue=50), for_s=120).target == 3
 
 
+def test_contention_at_the_border_is_no_swing() -> None:
+    """A step down for it is not taken back when it has become a little less; only when it is over, or after a while."""
+    played = Played(size=9)
+    played.see(load(7.5, run_queue=0.1), for_s=12.0)
+    size = played.size
+    while played.size == size:
+        last = played.see(load(7.0, run_queue=3.0))
+    assert (last.target, last.reason) == (size - 1, Reason.CONTENDED)
+    fewer = played.see(load(7.5, run_queue=1.6), for_s=8.0)  # 18 % of the time, and more are wanted
+    assert (fewer.target, fewer.reason) == (size - 1, Reason.CONTENDED) and fewer.inputs["want"] >= size
+    assert played.see(load(7.5, run_queue=0.4), for_s=2.0).target >= size
+
+
 @pytest.mark.parametrize(
     ("like", "reason"),
     [
