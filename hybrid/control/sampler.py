@@ -243,7 +243,8 @@ def _reading(status: WorkerStatus, row: Row) -> Reading:
         spawned_ns=row[Cell.SPAWNED_NS],
         heartbeat_ns=row[Cell.HEARTBEAT_NS],
         limit=row[Cell.LIMIT],
-        errors=_count(row[Cell.HANDLER_ERRORS]),
+        # An exception of an HTTP application is both: a response of 500, and a connection that failed.
+        errors=max(_count(row[Cell.HANDLER_ERRORS]), _count(row[Cell.SERVER_ERRORS])),
         pauses=_count(row[Cell.PAUSES]),
         in_flight=_count(row[Cell.IN_FLIGHT]),
         threads=_count(row[Cell.THREADS]),

@@ -130,6 +130,7 @@ class Sizer:
         return replace(
             plain,
             slow_s=plain.slow_s * self._pace,
+            settle_s=plain.settle_s * self._pace,
             hold_s=plain.hold_s * self._pace,
             hold_most_s=plain.hold_most_s * self._pace,
             crowded_hold_s=plain.crowded_hold_s * self._pace,

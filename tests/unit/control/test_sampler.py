@@ -43,6 +43,17 @@ def test_rates_are_those_of_the_last_second(pool: FakePool) -> None:
     assert (sample.requests, sample.accepted) == (110, 22)
 
 
+@pytest.mark.parametrize(
+    "failed", [{"handler_errors": 8}, {"server_errors": 8}, {"handler_errors": 3, "server_errors": 8}]
+)
+def test_errors_are_those_of_the_handler_or_those_that_it_says(pool: FakePool, failed: dict[str, int]) -> None:
+    """An exception of an HTTP application is both, and is one error; a 503 that it says is one, too."""
+    sampler = sampler_of(pool)
+    second(pool, sampler)
+    sample = second(pool, sampler, **failed)
+    assert (sample.errors, sample.errors_per_s) == (8, 8.0)
+
+
 def test_first_sample_knows_no_rates(pool: FakePool) -> None:
     """One reading tells nothing about now; what needs none is there."""
     sample = sampler_of(pool).sample()[0]
