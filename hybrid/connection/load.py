@@ -110,14 +110,8 @@ class Load:
     def stop_clock(self, begun_ns: int) -> None:
         """Take note that a request is answered which was timed. ``begun_ns``: what :meth:`start_clock` said of it."""
         latencies = self.latencies
-        if latencies is not None:  # hot: timed requests; Latencies.add() written out
-            took_ns = monotonic_ns() - begun_ns
-            weight = self.answered - latencies.weighed
-            if weight > 0:
-                latencies.weighed = self.answered
-                latencies.last_ns = took_ns
-                latencies.total_ns += took_ns * weight
-                latencies.counts[took_ns.bit_length()] += weight
+        if latencies is not None:
+            latencies.add(monotonic_ns() - begun_ns, self.answered)
 
     def flush(self, row: Row) -> None:
         """Write the counts into the scoreboard; a few times a second is enough."""
