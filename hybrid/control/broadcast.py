@@ -1,6 +1,6 @@
 """Snapshots for everybody who watches, out of one sampling loop.
 
-However many read (pages, ``hybrid-ctl top``, ``watch``), a snapshot is made once and shared. While nobody reads
+However many read (pages, programs at ``/events``), a snapshot is made once and shared. While nobody reads
 nothing runs. Times to look are multiples of the reader's period on the loop's clock, so that readers with the same
 period, or one that is a multiple of the other, share theirs.
 

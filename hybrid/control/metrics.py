@@ -29,11 +29,11 @@ from hybrid.control import metric_table as table
 from hybrid.control.capacity import capacity
 from hybrid.control.metric_table import CounterSpec, GaugeSpec, Spec
 from hybrid.control.sampler import SECOND, Sampler, WorkerSample
-from hybrid.control.snapshot import totals
+from hybrid.control.snapshot import own_queues, totals
 from hybrid.control.web import Answer, Request, Routes
 from hybrid.ground.clock import monotonic_ns, wall
 from hybrid.ground.states import Life
-from hybrid.shared.scoreboard import BUCKETS, Cell, counted
+from hybrid.shared.scoreboard import BUCKETS
 from hybrid.shared.settings import Settings
 from hybrid.shared.status import replacements
 
@@ -110,8 +110,7 @@ class Collector:
         yield _gauge(table.WORKERS, [((life.name.lower(),), lives[life.name.lower()]) for life in LIVES])
 
     def _about_queue(self, samples: Sequence[WorkerSample]) -> Iterator[Metric]:
-        own_queues = self._state.settings.bind.accept == "reuseport"
-        found = totals(samples, own_queues=own_queues)
+        found = totals(samples, own_queues=own_queues(self._state.settings))
         for spec, key in (
             (table.QUEUE, "accept_queue"),
             (table.QUEUE_LIMIT, "accept_queue_limit"),
@@ -161,10 +160,7 @@ class Collector:
         """Return what is known of each worker."""
         found: list[tuple[tuple[str, ...], float]] = []
         for sample in samples:
-            if spec.sample == "in_flight":
-                value: float | None = counted(self._state.scoreboard.row(sample.slot)[Cell.IN_FLIGHT])
-            else:
-                value = getattr(sample, spec.sample)
+            value: float | None = getattr(sample, spec.sample)
             if value is not None:
                 found.append(((str(sample.slot),), value))
         return found

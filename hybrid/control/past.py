@@ -57,7 +57,7 @@ class Past:
     def look(self) -> None:
         """Keep one point more, of now."""
         samples = self._sampler.sample(with_memory=False)
-        figures = totals(samples, own_queues=own_queues(self._state))
+        figures = totals(samples, own_queues=own_queues(self._state.settings))
         self._points.append((round(wall(), 3), self._state.pool.target, *(figures[name] for name in FIGURES)))
 
     async def _run(self) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from hybrid.ground.clock import monotonic_ns
 from hybrid.ground.states import Life
 from hybrid.shared.procfs import memory_private_bytes
-from hybrid.shared.scoreboard import CELLS_PER_ROW, Cell, Row, Scoreboard
+from hybrid.shared.scoreboard import CELLS_PER_ROW, MOST, Cell, Row, Scoreboard, counted
 from hybrid.shared.status import WorkerLoad, WorkerStatus, WorkerUse, statuses
 
 SECOND = 1_000_000_000
@@ -37,8 +37,6 @@ STUCK_NS = SECOND
 """A loop that has not turned for so long is in the middle of something: its use is 1."""
 TURNING = frozenset({"ready", "parked", "draining"})
 """States in which a loop is to turn."""
-MOST = 1 << 62
-"""Larger than any true count or clock: what a cell holds beyond is garbage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +188,10 @@ class Sampler:
             life=status.state,
             generation=now.generation,
             age_s=_age_s(now_ns, now.spawned_ns),
-            connections=_count(status.active),
+            connections=counted(status.active),
             limit=now.limit if 0 < now.limit < MOST else None,
-            accepted=_count(status.accepted),
-            requests=_count(status.requests),
+            accepted=counted(status.accepted),
+            requests=counted(status.requests),
             errors=now.errors,
             pauses=now.pauses,
             lag_max_s=_seconds(load.lag_max_ns),
@@ -238,16 +236,16 @@ class Sampler:
 def _reading(status: WorkerStatus, row: Row) -> Reading:
     return Reading(
         status=status,
-        seat=_count(row[Cell.SEAT]),
-        generation=_count(row[Cell.GENERATION]),
+        seat=counted(row[Cell.SEAT]),
+        generation=counted(row[Cell.GENERATION]),
         spawned_ns=row[Cell.SPAWNED_NS],
         heartbeat_ns=row[Cell.HEARTBEAT_NS],
         limit=row[Cell.LIMIT],
         # An exception of an HTTP application is both: a response of 500, and a connection that failed.
-        errors=max(_count(row[Cell.HANDLER_ERRORS]), _count(row[Cell.SERVER_ERRORS])),
-        pauses=_count(row[Cell.PAUSES]),
-        in_flight=_count(row[Cell.IN_FLIGHT]),
-        threads=_count(row[Cell.THREADS]),
+        errors=max(counted(row[Cell.HANDLER_ERRORS]), counted(row[Cell.SERVER_ERRORS])),
+        pauses=counted(row[Cell.PAUSES]),
+        in_flight=counted(row[Cell.IN_FLIGHT]),
+        threads=counted(row[Cell.THREADS]),
     )
 
 
@@ -274,10 +272,6 @@ def _stuck(load: WorkerLoad, looked_s: float) -> WorkerUse:
 
 def _rate(now: int, then: int, elapsed_s: float) -> float | None:
     return (now - then) / elapsed_s if MOST > now >= then and elapsed_s > 0 else None
-
-
-def _count(value: int) -> int:
-    return value if value < MOST else 0
 
 
 def _true(value: int | None) -> int | None:

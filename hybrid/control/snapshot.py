@@ -176,15 +176,15 @@ def snapshot(state: StateView, sampler: Sampler) -> dict[str, object]:
                 "failure": pool.reload_failure,
             },
         },
-        "totals": {**totals(samples, own_queues=own_queues(state)), "replaced": replacements(board)},
+        "totals": {**totals(samples, own_queues=own_queues(state.settings)), "replaced": replacements(board)},
         "workers": worker_rows(samples),
         "sizing": {"on": pool.most > pool.least, "last": last_resize(state.history)},
     }
 
 
-def own_queues(state: StateView) -> bool:
+def own_queues(settings: Settings) -> bool:
     """Return whether each worker has an accept queue of its own."""
-    return state.settings.bind.accept == "reuseport"
+    return settings.bind.accept == "reuseport"
 
 
 def last_resize(history: Sequence[Notice]) -> dict[str, object] | None:
