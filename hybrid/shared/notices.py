@@ -43,43 +43,37 @@ class WorkerStarted(Notice):
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerReady(Notice):
+class OfWorker(Notice):
+    """Something that a worker does, the one with this pid in this slot."""
+
+    slot: int = 0
+    pid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady(OfWorker):
     """A worker accepts for the first time."""
 
-    slot: int = 0
-    pid: int = 0
-
 
 @dataclass(frozen=True, slots=True)
-class WorkerParked(Notice):
+class WorkerParked(OfWorker):
     """A worker accepts no more, and serves what it holds."""
 
-    slot: int = 0
-    pid: int = 0
-
 
 @dataclass(frozen=True, slots=True)
-class WorkerUnparked(Notice):
+class WorkerUnparked(OfWorker):
     """A worker that was parked accepts again."""
 
-    slot: int = 0
-    pid: int = 0
-
 
 @dataclass(frozen=True, slots=True)
-class WorkerDraining(Notice):
+class WorkerDraining(OfWorker):
     """A worker accepts no more, and leaves when it has finished what it holds."""
 
-    slot: int = 0
-    pid: int = 0
-
 
 @dataclass(frozen=True, slots=True)
-class WorkerExited(Notice):
+class WorkerExited(OfWorker):
     """A worker is gone. ``cause``: why it had to be replaced; empty: it was to leave. ``text``: how it ended."""
 
-    slot: int = 0
-    pid: int = 0
     cause: str = ""
     text: str = ""
 
