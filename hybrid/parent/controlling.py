@@ -31,7 +31,7 @@ from hybrid.parent.watching import STABLE_S, backoff_s
 from hybrid.parent.wishes import SOURCE, Wishes
 from hybrid.shared import knobs, messages
 from hybrid.shared.messages import Op, Record
-from hybrid.shared.notices import Answered, Notice, PoolState
+from hybrid.shared.notices import Notice, PoolState
 
 LEAVE_S = 2.0
 """For control to say goodbye; then SIGKILL."""
@@ -63,7 +63,7 @@ class Controlling:
 
     def obey(self, doer: Hand) -> None:
         """Have wishes carried out by ``doer``."""
-        self._wishes = Wishes(self._events, self._pool, self._answer, doer)
+        self._wishes = Wishes(self._events, self._pool, self._tell, doer)
 
     @property
     def is_over(self) -> bool:
@@ -183,9 +183,9 @@ class Controlling:
             self._tell(self.ledger.enter(notice))
         if isinstance(event, ev.Replanned) or any(isinstance(action, act.Adopt) for action in actions):
             self._tell_state()
-        elif self._state_now() != self._state:
-            self._state = self._state_now()
-            self._tell(self._state)
+        elif self._outbox is not None and (state := self._state_now()) != self._state:
+            self._state = state
+            self._tell(state)
         if self._wishes is not None:
             self._wishes.follow(before, after, actions)
 
@@ -206,9 +206,6 @@ class Controlling:
     def _tell(self, notice: Notice) -> None:
         if self._outbox is not None:
             self._outbox.put(notice)
-
-    def _answer(self, answer: Answered) -> None:
-        self._tell(answer)
 
 
 class Hand:

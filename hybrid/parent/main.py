@@ -97,8 +97,8 @@ class Parent:
             act.Signal: self._signal,
             act.Vacate: self._vacate,
             act.Write: self._write,
-            act.Resized: self._resized,
-            act.Answer: self._answer,
+            act.Resized: self._leave_to_control,
+            act.Answer: self._leave_to_control,
             act.Announce: self._announce,
             act.Fail: self._fail,
             act.Resolve: self._resolve,
@@ -289,10 +289,7 @@ class Parent:
     def _write(self, action: act.Write) -> None:
         self._house.log.write(action.level, action.message, action.detail)
 
-    def _resized(self, action: act.Resized) -> None:
-        """Nothing is left to be done: the log has it, and what has to follow comes as actions of its own."""
-
-    def _answer(self, action: act.Answer) -> None:
+    def _leave_to_control(self, action: act.Resized | act.Answer) -> None:
         """Nothing is left to be done: whoever tells control what is new tells it this, too."""
 
     def _announce(self, action: act.Announce) -> None:
