@@ -38,28 +38,40 @@ DARK = Palette("#e6edf3", "#8d96a0", "#58a6ff", "#e3b341", "#ff7b72", "#2b323b")
 LIGHT = Palette("#1f2328", "#59636e", "#0a5bc4", "#8a5a00", "#c4202b", "#d5dbe1")
 PALETTES = {"hybrid-dark": DARK, "hybrid-light": LIGHT}
 
+
+def theme(name: str, *, background: str, raised: str, chosen: str, dark: bool) -> Theme:
+    """Return textual's theme with the colours of the palette of the same name, and of what lies behind them."""
+    palette = PALETTES[name]
+    return Theme(
+        name,
+        primary=palette.moving,
+        secondary=palette.muted,
+        accent=palette.moving,
+        foreground=palette.plain,
+        background=background,
+        surface=background,
+        panel=raised,
+        boost=raised,
+        success=palette.moving,
+        warning=palette.notable,
+        error=palette.bad,
+        dark=dark,
+        variables={
+            "block-cursor-background": chosen,
+            "block-cursor-foreground": palette.plain,
+            "footer-background": raised,
+            "footer-key-foreground": palette.moving,
+            "footer-description-foreground": palette.muted,
+            "border": palette.track,
+            "block-cursor-text-style": "none",
+        },
+    )
+
+
 THEMES = (
-    Theme(
-        "hybrid-dark", primary="#58a6ff", secondary="#8d96a0", accent="#58a6ff", foreground="#e6edf3",
-        background="#0d1117", surface="#0d1117", panel="#161b22", boost="#161b22", success="#58a6ff",
-        warning="#e3b341", error="#ff7b72", dark=True,
-        variables={
-            "block-cursor-background": "#1f3a5f", "block-cursor-foreground": "#e6edf3", "footer-background": "#161b22",
-            "footer-key-foreground": "#58a6ff", "footer-description-foreground": "#8d96a0", "border": "#2b323b",
-            "block-cursor-text-style": "none",
-        },
-    ),
-    Theme(
-        "hybrid-light", primary="#0a5bc4", secondary="#59636e", accent="#0a5bc4", foreground="#1f2328",
-        background="#ffffff", surface="#ffffff", panel="#f3f5f7", boost="#f3f5f7", success="#0a5bc4",
-        warning="#8a5a00", error="#c4202b", dark=False,
-        variables={
-            "block-cursor-background": "#d6e6fb", "block-cursor-foreground": "#1f2328", "footer-background": "#f3f5f7",
-            "footer-key-foreground": "#0a5bc4", "footer-description-foreground": "#59636e", "border": "#d5dbe1",
-            "block-cursor-text-style": "none",
-        },
-    ),
-)  # fmt: skip
+    theme("hybrid-dark", background="#0d1117", raised="#161b22", chosen="#1f3a5f", dark=True),
+    theme("hybrid-light", background="#ffffff", raised="#f3f5f7", chosen="#d6e6fb", dark=False),
+)
 
 
 def theme_of(asked: str) -> str:
