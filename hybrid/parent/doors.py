@@ -6,7 +6,6 @@ gets copies. An upgrade of the parent hands them on, and so the socket's path st
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 from collections.abc import Mapping, Sequence
@@ -135,11 +134,10 @@ def _is_alive(pid: int) -> bool:
 
 
 def _sweep(path: str) -> None:
-    """Remove the socket file of a server that is gone. One of another pid namespace still answers, and stays."""
-    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    """Remove the socket file of a server that is gone. One of another pid namespace has its socket still, and stays."""
+    with suppress(OSError):
         file = socket_file.identify(path)
-        probe.setblocking(False)
-        if probe.connect_ex(path) == errno.ECONNREFUSED:
+        if socket_file.is_dead(path):
             file.remove()
 
 

@@ -2,8 +2,9 @@
 
 Three rules, and the reason for each:
 
-* **A file is replaced only when nobody listens behind it.** A refused connect() says so; every other answer means
-  "alive" or "not ours to judge". What is not a socket is never removed.
+* **A file is replaced only when no socket is behind it.** A refused connect(2) says so; every other answer means
+  "alive" or "not ours to judge". It is a datagram socket that asks: it cannot be connected to one that listens
+  (EPROTOTYPE), so nobody is sent a client that says nothing. What is not a socket is never removed.
 * **Only one server replaces it.** Two that both saw the same dead file would each unlink, the second one the
   first one's fresh file. So look, unlink and bind happen under flock(2) on the *directory*: it needs no lock file
   that could be left behind, and the kernel drops it with the process. Where the directory cannot be locked
@@ -14,7 +15,8 @@ Three rules, and the reason for each:
 bind(2) goes to the real name, not to a temporary one that is linked or renamed: getsockname(2) and ``ss`` report
 the name that was bound, for ever.
 
-Source: unix(7); unix_bind_bsd() in net/unix/af_unix.c (mode of the file = mode of the socket's inode & ~umask).
+Source: unix(7), connect(2); in net/unix/af_unix.c unix_find_bsd() (what comes before EPROTOTYPE) and unix_bind_bsd()
+(mode of the file = mode of the socket's inode & ~umask).
 """
 
 from __future__ import annotations
@@ -83,7 +85,6 @@ def bind(sock: socket.socket, path: str, mode: int, backlog: int) -> SocketFile:
             sock.bind(path)
         file = identify(path)
         try:
-            # Under the lock: until listen(2) a connect is refused, and another server would call us dead.
             sock.listen(backlog)
             give_mode(file, mode)
         except BaseException:
@@ -120,7 +121,7 @@ def _clear_the_way(path: str, locked: bool) -> None:
         return
     if not stat.S_ISSOCK(found.st_mode):
         raise ListenError(f"cannot listen on unix:{path}: the path exists and is not a socket. Choose another path.")
-    answer = _knock(path)
+    answer = _look_behind(path)
     if answer == errno.ENOENT:
         return
     if answer == errno.EACCES:
@@ -138,9 +139,14 @@ def _clear_the_way(path: str, locked: bool) -> None:
     os.unlink(path)
 
 
-def _knock(path: str) -> int:
-    """Return the errno of a connect: 0, or EAGAIN when its queue is full, from a live server."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+def is_dead(path: str) -> bool:
+    """Return whether no socket is behind the file at ``path`` any more; nobody hears that it was asked."""
+    return stat.S_ISSOCK(os.lstat(path).st_mode) and _look_behind(path) == errno.ECONNREFUSED
+
+
+def _look_behind(path: str) -> int:
+    """Return the errno with which a datagram socket is not connected: EPROTOTYPE from a live server."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         probe.setblocking(False)
         return probe.connect_ex(path)
 

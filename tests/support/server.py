@@ -163,7 +163,7 @@ class Server:
     def mold_pid(self) -> int:
         """Return the mold's pid: the parent's child that is not in the scoreboard."""
         molds = self.others()
-        assert len(molds) == 1, molds
+        assert len(molds) == 1, f"{molds}\n{self.log}"
         return molds[0]
 
     def others(self) -> list[int]:

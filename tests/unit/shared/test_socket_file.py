@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -91,6 +92,12 @@ def test_live_servers_file_is_left_alone(case: str, tmp_path: Path) -> None:
         assert path.stat().st_ino == before
         for client in waiting:
             client.close()
+        theirs.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            for _ in waiting:
+                theirs.accept()[0].close()
+        with pytest.raises(BlockingIOError):  # nobody was connected to it: that would be a client to serve
+            theirs.accept()
 
 
 def test_live_datagram_socket_is_left_alone(tmp_path: Path) -> None:
@@ -215,7 +222,7 @@ def test_of_servers_that_race_for_a_dead_file_one_wins(tmp_path: Path) -> None:
     path = tmp_path / "app.sock"
 
     def attempt() -> Release | None:
-        _hesitate_after_the_knock()
+        _hesitate_after_the_look()
         try:
             return listen(path).close
         except ListenError:
@@ -229,17 +236,17 @@ def test_of_servers_that_race_for_a_dead_file_one_wins(tmp_path: Path) -> None:
         assert os.listdir(tmp_path) == []
 
 
-def _hesitate_after_the_knock() -> None:
+def _hesitate_after_the_look() -> None:
     """Let the others run between the look and the unlink: without the lock this loses the race every time."""
-    knock = socket_file._knock
+    look = socket_file._look_behind
 
     def slow(path: str) -> int:
-        answer = knock(path)
+        answer = look(path)
         for _ in range(300):
             os.sched_yield()
         return answer
 
-    socket_file._knock = slow
+    socket_file._look_behind = slow
 
 
 def test_dead_file_is_not_replaced_without_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
