@@ -180,7 +180,8 @@ def options_of(command: Command) -> tuple[CommandOption, ...]:
 
 GRAMMAR = Grammar(
     PROGRAM,
-    "Ask and steer a running server. Without --pid or --control: the only one that this user runs.",
+    "Ask and steer a running server: the one of --pid or --control, else the only one that this user runs. Most "
+    "commands take --timeout and --json, too; COMMAND --help shows all that one takes.",
     {name: (command.help, options_of(command)) for name, command in COMMANDS.items()},
 )
 

@@ -25,10 +25,12 @@ from typing import Protocol
 
 from hybrid.control.accepting import Accepting
 from hybrid.control.capacity import Capacity, Smoothed, capacity
+from hybrid.control.queues import own_queues
 from hybrid.control.sampler import Sampler
 from hybrid.ground.clock import Clock, monotonic
 from hybrid.ground.states import Life, Readiness
 from hybrid.shared.scoreboard import Cell, Scoreboard
+from hybrid.shared.settings import Settings
 
 LOOK_EVERY_S = 1.0
 """Between two looks at what the workers do, asked or not: a figure of the last second is at hand for whoever asks."""
@@ -59,6 +61,10 @@ class Watched(Protocol):
         """Return the workers' rows."""
 
     @property
+    def settings(self) -> Settings:
+        """Return those in force."""
+
+    @property
     def pool(self) -> PoolFigures:
         """Return what the parent has told last."""
 
@@ -78,7 +84,8 @@ class Agent:
 
     def look(self) -> Capacity:
         """See what the workers do now; return the average of the last seconds."""
-        now = capacity(self._sampler.sample(with_memory=False), self._state.pool.target)
+        seen = self._sampler.sample(with_memory=False)
+        now = capacity(seen, self._state.pool.target, own_queues=own_queues(self._state.settings))
         self._capacity = self._smoothed(now, self._clock())
         return self._capacity
 

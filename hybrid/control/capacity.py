@@ -30,6 +30,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from hybrid.control.queues import accept_queue
 from hybrid.control.sampler import WorkerSample, is_ready
 
 SMOOTH_S = 5.0
@@ -61,16 +62,17 @@ class Capacity:
         return max(LEAST_WEIGHT, self.present * rest)
 
 
-def capacity(workers: Iterable[WorkerSample], wanted: int) -> Capacity:
+def capacity(workers: Iterable[WorkerSample], wanted: int, *, own_queues: bool = False) -> Capacity:
     """Return what the pool can take at this moment.
 
     Args: workers: all of them, in whatever state; those that are ready count. wanted: how many are to be ready.
+    own_queues: each has an accept queue of its own (``--accept reuseport``); else all see the same.
     """
     serving = [each for each in workers if is_ready(each)]
     if not serving:
         return Capacity(load=MOST_LOAD, present=0.0)
     use = sum(_use(each) for each in serving) / len(serving)
-    load = min(MOST_LOAD, use + _waiting_s(serving) / WAIT_S)
+    load = min(MOST_LOAD, use + _waiting_s(serving, own_queues=own_queues) / WAIT_S)
     return Capacity(load, min(1.0, len(serving) / max(1, wanted)))
 
 
@@ -99,12 +101,12 @@ def _use(worker: WorkerSample) -> float:
     return min(1.0, max(worker.loop_use or 0.0, held, taken))
 
 
-def _waiting_s(serving: Sequence[WorkerSample]) -> float:
+def _waiting_s(serving: Sequence[WorkerSample], *, own_queues: bool) -> float:
     """Return how long a newcomer waits to be accepted: the queue, divided by how fast it is emptied (Little's law).
 
     A pool that accepts less than one a second is taken for one that accepts one: a single newcomer in the queue of a
     pool that had nothing to do is no sign of anything.
     """
-    queue = max((each.accept_queue or 0 for each in serving), default=0)
+    queue, _limit = accept_queue(serving, own_queues=own_queues)
     rate = sum(each.accepted_per_s or 0.0 for each in serving)
-    return queue / max(1.0, rate)
+    return (queue or 0) / max(1.0, rate)

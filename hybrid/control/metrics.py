@@ -28,8 +28,9 @@ from hybrid.control import counters, health
 from hybrid.control import metric_table as table
 from hybrid.control.capacity import capacity
 from hybrid.control.metric_table import CounterSpec, GaugeSpec, Spec
+from hybrid.control.queues import own_queues
 from hybrid.control.sampler import SECOND, Sampler, WorkerSample
-from hybrid.control.snapshot import own_queues, totals
+from hybrid.control.snapshot import totals
 from hybrid.control.web import Answer, Request, Routes
 from hybrid.ground.clock import monotonic_ns, wall
 from hybrid.ground.states import Life
@@ -95,7 +96,7 @@ class Collector:
 
     def _about_pool(self, samples: Sequence[WorkerSample]) -> Iterator[Metric]:
         pool = self._state.pool
-        able = capacity(samples, pool.target)
+        able = capacity(samples, pool.target, own_queues=own_queues(self._state.settings))
         for spec, value in (
             (table.GENERATION, pool.generation),
             (table.TARGET, pool.target),

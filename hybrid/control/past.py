@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from hybrid.control.queues import own_queues
 from hybrid.control.sampler import Sampler
-from hybrid.control.snapshot import StateView, own_queues, totals
+from hybrid.control.snapshot import StateView, totals
 from hybrid.ground.clock import wall
 
 EVERY_S = 2.0

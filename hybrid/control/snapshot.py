@@ -21,6 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from hybrid import __version__
+from hybrid.control.queues import accept_queue, own_queues
 from hybrid.control.sampler import SECOND, Sampler, WorkerSample, is_ready
 from hybrid.ground.clock import monotonic_ns, wall
 from hybrid.shared.notices import Notice, PoolState, Resized
@@ -28,8 +29,6 @@ from hybrid.shared.scoreboard import Scoreboard
 from hybrid.shared.settings import Settings
 from hybrid.shared.status import replacements
 
-FRESH_NS = 5 * SECOND
-"""How old a worker's look at the accept queue may be, next to the youngest, to be added to it."""
 FEW = 5
 """Connections for each worker below which their balance is chance."""
 WORKER_KEYS = (
@@ -71,7 +70,7 @@ def totals(samples: Sequence[WorkerSample], *, own_queues: bool = False) -> dict
     """
     ready = [each for each in samples if is_ready(each)]
     accepted_per_s = _sum(each.accepted_per_s for each in samples)
-    queue, limit = _queues(samples, own_queues=own_queues)
+    queue, limit = accept_queue(samples, own_queues=own_queues)
     return {
         "workers": len(samples),
         "ready": len(ready),
@@ -100,18 +99,6 @@ def balance(counts: Sequence[int]) -> float | None:
     if len(counts) < 2 or total < FEW * len(counts):
         return None
     return total * total / (len(counts) * sum(each * each for each in counts))
-
-
-def _queues(samples: Sequence[WorkerSample], *, own_queues: bool) -> tuple[int | None, int | None]:
-    """Return the length and the limit of the accept queues, as seen last."""
-    seen = [each for each in samples if each.measured_ns is not None and each.accept_queue is not None]
-    if not seen:
-        return None, None
-    last = max(seen, key=lambda each: each.measured_ns or 0)
-    if not own_queues:
-        return last.accept_queue, last.accept_queue_limit
-    fresh = [each for each in seen if (last.measured_ns or 0) - (each.measured_ns or 0) <= FRESH_NS]
-    return sum(each.accept_queue or 0 for each in fresh), sum(each.accept_queue_limit or 0 for each in fresh)
 
 
 def _wait_s(queue: int | None, accepted_per_s: float | None) -> float | None:
@@ -180,11 +167,6 @@ def snapshot(state: StateView, sampler: Sampler) -> dict[str, object]:
         "workers": worker_rows(samples),
         "sizing": {"on": pool.most > pool.least, "last": last_resize(state.history)},
     }
-
-
-def own_queues(settings: Settings) -> bool:
-    """Return whether each worker has an accept queue of its own."""
-    return settings.bind.accept == "reuseport"
 
 
 def last_resize(history: Sequence[Notice]) -> dict[str, object] | None:

@@ -92,9 +92,22 @@ class _File:
         headers = (*HEADERS, ("cache-control", "no-cache"), ("vary", "accept-encoding"), ("etag", self.tag))
         if self.tag in request.headers.get("if-none-match", ""):
             return Answer(b"", 304, self.content_type, headers)
-        if "gzip" in request.headers.get("accept-encoding", ""):
+        if takes_gzip(request.headers.get("accept-encoding", "")):
             return Answer(self.packed, 200, self.content_type, (*headers, ("content-encoding", "gzip")))
         return Answer(self.content, 200, self.content_type, headers)
+
+
+def takes_gzip(accepted: str) -> bool:
+    """Return whether an ``Accept-Encoding`` allows gzip: by name or by ``*``, and not with a weight of 0.
+
+    Source: RFC 9110 §12.5.3.
+    """
+    weights: dict[str, str] = {}
+    for item in accepted.lower().split(","):
+        coding, _, weight = item.partition(";")
+        weights[coding.strip()] = weight.strip().removeprefix("q=") or "1"
+    weight = weights.get("gzip", weights.get("x-gzip", weights.get("*", "0")))
+    return weight.strip("0.") != ""
 
 
 def routes(state: StateView, broadcast: Broadcast, past: Past) -> Routes:

@@ -101,19 +101,29 @@ def replanned(draft: Draft, event: ev.Replanned) -> None:
 def slot_asked(draft: Draft, event: ev.SlotAsked) -> None:
     """Do it if there is a worker in the slot that it can be done with; else say why not."""
     slot = draft.pool.slots[event.slot] if 0 <= event.slot < len(draft.pool.slots) else p.Slot(event.slot)
-    rule, lives = _RULES[event.intent]
     if draft.pool.phase >= p.Phase.STOPPING:
         _answer(draft, event.token, False, "the server is stopping")
-    elif slot.life not in lives or not (slot.wanted or event.intent is ev.SlotIntent.KILL):
-        what = nobody_there(draft.pool) if slot.life is Life.VACANT else f"the worker is {slot.life.name.lower()}"
+    elif what := _refusal(draft.pool, slot, event.intent):
         why = f"cannot {event.intent.name.lower()} slot {event.slot}: {what}"
         draft.write("info", f"{event.source}: {why}")
         _answer(draft, event.token, False, why)
     else:
-        done = rule(draft, slot)
+        done = _RULES[event.intent][0](draft, slot)
         who = f"worker {slot.index} (pid {slot.pid})"
         draft.write("info", f"{event.source}: {who} {done}")
         _answer(draft, event.token, True, f"{who} {done}")
+
+
+def _refusal(pool: p.Pool, slot: p.Slot, intent: ev.SlotIntent) -> str:
+    """Return why the worker cannot be had for this; nothing: it can."""
+    is_kill = intent is ev.SlotIntent.KILL
+    if slot.life is Life.VACANT:
+        return nobody_there(pool)
+    if slot.life not in _RULES[intent][1] or not (slot.wanted or is_kill):
+        return f"the worker is {slot.life.name.lower()}"
+    if is_kill and not slot.pid:  # to give up on a fork ends the mold, and with it all that it would fork
+        return "the worker is being forked. Ask again in a moment"
+    return ""
 
 
 def nobody_there(pool: p.Pool) -> str:

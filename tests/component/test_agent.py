@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from hybrid.control.sampler import Sampler
 from hybrid.ground.clock import monotonic_ns
 from hybrid.ground.states import Life, Readiness
 from hybrid.shared.scoreboard import NOT_ACCEPTING, Cell, Scoreboard
+from hybrid.shared.settings import Settings
 from tests.support.connections import Client
 from tests.support.eventually import eventually_async
 
@@ -36,6 +37,7 @@ class State:
 
     scoreboard: Scoreboard
     pool: Pool
+    settings: Settings = field(default_factory=Settings)
 
     def live(self, *lives: Life) -> None:
         """Have one worker in each of these lives, and nobody else."""

@@ -86,14 +86,23 @@ def test_nobody_ready_is_nothing_to_spare() -> None:
 
 def test_queue_counts_as_the_time_that_it_takes() -> None:
     """Twenty in the queue of a pool that accepts a hundred a second wait 0.2 s; all workers see the same twenty."""
-    both = [worker(loop_use=0.5, accepted_per_s=50.0, accept_queue=20)] * 2
+    both = [worker(loop_use=0.5, accepted_per_s=50.0, accept_queue=20, measured_ns=1)] * 2
     assert capacity(both, wanted=2).load == pytest.approx(0.7)
+
+
+def test_own_queues_are_all_of_the_queue() -> None:
+    """Under ``--accept reuseport`` twenty wait for one worker and forty for the other: sixty wait, 0.6 s each."""
+    both = [
+        worker(loop_use=0.5, accepted_per_s=50.0, accept_queue=each, accept_queue_limit=64, measured_ns=1)
+        for each in (20, 40)
+    ]
+    assert capacity(both, wanted=2, own_queues=True).load == pytest.approx(1.1)
 
 
 def test_one_newcomer_of_an_idle_pool_is_no_queue_of_hours() -> None:
     """Nobody came in the last second, so the rate is nothing; it counts as one a second."""
-    assert capacity([worker(accepted_per_s=0.0, accept_queue=1)], wanted=1).load == 1.0
-    assert capacity([worker(accepted_per_s=None, accept_queue=4096)], wanted=1).load == MOST_LOAD
+    assert capacity([worker(accepted_per_s=0.0, accept_queue=1, measured_ns=1)], wanted=1).load == 1.0
+    assert capacity([worker(accepted_per_s=None, accept_queue=4096, measured_ns=1)], wanted=1).load == MOST_LOAD
 
 
 # ── the weight ──

@@ -11,7 +11,7 @@ import pytest
 from hybrid.control.broadcast import Broadcast
 from hybrid.control.past import Past
 from hybrid.control.sampler import Sampler
-from hybrid.control.status_page import FILES, FIRST_NOTICES, FOLDER, POLICY, newer, routes
+from hybrid.control.status_page import FILES, FIRST_NOTICES, FOLDER, POLICY, newer, routes, takes_gzip
 from hybrid.control.web import Answer, Request, Routes
 from hybrid.shared.notices import KINDS, Answered, Logged, PoolState
 from tests.support.fake_pool import FakePool
@@ -121,6 +121,24 @@ async def test_file_is_packed_for_who_can_unpack_it(page: Routes) -> None:
     assert isinstance(plain.body, bytes) and isinstance(packed.body, bytes)
     assert gzip.decompress(packed.body) == plain.body
     assert ("content-encoding", "gzip") in packed.headers and ("content-encoding", "gzip") not in plain.headers
+
+
+@pytest.mark.parametrize(
+    ("accepted", "taken"),
+    [
+        ("gzip", True),
+        ("br, GZIP;q=0.5", True),
+        ("*", True),
+        ("x-gzip; q=1.000", True),
+        ("", False),
+        ("br", False),
+        ("gzip;q=0", False),
+        ("gzip; q=0.000, *", False),
+    ],
+)
+def test_gzip_is_sent_to_who_takes_it(accepted: str, taken: bool) -> None:
+    """A weight of nothing forbids it."""
+    assert takes_gzip(accepted) is taken
 
 
 async def test_file_that_is_known_is_not_sent_again(page: Routes) -> None:

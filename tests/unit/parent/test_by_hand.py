@@ -94,6 +94,17 @@ def test_draining_worker_may_be_killed(world: World) -> None:
     assert asks(world, 0, ev.SlotIntent.KILL).text == "worker 0 (pid 1001) is killed"
 
 
+def test_worker_that_is_being_forked_is_not_killed_by_hand(world: World) -> None:
+    """Nobody knows its pid; to give up on its fork would end the mold. When the fork is told it may be killed."""
+    world.dies(1, report=Report(step="ready"))
+    before = world.pool
+    answer = asks(world, 1, ev.SlotIntent.KILL)
+    assert not answer.ok and answer.text.endswith("the worker is being forked. Ask again in a moment")
+    assert world.pool == before and not world.of(act.EndMold)
+    world.happens(ev.Forked(1, world.pool.slots[1].ticket, 2001))
+    assert asks(world, 1, ev.SlotIntent.KILL).ok and world.of(act.Signal) == [act.Signal(1, 9)]
+
+
 @pytest.mark.parametrize("intent", ev.SlotIntent)
 @pytest.mark.parametrize("slot", [9, -1])
 def test_slot_without_a_worker_is_told_so(world: World, intent: ev.SlotIntent, slot: int) -> None:
