@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import hybrid
 from hybrid.ground.states import Life
 from tests.process.conftest import Serve
+from tests.support.control_groups import ControlGroups
 from tests.support.eventually import eventually, eventually_async
 from tests.support.load_threads import load
 from tests.support.server import Server, WorkerView
@@ -85,6 +87,40 @@ def test_does_not_grow_when_the_cores_are_the_limit(serve: Serve) -> None:
         eventually(lambda: clients.done >= 100, PATIENCE_S)
         eventually(lambda: len(server.ready_pids()) == 1, PATIENCE_S)
     assert len(server.workers()) <= 3, "slots ever used"
+
+
+@pytest.fixture
+def groups() -> Iterator[ControlGroups]:
+    """Control groups; asked for before ``serve``, so that the servers are gone when they are removed."""
+    made = ControlGroups()
+    yield made
+    made.close()
+
+
+@pytest.mark.long
+def test_memory_limit_of_a_control_group_bounds_it(groups: ControlGroups, serve: Serve) -> None:
+    """It grows while the limit has room for one more, then says why not; nobody is killed for want of memory."""
+    groups.limit_memory(120 << 20)
+    server = serve(LOADS, "--workers", "1..60", preexec_fn=groups.enter, **FAST)
+    with load(server, BLOCK, clients=40) as clients:
+        eventually(lambda: "sizing: more would be wanted" in server.log, PATIENCE_S)
+        eventually(lambda: clients.done >= 200, PATIENCE_S)
+    assert "workers (memory)" in server.log and 2 <= len(server.workers()) < 30
+    assert not clients.failed and "was killed" not in server.log
+
+
+@pytest.mark.long
+def test_cpu_quota_of_a_control_group_bounds_it(groups: ControlGroups, serve: Serve) -> None:
+    """Half a CPU is one worker, and loops that compute get no others to share it with; those that block do."""
+    groups.limit_cpus(0.5)
+    server = serve(LOADS, "--workers", "auto..4", preexec_fn=groups.enter, **FAST)
+    assert "1 worker (--workers: auto..4" in server.log
+    with load(server, SPIN, clients=8) as clients:
+        eventually(lambda: clients.done >= 50, PATIENCE_S)
+        eventually(lambda: len(server.ready_pids()) == 1, PATIENCE_S)
+    assert len(server.workers()) <= 3, "slots ever used"
+    with load(server, BLOCK, clients=8):
+        eventually(lambda: len(server.ready_pids()) >= 3, PATIENCE_S)
 
 
 def test_threads_that_are_taken_let_it_grow(serve: Serve) -> None:
