@@ -100,7 +100,7 @@ def test_reload_is_told_whatever_comes_of_it(serve: Serve, ear: NotifySocket, tm
     server.signal(signal.SIGHUP)
     assert int(ear.until("RELOADING=1")["MONOTONIC_USEC"]) >= sent_us
     assert ear.until("READY=1")["STATUS"] == f"1 worker serves on {server.address}"
-    app.write_text("raise RuntimeError('broken')\n")
+    app.write_text("raise RuntimeError('broken')  # of another size, for its .pyc\n")
     server.signal(signal.SIGHUP)
     ear.until("RELOADING=1")
     assert "the last reload failed: the app cannot be imported" in ear.until("READY=1")["STATUS"]
