@@ -9,9 +9,11 @@ BIN := $(VENV)/bin
 # COMPILED=1: what `make compile` has made, in the place of the source tree.
 COMPILED ?=
 BUILT := build/compiled
+# From there to $(BIN), which may be given as a path from the root, too.
+UP := $(if $(filter /%,$(VENV)),,../../)
 ifeq ($(COMPILED),1)
 NEEDED := built-copies
-IN := cd $(BUILT) && export PYTHONPATH="$$PWD" && ../../
+IN := cd $(BUILT) && export PYTHONPATH="$$PWD" && $(UP)
 endif
 BIND ?= 127.0.0.1:7000
 WORKERS ?= auto
@@ -122,7 +124,7 @@ $(BUILT)/.built: setup.py $(shell find hybrid -name '*.py') | $(VENV)/.installed
 	@rm -rf $(BUILT)
 	@mkdir -p $(BUILT)
 	@cp -R setup.py pyproject.toml README.md LICENSE hybrid $(BUILT)
-	cd $(BUILT) && HYBRID_COMPILE=1 ../../$(BIN)/python setup.py --quiet build_ext --inplace
+	cd $(BUILT) && HYBRID_COMPILE=1 $(UP)$(BIN)/python setup.py --quiet build_ext --inplace
 	@rm -rf $(BUILT)/build
 	@touch $@
 
