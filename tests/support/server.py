@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -53,7 +54,7 @@ class Server:
 
     def __init__(self, arguments: tuple[str, ...], log: Path, **popen: Any) -> None:
         self.log_path = log
-        read, write = popen.pop("ready_pipe", None) or os.pipe()
+        read, write = popen.pop("ready_pipe", None) or ready_pipe()
         self._ready_read = read
         arguments = (*arguments, "--ready-fd", str(write))
         command, settings_fds = [popen.pop("python", sys.executable), "-m", "hybrid", *arguments], NONE
@@ -223,6 +224,18 @@ class Server:
         if self._ready_read >= 0:
             os.close(self._ready_read)
             self._ready_read = -1
+
+
+def ready_pipe() -> tuple[int, int]:
+    """Return both ends of a pipe; the second, for ``--ready-fd``, has a high number.
+
+    The server closes it when it is ready. A low one would be left as a gap, which one that is to be short of
+    descriptors has to spare; and how low it is depends on what the test's process has open.
+    """
+    read, write = os.pipe()
+    high = fcntl.fcntl(write, fcntl.F_DUPFD_CLOEXEC, 100)
+    os.close(write)
+    return read, high
 
 
 def exactly(client: socket.socket, count: int) -> bytes:
