@@ -158,7 +158,7 @@ async def test_slow_application_is_no_slow_body() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         begun.set()
         size = len((await receive())["body"])
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(0.9)
         more = True
         while more:
             message = await receive()
@@ -167,7 +167,7 @@ async def test_slow_application_is_no_slow_body() -> None:
             more = message["more_body"]
         await respond(send, b"%d" % size)
 
-    async with serving(app, body_s=0.1) as room:
+    async with serving(app, body_s=0.4) as room:
         client = await room.connect()
         client.send(POST % len(MUCH))
         await begun.wait()
@@ -184,11 +184,11 @@ async def test_client_may_wait_while_the_application_works() -> None:
         begun.set()
         await send({"type": "http.response.start", "status": 200})
         await send({"type": "http.response.body", "body": (await receive())["body"], "more_body": True})
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(0.9)
         await send({"type": "http.response.body", "body": b" more?", "more_body": True})
         await send({"type": "http.response.body", "body": (await receive())["body"]})
 
-    async with serving(app, body_s=0.1) as room:
+    async with serving(app, body_s=0.4) as room:
         client = await room.connect()
         client.send(POST % 2)
         await begun.wait()

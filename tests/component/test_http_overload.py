@@ -49,7 +49,7 @@ async def test_slow_reader_is_not_cut() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await respond(send, MUCH)
 
-    async with serving(app, write_s=0.2, keep_alive_s=60) as room:
+    async with serving(app, write_s=1.0, keep_alive_s=60) as room:
         peer = await room.peer()
         await peer.send(GET)
         taken = 0
@@ -57,7 +57,7 @@ async def test_slow_reader_is_not_cut() -> None:
             got = len(await asyncio.wait_for(peer.receive(1 << 19), 20))
             assert got
             taken += got
-            await asyncio.sleep(0.03)
+            await asyncio.sleep(0.08)
 
 
 @on_both_loops
