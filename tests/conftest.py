@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -16,6 +17,16 @@ hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
 
 _time_limit = TimeLimit()
+
+
+def pytest_collection_finish() -> None:
+    """Look no more at what the collected tests are made of: it stays.
+
+    300 000 objects, and half a second for each full collection, in which a test's loop, and the clients that it plays,
+    stand still; longer while others have the cores.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

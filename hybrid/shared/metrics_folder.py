@@ -53,8 +53,7 @@ class MetricsFolder:
             remove_abandoned(place)
             path = os.path.join(place, f"{PREFIX}{os.getpid()}-{os.urandom(8).hex()}")
             try:
-                os.mkdir(path, 0o700)
-                folder = cls(path, _locked(path))
+                folder = cls(path, _made_locked(path))
             except OSError:
                 continue
             if identity is not None and not identity.is_ours():
@@ -80,6 +79,16 @@ class MetricsFolder:
         os.environ.pop(VARIABLE, None)
         _remove(self.path, self._fd)
         os.close(self._fd)
+
+
+def _made_locked(path: str) -> int:
+    """Make a folder, and lock it before it has the name by which others look for what is abandoned."""
+    place, name = os.path.split(path)
+    unnamed = os.path.join(place, f".{name}")
+    os.mkdir(unnamed, 0o700)
+    fd = _locked(unnamed)
+    os.rename(unnamed, path)
+    return fd
 
 
 def _locked(path: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -35,7 +36,7 @@ def listen(stack: ExitStack, tmp_path: Path) -> Listen:
             "v4": (socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0)),
             "v6": (socket.AF_INET6, socket.SOCK_STREAM, ("::1", 0)),
             "file": (socket.AF_UNIX, socket.SOCK_STREAM, str(tmp_path / "socket")),
-            "abstract": (socket.AF_UNIX, socket.SOCK_STREAM, f"\0hybrid-test-{os.getpid()}"),
+            "abstract": (socket.AF_UNIX, socket.SOCK_STREAM, f"\0{uuid.uuid4()}"),
             "seqpacket": (socket.AF_UNIX, socket.SOCK_SEQPACKET, str(tmp_path / "packets")),
         }
         family, type_, address = kinds[kind]

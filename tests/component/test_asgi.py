@@ -489,7 +489,7 @@ async def test_slow_body_is_answered_with_408() -> None:
 @on_both_loops
 async def test_silent_connection_is_closed(asks_first: bool) -> None:
     """One that never asked, and one that is kept and asks no more."""
-    async with serving(hello, head_s=0.1, keep_alive_s=0.1) as room:
+    async with serving(hello, head_s=0.4, keep_alive_s=0.4) as room:
         client = await room.connect()
         if asks_first:
             await client.ask(GET)

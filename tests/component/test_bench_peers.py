@@ -26,6 +26,7 @@ from tests.benchmarks.peer_servers import ROOT, Running
 from tests.benchmarks.peer_turn import Turn
 from tests.component.test_load_generator import TinyServer
 from tests.support.eventually import eventually
+from tests.support.ports import closed_port
 from tests.support.server import is_alive, session_members
 from tests.support.variations import long
 
@@ -146,7 +147,7 @@ def test_one_wrong_answer_among_right_ones_ends_the_measurement(
 
 def test_a_server_that_is_gone_is_said() -> None:
     """Nobody listens."""
-    with pytest.raises(WrongAnswer, match=r"no answer: .*refused"), Load(http_load.free_port(), WORKLOAD):
+    with closed_port() as port, pytest.raises(WrongAnswer, match=r"no answer: .*refused"), Load(port, WORKLOAD):
         pass
 
 

@@ -9,10 +9,10 @@ from contextlib import closing
 
 import pytest
 
-from tests.benchmarks.http_load import free_port
 from tests.benchmarks.recycling import Client, Outcome, Tally, line, main
 from tests.component.test_load_generator import TinyServer
 from tests.support.eventually import eventually
+from tests.support.ports import closed_port
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n42"
 LAST = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n42"
@@ -87,7 +87,8 @@ def test_connection_that_was_closed_while_idle_is_no_failure() -> None:
 def test_nobody_there_is_refused() -> None:
     """The worst of all: no worker listens."""
     tally = Tally()
-    Client(free_port(), tally, keeps=True).ask()
+    with closed_port() as port:
+        Client(port, tally, keeps=True).ask()
     assert set(tally.outcomes) == {Outcome.REFUSED}
     assert tally.failed == sum(tally.outcomes.values()) and "refused" in line("none", tally)
 

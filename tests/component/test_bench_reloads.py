@@ -16,12 +16,12 @@ import pytest
 
 from tests.benchmarks import mixed_load, reload_time, reloads
 from tests.benchmarks.apps_reloaded import answer_to
-from tests.benchmarks.http_load import free_port
 from tests.benchmarks.mixed_load import TALKS, Client, Kind, Load, Outcome, Tally
 from tests.benchmarks.reload_time import NEW, OLD, Answer, Ending, Reload, Site, new_since
 from tests.benchmarks.reloads import Log, Look, Run
 from tests.component.test_load_generator import TinyServer
 from tests.support.eventually import eventually, eventually_async
+from tests.support.ports import closed_port
 from tests.support.server import running
 
 KEPT = Kind("kept", "fast", 1, (0.01, 0.01), keeps=True)
@@ -188,7 +188,8 @@ def test_a_request_that_was_taken_and_dropped_is_lost(monkeypatch: pytest.Monkey
 
 def test_nobody_listens_and_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused, and none in time."""
-    assert asked(free_port(), "http", KEPT, 2).outcomes == {("kept", Outcome.REFUSED): 2}
+    with closed_port() as port:
+        assert asked(port, "http", KEPT, 2).outcomes == {("kept", Outcome.REFUSED): 2}
     monkeypatch.setattr(mixed_load, "PATIENCE_S", 0.05)
     with doing(lambda _sock, _number: True) as server:
         assert asked(server.port, "stream", KEPT, 1).outcomes == {("kept", Outcome.LATE): 1}

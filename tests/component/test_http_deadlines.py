@@ -61,7 +61,7 @@ async def test_first_byte_starts_no_new_time() -> None:
 @on_both_loops
 async def test_second_head_has_its_own_time() -> None:
     """Not what is left of the keep-alive's, and not that of the first."""
-    async with serving(Witness(), head_s=0.15, keep_alive_s=60) as room:
+    async with serving(Witness(), head_s=0.5, keep_alive_s=60) as room:
         client = await room.connect()
         await client.ask(GET)
         client.send(b"GET / HT")
@@ -71,7 +71,7 @@ async def test_second_head_has_its_own_time() -> None:
 @on_both_loops
 async def test_half_a_head_behind_a_request_has_its_time() -> None:
     """A pipelined half, which came while the one before was answered."""
-    async with serving(Witness(), head_s=0.15, keep_alive_s=60) as room:
+    async with serving(Witness(), head_s=0.5, keep_alive_s=60) as room:
         client = await room.connect()
         client.send(GET + b"GET / HT")
         assert (await client.response())[0] == 200
@@ -158,7 +158,7 @@ async def test_slow_application_is_no_slow_body() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         begun.set()
         size = len((await receive())["body"])
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(0.9)
         more = True
         while more:
             message = await receive()
@@ -167,7 +167,7 @@ async def test_slow_application_is_no_slow_body() -> None:
             more = message["more_body"]
         await respond(send, b"%d" % size)
 
-    async with serving(app, body_s=0.1) as room:
+    async with serving(app, body_s=0.4) as room:
         client = await room.connect()
         client.send(POST % len(MUCH))
         await begun.wait()
@@ -184,11 +184,11 @@ async def test_client_may_wait_while_the_application_works() -> None:
         begun.set()
         await send({"type": "http.response.start", "status": 200})
         await send({"type": "http.response.body", "body": (await receive())["body"], "more_body": True})
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(0.9)
         await send({"type": "http.response.body", "body": b" more?", "more_body": True})
         await send({"type": "http.response.body", "body": (await receive())["body"]})
 
-    async with serving(app, body_s=0.1) as room:
+    async with serving(app, body_s=0.4) as room:
         client = await room.connect()
         client.send(POST % 2)
         await begun.wait()
@@ -308,10 +308,10 @@ async def test_answer_that_takes_too_long_is_cut() -> None:
 async def test_work_behind_the_answer_has_all_the_time() -> None:
     """The time is to the end of the answer; a background task goes on, and so does the connection."""
     app = Stuck()
-    async with serving(app, request_s=0.1, keep_alive_s=60) as room:
+    async with serving(app, request_s=0.4, keep_alive_s=60) as room:
         client = await room.connect()
         assert (await client.ask(ask_for(b"/whole")))[2] == b"whole"
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.7)
         assert app.cancelled == 0
         assert (await client.ask(ask_for(b"/whole")))[2] == b"whole"
 

@@ -16,6 +16,7 @@ from hybrid.bench.measure import tree, tree_cpu_ns, tree_switches
 from hybrid.bench.probe import probe
 from hybrid.ground.errors import HybridError
 from tests.support.eventually import eventually
+from tests.support.ports import closed_port
 from tests.support.server import is_alive
 
 SIZE = 4000
@@ -122,14 +123,6 @@ def job(mode: Mode, server: TinyServer, **details: object) -> Job:
     return Job(mode, server.port, **given)  # type: ignore[arg-type]  # checked at run time
 
 
-def closed_port() -> int:
-    """Return a port at which nobody listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
 def test_schedule_is_served_to_the_last_connection(clients: Clients, tiny: Tiny) -> None:
     """As many samples as slots, none lost, and the server saw as many."""
     server = tiny(fetch)
@@ -170,7 +163,8 @@ def test_resets_are_counted(clients: Clients, tiny: Tiny) -> None:
 
 def test_refusals_are_counted(clients: Clients, tiny: Tiny) -> None:
     """Nobody listens."""
-    found = clients.run(Job(Mode.OPEN, closed_port(), per_s=200, for_s=0.2, request="x"))
+    with closed_port() as port:
+        found = clients.run(Job(Mode.OPEN, port, per_s=200, for_s=0.2, request="x"))
     assert (found.refused, found.completed, found.lost) == (40, 0, 40)
 
 
@@ -188,7 +182,8 @@ def test_silence_is_a_timeout(clients: Clients, tiny: Tiny) -> None:
 
 def test_falling_behind_is_detected(clients: Clients) -> None:
     """A schedule that no client can keep: it says so, and still does every slot of it."""
-    outcome = clients.run(Job(Mode.OPEN, closed_port(), per_s=2_000_000, for_s=0.02, request="x"))
+    with closed_port() as port:
+        outcome = clients.run(Job(Mode.OPEN, port, per_s=2_000_000, for_s=0.02, request="x"))
     assert outcome.planned == outcome.lost == 40_000
     assert "behind their schedule" in honesty([outcome]).problem
 

@@ -270,7 +270,7 @@ async def test_reset_in_a_handshake(certificates: Certificates, kind: str) -> No
 async def test_silent_peer_is_cut_at_the_deadline(certificates: Certificates, kind: str) -> None:
     """--ssl-handshake-timeout: it counts until then, and no longer; drops of a hello do not make it longer."""
     with logged() as records:
-        async with serving(KINDS[kind], certificates, ssl_handshake_timeout=0.3) as room:
+        async with serving(KINDS[kind], certificates, ssl_handshake_timeout=0.6) as room:
             loop = asyncio.get_running_loop()
             sock, began = await room.plain(), loop.time()
             for byte in GARBAGE["half a hello"]:
@@ -278,7 +278,7 @@ async def test_silent_peer_is_cut_at_the_deadline(certificates: Certificates, ki
                 await asyncio.sleep(0.01)
             assert room.counts.active == 1
             await room.ended(sock)
-            assert 0.2 < loop.time() - began < 2.0
+            assert 0.5 < loop.time() - began < 20  # of 60
             await room.empty()
             assert room.failed == 0
     assert [record.levelname for record in records if "no TLS" in record.getMessage()] == ["DEBUG"]
@@ -376,7 +376,7 @@ async def test_thread_that_is_shown_the_end_goes_on_under_tls(certificates: Cert
 @on_both_loops
 async def test_limit_counts_handshakes(certificates: Certificates) -> None:
     """Two may be open: two silent ones are two, and a third waits until one has gone."""
-    async with serving(stream, certificates, limit_connections=2, ssl_handshake_timeout=0.4) as room:
+    async with serving(stream, certificates, limit_connections=2, ssl_handshake_timeout=1.0) as room:
         await room.plain()
         await room.plain()
         third = asyncio.ensure_future(room.connect())

@@ -359,7 +359,7 @@ async def test_messages_that_do_not_fit(message: dict[str, Any], error: type[Exc
 async def test_pings_until_nobody_answers() -> None:
     """A peer that answers stays; one that does not is cut, and the application is told 1011."""
     app = Echo()
-    async with serving(app, shared=shared(ping_s=0.05, pong_s=0.05)) as room:
+    async with serving(app, shared=shared(ping_s=0.05, pong_s=0.4)) as room:
         client = await dial(room)
         for _ in range(3):
             opcode, payload = await client.frame()
@@ -536,7 +536,7 @@ async def test_cancelled_at_the_end_of_the_grace() -> None:
 
 async def test_concurrency_and_request_timeout() -> None:
     """A WebSocket is one request for --limit-concurrency; --request-timeout ends with the 101."""
-    http = HttpSettings(limit_concurrency=1, request_s=0.05)
+    http = HttpSettings(limit_concurrency=1, request_s=0.4)
     async with serving(Echo(), shared=shared(http=http, ping_s=0.0)) as room:
         client = await dial(room)
         assert (await dial(room)).status == 503

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from hybrid.connection.http_connection import HttpConnection
+from hybrid.connection.websocket import CLOSE_S
 from tests.component.http_room import serving
 from tests.component.test_websocket import Echo, shared
 from tests.component.websocket_room import (
@@ -179,7 +180,7 @@ async def test_bombs_while_closing() -> None:
         assert (await client.close())[0] == 1000
         began = time.monotonic()
         assert await client.end() == b""
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < CLOSE_S
         await room.empty()
 
 

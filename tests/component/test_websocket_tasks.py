@@ -139,7 +139,7 @@ async def test_application_that_ignores_the_end() -> None:
 async def test_pong_behind_a_blocked_loop() -> None:
     """The loop did not turn for longer than a pong may take: a pong that is there already is heard first."""
     loop = asyncio.get_running_loop()
-    async with serving(Echo(), shared=shared(ping_s=0.05, pong_s=0.05)) as room:
+    async with serving(Echo(), shared=shared(ping_s=0.05, pong_s=0.4)) as room:
         peer = await room.peer()
         one, other = socket.socketpair()
         await peer.send(handshake())
@@ -152,7 +152,7 @@ async def test_pong_behind_a_blocked_loop() -> None:
             """Hold the loop up, where its timers are what comes next."""
             loop.remove_reader(one)
             peer.sock.send(masked(PONG, b"1"))
-            time.sleep(0.3)
+            time.sleep(0.7)
             blocked.set()
 
         loop.add_reader(one, block)
@@ -237,7 +237,7 @@ async def test_drain_at_every_stage(stage: str) -> None:
 @on_both_loops
 async def test_too_many_and_too_late() -> None:
     """503 for one too many, 504 for one that is not accepted in time; neither is followed by a request."""
-    http = HttpSettings(limit_concurrency=1, request_s=0.2)
+    http = HttpSettings(limit_concurrency=1, request_s=1.0)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await asyncio.Event().wait()

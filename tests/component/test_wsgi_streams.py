@@ -321,7 +321,7 @@ async def test_request_that_takes_too_long(caplog: pytest.LogCaptureFixture) -> 
         gate.pass_through()
         return answer(start_response, b"too late")
 
-    async with serving(app, threads=1, request_s=0.1) as room:
+    async with serving(app, threads=1, request_s=0.5) as room:
         first, second = await room.connect(), await room.connect()
         first.send(GET)
         await gate.wait_reached()

@@ -21,7 +21,7 @@ from tests.apps.hello import hello
 from tests.process.conftest import Serve
 from tests.support.eventually import eventually
 from tests.support.forked import NOBODY
-from tests.support.server import ROOT, Server, until_eof
+from tests.support.server import ROOT, Server, descriptor_links, follows, until_eof
 
 HELLO = "tests.apps.hello:hello"
 
@@ -36,17 +36,6 @@ def raw(server: Server, data: bytes) -> bytes:
     with server.connect() as client:
         client.sendall(data)
         return until_eof(client)
-
-
-def links(pid: int) -> list[str]:
-    """Return what the process's descriptors point to."""
-    found = []
-    for fd in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            found.append(os.readlink(fd))
-        except FileNotFoundError:
-            pass  # closed meanwhile
-    return found
 
 
 def objects(path: Path) -> list[dict[str, Any]]:
@@ -64,7 +53,7 @@ def test_file_is_there_before_the_first_request(serve: Serve, tmp_path: Path) ->
     assert path.stat().st_mode & 0o777 == 0o640
     assert path.read_text() == ""
     for pid in (server.pid, server.mold_pid(), *server.ready_pids()):
-        assert str(path) in links(pid)
+        assert str(path) in descriptor_links(pid)
 
 
 def test_file_of_a_log_that_nobody_wants_is_not_made(serve: Serve, tmp_path: Path) -> None:
@@ -91,7 +80,7 @@ def test_file_is_opened_before_privileges_are_dropped(
     assert path.stat().st_uid == 0
     path.rename(folder / "old")
     server.signal(signal.SIGUSR1)
-    eventually(lambda: path.exists() and str(path) in links(pid))
+    eventually(lambda: path.exists() and str(path) in descriptor_links(pid))
     assert path.stat().st_uid == 0
 
 
@@ -125,13 +114,13 @@ def test_file_is_reopened_by_everybody(serve: Serve, tmp_path: Path) -> None:
     path.rename(old)
     server.signal(signal.SIGUSR1)
     for pid in (server.pid, server.mold_pid(), first, second):
-        eventually(lambda pid=pid: str(path) in links(pid) and str(old) not in links(pid))  # type: ignore[misc]
+        eventually(lambda pid=pid: follows(pid, path, old))  # type: ignore[misc]
     assert "info    SIGUSR1: access log file reopened" in server.log
     assert "SIGUSR1: the log is stderr; nothing to reopen" in server.log
     os.kill(first, signal.SIGKILL)
     pids = eventually(lambda: pids if len(pids := server.ready_pids()) == 2 and first not in pids else [])
     (third,) = set(pids) - {second}
-    assert str(path) in links(third) and str(old) not in links(third)
+    assert follows(third, path, old)
 
 
 def test_both_logs_are_reopened_each_as_its_own(serve: Serve, tmp_path: Path) -> None:
@@ -143,7 +132,7 @@ def test_both_logs_are_reopened_each_as_its_own(serve: Serve, tmp_path: Path) ->
     for path in (error, access):
         path.rename(f"{path}.1")
     server.signal(signal.SIGUSR1)
-    eventually(lambda: {str(error), str(access)} <= set(links(pid)))
+    eventually(lambda: {str(error), str(access)} <= set(descriptor_links(pid)))
     assert get(server, "/after").endswith(b"hello\n")
     eventually(lambda: "GET /after" in access.read_text())
     assert server.stop() == 0
@@ -306,7 +295,7 @@ async def test_embedded_server_has_one(tmp_path: Path, workers: int) -> None:
         assert (await asyncio.wait_for(reader.read(), 10)).endswith(b"hello\n")
         writer.close()
     assert path.read_text() == "GET /embedded HTTP/1.1\n"
-    assert str(path) not in links(os.getpid())
+    assert str(path) not in descriptor_links(os.getpid())
 
 
 async def test_embedded_server_says_what_is_wrong_in_its_words(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import signal
 import socket
 from pathlib import Path
@@ -17,7 +16,9 @@ from tests.process.conftest import Serve
 from tests.support.clients import ask
 from tests.support.eventually import eventually
 from tests.support.forked import NOBODY
+from tests.support.ports import PRIVILEGED
 from tests.support.server import ROOT, Server, children
+from tests.support.sources import copy_package
 from tests.support.variations import long
 
 KNOBS = "tests.apps.knobs:knobs"
@@ -128,8 +129,9 @@ def test_second_server_on_a_port_is_refused(serve: Serve) -> None:
 @pytest.mark.root
 def test_privileged_port_is_exit_code_2(serve: Serve, nobody_python: dict[str, Any]) -> None:
     """A port that only root may have: the message names it and what to do."""
-    log = ends(serve(KNOBS, "--bind", "127.0.0.1:81", ready=False, user=NOBODY, group=NOBODY, **nobody_python), 2)
-    assert "cannot listen on 127.0.0.1:81" in log
+    address = f"127.0.0.1:{PRIVILEGED}"
+    log = ends(serve(KNOBS, "--bind", address, ready=False, user=NOBODY, group=NOBODY, **nobody_python), 2)
+    assert f"cannot listen on {address}" in log
     assert TRACEBACK not in log
 
 
@@ -216,7 +218,7 @@ def test_ctrl_c_at_any_moment_of_the_boot_leaves_no_traceback(serve: Serve) -> N
 
 def test_parent_and_workers_are_of_the_package_that_was_started(serve: Serve, tmp_path: Path) -> None:
     """A checkout that is run next to an installed hybrid is run as a whole, not half of each."""
-    shutil.copytree(ROOT / "hybrid", tmp_path / "hybrid")
+    copy_package(tmp_path)
     init = tmp_path / "hybrid" / "__init__.py"
     init.write_text(init.read_text().replace(f'"{hybrid.__version__}"', '"9.9.9"'))
     server = serve(KNOBS, "--workers", "1", "--app-dir", str(ROOT), cwd=tmp_path)

@@ -82,7 +82,8 @@ class Strollers(People):
     ends: dict[str, int] = field(default_factory=lambda: {"said": 0, "seen": 0})
     """Connections that ended: with an answer that said so; seen closed by a client that was about to ask."""
 
-    AT_ONCE_S = 0.005
+    AT_ONCE_S = 0.1
+    """On a busy machine; a request that was taken, and dropped with the grace, waits longer."""
 
     def work(self) -> None:
         """Be one client after another. Runs in: a thread."""
@@ -233,7 +234,7 @@ def test_protocol_is_told_or_closed_after_the_grace(serve: Serve, target: str, s
 @pytest.mark.parametrize("model", THREADED)
 def test_blocking_handler_finishes_or_reads_the_end(serve: Serve, model: str) -> None:
     """It hears nothing: one goes on within the grace; then one that waits for its peer reads the end of the stream."""
-    server = serve(BLOCKING, "--workers", "2", "--accept", model, "--graceful-timeout", "0.5")
+    server = serve(BLOCKING, "--workers", "2", "--accept", model, "--graceful-timeout", "2")
     word = "pid parent" if model == "fork" else "pid"
     with server.connect() as client:
         pid = int(ask(client, word))

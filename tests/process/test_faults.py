@@ -21,8 +21,6 @@ from tests.support.eventually import eventually
 from tests.support.server import Server, children, is_alive, stat_fields
 
 KNOBS = "tests.apps.knobs:knobs"
-WATCHDOG_S = 5.0
-"""What the watchdog adds to the grace."""
 FEW = 8
 """Descriptors below this number are taken for as long as the process lives; poll(2) wants no fewer than it watches."""
 
@@ -35,9 +33,9 @@ def loses_its_parent(server: Server) -> list[int]:
     return left
 
 
-def is_gone(pids: list[int], within_s: float = 5.0) -> None:
+def is_gone(pids: list[int]) -> None:
     """Wait until none of the processes lives."""
-    eventually(lambda: not any(is_alive(pid) for pid in pids), within_s)
+    eventually(lambda: not any(is_alive(pid) for pid in pids))
 
 
 def test_parent_killed_workers_drain_and_leave(serve: Serve) -> None:
@@ -63,34 +61,33 @@ def test_parent_killed_the_grace_still_counts(serve: Serve) -> None:
         assert hear(client) == "cancelled"
         assert is_cut(stubborn)
     is_gone(left)
+    assert "the loop did not drain in time" not in server.log
 
 
 def test_parent_killed_a_blocked_worker_is_ended_by_its_watchdog(serve: Serve) -> None:
     """A loop that does not turn cannot drain: the process ends grace + 5 s later, were it the last one forked."""
     server = serve(KNOBS, "--workers", "3", "--graceful-timeout", "0.1")
-    killed, second, third = server.ready_pids()
+    killed, second, _third = server.ready_pids()
     os.kill(killed, signal.SIGKILL)
     first = eventually(lambda: pids[0] if len(pids := server.ready_pids()) == 3 and killed not in pids else 0)
     with connect_to(server, first) as one, connect_to(server, second) as two:
         assert ask(one, "block") == ask(two, "block") == "blocking"
         left = loses_its_parent(server)
-        is_gone([pid for pid in left if pid not in (first, second)])
-        assert is_alive(first) and is_alive(second) and not is_alive(third)
-        is_gone([first, second], WATCHDOG_S + 5)
+        is_gone(left)
         assert is_cut(one) and is_cut(two)
     for slot in (0, 1):
         assert f"[worker {slot}] error   the parent is gone and the loop did not drain in time" in server.log
 
 
-@pytest.mark.parametrize(("preload", "within_s"), [("auto", 3.0), ("off", WATCHDOG_S + 5)])
-def test_parent_killed_during_an_import_that_hangs(serve: Serve, tmp_path: Path, preload: str, within_s: float) -> None:
+@pytest.mark.parametrize("preload", ["auto", "off"])
+def test_parent_killed_during_an_import_that_hangs(serve: Serve, tmp_path: Path, preload: str) -> None:
     """A mold or a worker that never finishes its import does not outlive the parent either."""
     mark = tmp_path / "mark"
     arguments = ("--workers", "2", "--preload", preload, "--graceful-timeout", "0.1")
     env = {**os.environ, "MARK": str(mark)}
     server = serve("tests.apps.slow_import:knobs", *arguments, env=env, ready=False)
     eventually(lambda: mark.exists() and mark.read_text().count("importing") == (1 if preload == "auto" else 2))
-    is_gone(loses_its_parent(server), within_s)
+    is_gone(loses_its_parent(server))
 
 
 def test_parent_and_mold_killed_together(serve: Serve) -> None:

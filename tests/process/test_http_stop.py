@@ -20,8 +20,8 @@ from tests.support.server import Server
 KNOBS = "tests.apps.http_knobs:app"
 POST = b"POST %s HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n"
 CLIENTS = 6
-SOON_S = 6.0
-"""A stop that waits for nobody, on a busy machine; the grace is much longer."""
+SOON_S = 15.0
+"""A stop that waits for nobody, on a busy machine; the grace of these tests is longer."""
 
 
 def by_hand(server: Server) -> ByHand:

@@ -17,15 +17,11 @@ from tests.process.conftest import Serve
 from tests.support.clients import ask, connect_to, is_cut, say
 from tests.support.eventually import eventually
 from tests.support.forked import NOBODY
-from tests.support.server import ROOT, children, is_alive
+from tests.support.ports import PRIVILEGED, own_host
+from tests.support.server import ROOT, children, command_line, follows, is_alive
 from tests.support.variations import long
 
 KNOBS = "tests.apps.knobs:knobs"
-
-
-def command_line(pid: int) -> str:
-    """Return what ps shows."""
-    return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ").decode()
 
 
 def ids(pid: int) -> dict[str, list[int]]:
@@ -70,9 +66,8 @@ def test_app_runs_as_the_user_and_the_parent_does_not(
     serve: Serve, nobody_python: dict[str, Any], preload: str
 ) -> None:
     """``--user``: mold and workers are that user in every respect; the parent keeps its own uid."""
-    server = serve(
-        *(KNOBS, "--workers", "2", "--user", "nobody", "--preload", preload, "--bind", "127.0.0.1:81"), **nobody_python
-    )
+    bind = ("--bind", f"{own_host()}:{PRIVILEGED}")
+    server = serve(KNOBS, "--workers", "2", "--user", "nobody", "--preload", preload, *bind, **nobody_python)
     for pid in (*server.ready_pids(), server.mold_pid()):
         found = ids(pid)
         assert found["Uid"] == [NOBODY] * 4 and found["Gid"] == [NOBODY] * 4
@@ -153,7 +148,7 @@ def test_log_file_is_reopened_by_everybody(serve: Serve, tmp_path: Path) -> None
     for pid in (first, second):
         with connect_to(server, pid) as client:
             # The worker hears of the new file by its channel; what it logs before is the old file's.
-            eventually(lambda pid=pid: str(log) in links(pid) and str(old) not in links(pid))  # type: ignore[misc]
+            eventually(lambda pid=pid: follows(pid, log, old))  # type: ignore[misc]
             say(client, f"fail in-{pid}")
             assert is_cut(client)
     os.kill(first, signal.SIGKILL)
@@ -167,11 +162,6 @@ def test_log_file_is_reopened_by_everybody(serve: Serve, tmp_path: Path) -> None
     assert f"(pid {first}) was killed by SIGKILL" in log.read_text()
     assert old.stat().st_size == length
     assert server.log == "", "nothing goes to stderr"
-
-
-def links(pid: int) -> list[str]:
-    """Return what the process's descriptors point to."""
-    return [os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()]
 
 
 def test_json_log_is_one_object_a_line(serve: Serve) -> None:

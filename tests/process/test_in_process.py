@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.clients import ask, hear, is_cut, refuses
 from tests.support.eventually import eventually
-from tests.support.server import ROOT, session_members
+from tests.support.server import ROOT
 from tests.support.tied import tied
 from tests.support.variations import long
 
@@ -81,7 +81,7 @@ class Alone:
     def connect(self) -> socket.socket:
         found = re.search(r" on 127\.0\.0\.1:(\d+)\n", self.log)
         assert found, self.log
-        return socket.create_connection(("127.0.0.1", int(found[1])), timeout=10)
+        return socket.create_connection(("127.0.0.1", int(found[1])), timeout=20)
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
@@ -105,9 +105,8 @@ class Alone:
         return self.log
 
     def end(self) -> None:
-        for pid in session_members(self.process.pid):
-            os.kill(pid, signal.SIGKILL)
-        self.process.wait(10)
+        self.process.kill()
+        self.process.wait(20)
 
 
 Start = Callable[..., Alone]

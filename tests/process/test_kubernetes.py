@@ -19,7 +19,7 @@ from tests.support.clients import refuses
 from tests.support.eventually import eventually
 from tests.support.http_clients import ByHand
 from tests.support.kubelet import Manifest, Pod, arguments_for
-from tests.support.server import Server, send_until
+from tests.support.server import Server, send_until, stat_fields
 
 pytestmark = pytest.mark.long
 
@@ -209,6 +209,7 @@ def test_liveness_tells_a_parent_that_hangs(start: Callable[..., Server], ready_
     pod = Pod(server, MANIFEST, ready_file, lag_s=0.0)
     assert pod.probe("livenessProbe")
     server.signal(signal.SIGSTOP)
+    eventually(lambda: stat_fields(server.pid)[0] == "T")
     os.utime(ready_file, (0, time.time() - 70))
     assert not pod.probe("livenessProbe") and pod.probe("readinessProbe")
     server.signal(signal.SIGCONT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import uuid
 from pathlib import Path
 
 import pytest
@@ -77,10 +78,10 @@ def asyncio_ns() -> int:
     return round(asyncio.get_running_loop().time() * 1e9)
 
 
-@pytest.mark.parametrize("bind", ["127.0.0.1:0", long("[::1]:0"), "unix:{}/socket", long("unix:@hybrid-test-{pid}")])
+@pytest.mark.parametrize("bind", ["127.0.0.1:0", long("[::1]:0"), "unix:{}/socket", long("unix:@{name}")])
 async def test_who_waits_to_be_accepted_is_seen_from_outside(bind: str, tmp_path: Path) -> None:
     """A worker that is full leaves newcomers in the queue, and says how many; when it has room, the queue empties."""
-    bind = bind.format(tmp_path, pid=os.getpid())
+    bind = bind.format(tmp_path, name=uuid.uuid4())
     options = {"bind": bind, "workers": 1, "limit_connections": 1, "backlog": 20, "log_level": "warning"}
     async with hybrid.serve(LOADS, **options) as server:
         clients = [await connect(server.addresses[0]) for _ in range(4)]

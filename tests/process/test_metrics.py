@@ -16,9 +16,10 @@ from prometheus_client import parser
 
 from hybrid.shared.metrics_folder import PREFIX
 from tests.process.conftest import Serve
+from tests.support.control import control_pid
 from tests.support.eventually import eventually
 from tests.support.forked import NOBODY
-from tests.support.server import Server
+from tests.support.server import Server, descriptor_links
 
 COUNTED = "tests.apps.counted:app"
 REQUESTS = "hybrid_requests_total"
@@ -232,25 +233,24 @@ def test_app_counts_on_where_a_worker_was_killed(watched: Watched) -> None:
 
 def _folder(server: Server) -> Path:
     """Return the folder that the server's processes count in."""
-    found = [path for place in ("/dev/shm", "/tmp") for path in Path(place).glob(f"{PREFIX}{server.pid}-*")]
-    assert len(found) == 1, found
-    return found[0]
+    (folder,) = _folders(server)
+    return folder
+
+
+def _folders(server: Server) -> list[Path]:
+    """Return what the parent holds: by name there may be another one, of who had this pid before or elsewhere."""
+    return [Path(link) for link in descriptor_links(server.pid) if PREFIX in link]
 
 
 def test_control_that_is_killed_comes_back_and_takes_nothing_back(watched: Watched) -> None:
     """It holds nothing: what it shows is in the scoreboard, and in the app's files."""
     watched.load(10)
     before = watched.sees(REQUESTS, 10)
-    (control,) = [pid for pid in watched.server.others() if _is_control(pid)]
-    os.kill(control, signal.SIGKILL)
+    os.kill(control_pid(watched.server), signal.SIGKILL)
     eventually(lambda: watched.status("/healthz") == 200, PATIENCE_S)
     after = watched.values()
     assert all(after[name] >= value for name, value in before.items() if _only_grows(name))
     assert watched.server.stop() == 0
-
-
-def _is_control(pid: int) -> bool:
-    return b"hybrid: control" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def test_an_upgrade_of_the_parent_takes_nothing_back(watched: Watched) -> None:
@@ -309,7 +309,7 @@ def test_not_ready_while_no_worker_accepts(watched: Watched) -> None:
 def test_not_ready_while_all_workers_are_dead(watched: Watched) -> None:
     """They were killed, and the mold cannot fork others: 503; when it can, the server is ready by itself."""
     server = watched.server
-    (mold,) = [pid for pid in server.others() if not _is_control(pid)]
+    (mold,) = set(server.others()) - {control_pid(server)}
     os.kill(mold, signal.SIGSTOP)
     try:
         for pid in server.ready_pids():
@@ -352,4 +352,4 @@ def test_a_parent_that_is_stopped_is_not_alive(watched: Watched) -> None:
 def test_without_the_option_nothing_is_made(serve: Serve) -> None:
     """No folder, and nobody measures how long requests take."""
     server = serve(COUNTED, "--workers", "1", "--lifespan", "off")
-    assert not [path for place in ("/dev/shm", "/tmp") for path in Path(place).glob(f"{PREFIX}{server.pid}-*")]
+    assert not _folders(server)

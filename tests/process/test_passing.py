@@ -18,7 +18,7 @@ from hybrid.shared.scoreboard import Cell
 from tests.process.conftest import Serve
 from tests.support.clients import ask, crowd, hear, is_cut, refuses, say
 from tests.support.eventually import eventually
-from tests.support.server import Server, is_alive, stat_fields
+from tests.support.server import Server, is_alive, kept_kinds, stat_fields
 
 KNOBS = "tests.apps.knobs:knobs"
 PASSING = ("--accept", "passing")
@@ -224,20 +224,15 @@ def replace_worker(server: Server) -> None:
     eventually(lambda: victim not in server.ready_pids() and len(server.ready_pids()) == 2)
 
 
-def held(server: Server) -> list[str]:
-    """Return what kinds of descriptors the parent has."""
-    return sorted(link.split(":")[0] for _fd, link in open_descriptors(server.pid))
-
-
 def test_parent_holds_no_descriptor_of_a_client(serve: Serve) -> None:
     """However many connect: what it has passed on it has closed; what dead workers left is closed, too."""
     server = serve(KNOBS, *PASSING, "--workers", "2")
     replace_worker(server)  # by then --ready-fd is closed
-    before = held(server)
+    before = kept_kinds(server.pid)
     clients = crowd_at(server, 30)
     assert 0 not in [int(hear(client)) for client in clients]
     replace_worker(server)
-    assert held(server) == before
+    eventually(lambda: kept_kinds(server.pid) == before)
     for client in clients:
         client.close()
 

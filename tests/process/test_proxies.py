@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.process.conftest import Serve
+from tests.support.control import control_pid
 from tests.support.eventually import eventually
 from tests.support.http_clients import ByHand
 from tests.support.proxies import CLIENTS, PROXIES, Proxy, agent_address, agent_line, proxy, visitors
@@ -231,6 +232,5 @@ def test_agent_answers_again_when_control_was_killed(pools: Callable[..., list[S
     """Who asks meanwhile waits for the next control process; the pool serves."""
     server, _other = pools("--agent-bind", "127.0.0.1:0")
     assert agent_line(server) == "up ready 100%\n"
-    (control,) = [pid for pid in server.others() if "control" in Path(f"/proc/{pid}/cmdline").read_text()]
-    os.kill(control, signal.SIGKILL)
+    os.kill(control_pid(server), signal.SIGKILL)
     assert agent_line(server).startswith("up ready ")

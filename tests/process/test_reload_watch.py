@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from tests.process.conftest import Serve
-from tests.process.test_identity import command_line, ids
+from tests.process.test_identity import ids
 from tests.support.eventually import eventually
 from tests.support.forked import NOBODY
-from tests.support.server import ROOT, Server, children, is_alive, until_eof
+from tests.support.server import ROOT, Server, children, command_line, is_alive, until_eof
 
 pytestmark = pytest.mark.long
 
@@ -52,6 +52,13 @@ def watcher_pid(server: Server) -> int:
     return next((pid for pid in children(server.pid) if command_line(pid) == "hybrid: watcher"), 0)
 
 
+def save(project: Path, text: str) -> None:
+    """Write app.py, whole: the watcher may look at any moment."""
+    fresh = project / "fresh"
+    fresh.write_text(text)
+    fresh.rename(project / "app.py")
+
+
 def says(server: Server) -> str:
     """Return what the app says to whoever connects."""
     with server.connect() as client:
@@ -62,7 +69,7 @@ def test_saved_file_is_served(develop: Develop, project: Path) -> None:
     """The watcher names the file, the parent reloads, the new code answers."""
     server = develop()
     assert says(server) == "hello"
-    (project / "app.py").write_text(APP.replace("hello", "new"))
+    save(project, APP.replace("hello", "new"))
     eventually(lambda: says(server) == "new", WITHIN_S)
     assert "[watcher] info    app.py changed: reloading\n" in server.log
     assert "[parent] info    a file changed: reloading, as generation 2\n" in server.log
@@ -72,22 +79,22 @@ def test_saved_file_is_served(develop: Develop, project: Path) -> None:
 def test_file_that_cannot_be_imported_costs_nothing(develop: Develop, project: Path) -> None:
     """The traceback is in the log, the old code answers, and the next save is served."""
     server = develop()
-    (project / "app.py").write_text("this is no Python\n")
+    save(project, "this is no Python\n")
     eventually(lambda: "generation 1 serves on" in server.log, WITHIN_S)
     assert "SyntaxError" in server.log
     assert says(server) == "hello"
-    (project / "app.py").write_text(APP.replace("hello", "mended"))
+    save(project, APP.replace("hello", "mended"))
     eventually(lambda: says(server) == "mended", WITHIN_S)
 
 
 def test_watcher_that_dies_after_a_reload_is_replaced(develop: Develop, project: Path) -> None:
     """Its successor reads the settings in force: those of the first generation are closed by then."""
     server = develop()
-    (project / "app.py").write_text(APP.replace("hello", "second"))
+    save(project, APP.replace("hello", "second"))
     eventually(lambda: "generation 2 serves" in server.log, WITHIN_S)
     os.kill(watcher_pid(server), signal.SIGKILL)
     eventually(lambda: server.log.count(f"watching {project}") == 2, WITHIN_S)
-    (project / "app.py").write_text(APP.replace("hello", "third"))
+    save(project, APP.replace("hello", "third"))
     eventually(lambda: says(server) == "third", WITHIN_S)
 
 
@@ -99,7 +106,7 @@ def test_killed_watcher_is_replaced(develop: Develop, project: Path) -> None:
     eventually(lambda: "the file watcher was killed by SIGKILL; another starts in 1 s" in server.log, WITHIN_S)
     eventually(lambda: server.log.count(f"watching {project}") == 2, WITHIN_S)
     assert watcher_pid(server) not in (0, before)
-    (project / "app.py").write_text(APP.replace("hello", "new"))
+    save(project, APP.replace("hello", "new"))
     eventually(lambda: says(server) == "new", WITHIN_S)
 
 
@@ -110,7 +117,7 @@ def test_upgraded_parent_has_a_watcher_of_its_own(develop: Develop, project: Pat
     server.signal(signal.SIGUSR2)
     eventually(lambda: server.log.count(f"watching {project}") == 2, WITHIN_S)
     eventually(lambda: not is_alive(before), WITHIN_S)
-    (project / "app.py").write_text(APP.replace("hello", "new"))
+    save(project, APP.replace("hello", "new"))
     eventually(lambda: says(server) == "new", WITHIN_S)
     assert "file watcher" not in server.log
     assert server.stop() == 0
@@ -148,7 +155,7 @@ def test_log_of_the_watcher_is_reopened(develop: Develop, project: Path, tmp_pat
 
     def next_save_is_in_the_new_file() -> bool:  # the watcher may see a first one before it hears of the file
         before = lines()
-        (project / "app.py").write_text(APP + "\n" * (before + 1))
+        save(project, APP + "\n" * (before + 1))
         eventually(lambda: lines() > before, WITHIN_S)
         return "app.py changed: reloading" in path.read_text()
 
@@ -182,13 +189,13 @@ def test_server_without_reload_has_no_watcher(serve: Serve, project: Path) -> No
 @pytest.mark.parametrize("preload", ["auto", "off"])
 def test_first_boot_that_fails_waits_for_a_change(serve: Serve, project: Path, preload: str) -> None:
     """The mistake is shown once; mended, the app is served."""
-    (project / "app.py").write_text("raise RuntimeError('a bad day')\n")
+    save(project, "raise RuntimeError('a bad day')\n")
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     arguments = ("--reload", "--workers", "1", "--preload", preload)
     server = serve("app.py:handle", *arguments, cwd=project, env=environ, ready=False)
     eventually(lambda: "waiting for a change" in server.log and f"watching {project}" in server.log, WITHIN_S)
     assert server.log.count("RuntimeError: a bad day\n") == 1
-    (project / "app.py").write_text(APP)
+    save(project, APP)
     server.wait_ready()
     with server.connect() as client:
         assert until_eof(client) == b"hello"
@@ -198,7 +205,7 @@ def test_first_boot_that_fails_waits_for_a_change(serve: Serve, project: Path, p
 
 def test_wishes_that_come_behind_the_stop_do_not_hold_it_up(serve: Serve, project: Path) -> None:
     """Nothing is there to stop but the watcher, which is reaped last; what was asked for meanwhile is nobody's."""
-    (project / "app.py").write_text("raise RuntimeError('a bad day')\n")
+    save(project, "raise RuntimeError('a bad day')\n")
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     server = serve("app.py:handle", "--reload", "--workers", "1", cwd=project, env=environ, ready=False)
     eventually(lambda: "waiting for a change" in server.log and f"watching {project}" in server.log, WITHIN_S)

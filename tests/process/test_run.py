@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,19 +33,9 @@ async def lifespan(worker):
     yield
 
 if __name__ == "__main__":
-    hybrid.run(echo, bind="127.0.0.1:{port}", workers=2, graceful_timeout=5, lifespan=lifespan)
+    hybrid.run(echo, bind="127.0.0.1:0", workers=2, graceful_timeout=5, lifespan=lifespan)
     print("returned")
 """
-
-
-@pytest.fixture
-def free_port() -> int:
-    """Return a port that was free a moment ago; run() reports its own only in the log."""
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port
 
 
 class Script:
@@ -66,6 +57,12 @@ class Script:
     def log(self) -> str:
         return self.log_path.read_text()
 
+    def connect(self) -> socket.socket:
+        """Return a connected, blocking socket; ``run`` says its address in the log alone."""
+        found = re.search(r" on 127\.0\.0\.1:(\d+)\n", self.log)
+        assert found, self.log
+        return socket.create_connection(("127.0.0.1", int(found[1])), 20)
+
     def pool(self) -> int:
         """Return the pid of the parent that the script started, which is its session too."""
         (parent,) = eventually(lambda: children(self.process.pid))
@@ -75,14 +72,17 @@ class Script:
         sessions = [self.process.pid, *(child for child in children(self.process.pid))]
         for session in sessions:
             for pid in session_members(session):
-                os.kill(pid, signal.SIGKILL)
-        self.process.wait(10)
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:  # it was leaving
+                    pass
+        self.process.wait(20)
 
 
 @pytest.fixture
-def script(tmp_path: Path, free_port: int) -> Iterator[Script]:
+def script(tmp_path: Path) -> Iterator[Script]:
     path = tmp_path / "service.py"
-    path.write_text(SCRIPT.format(port=free_port))
+    path.write_text(SCRIPT)
     running = Script(path, tmp_path / "log")
     try:
         eventually(lambda: "ready in" in running.log)
@@ -91,16 +91,14 @@ def script(tmp_path: Path, free_port: int) -> Iterator[Script]:
         running.end()
 
 
-def test_function_of_a_script_is_served_until_sigterm(script: Script, free_port: int) -> None:
+def test_function_of_a_script_is_served_until_sigterm(script: Script) -> None:
     """``run(echo, lifespan=…)`` works from ``__main__``, passes SIGTERM on, and returns."""
-    import socket
-
-    with socket.create_connection(("127.0.0.1", free_port), 20) as client:
+    with script.connect() as client:
         client.sendall(b"hello")
         assert exactly(client, 5) == b"hello"
     pool = script.pool()
     script.process.terminate()
-    assert script.process.wait(10) == 0, script.log
+    assert script.process.wait(20) == 0, script.log
     assert "returned" in script.log
     assert "2 workers (workers=2), " in script.log
     assert "lifespan of worker 0\n" in script.log and "lifespan of worker 1\n" in script.log
@@ -112,7 +110,7 @@ def test_pool_ends_with_the_program_that_runs_it(script: Script) -> None:
     pool = script.pool()
     assert len(session_members(pool)) == 4
     script.process.kill()
-    script.process.wait(10)
+    script.process.wait(20)
     eventually(lambda: not session_members(pool))
     assert "the program that started this server is gone" in script.log
 
@@ -120,14 +118,14 @@ def test_pool_ends_with_the_program_that_runs_it(script: Script) -> None:
 def test_ctrl_c_reaches_the_pool_once(script: Script) -> None:
     """The terminal's SIGINT goes to the script's group only, and the script passes it on: a drain, not a cancel."""
     os.killpg(script.process.pid, signal.SIGINT)
-    assert script.process.wait(10) == 0, script.log
+    assert script.process.wait(20) == 0, script.log
     assert "cancelling" not in script.log
 
 
 def test_killed_parent_is_an_error(script: Script) -> None:
     """``run`` does not return as if all were well."""
     os.kill(script.pool(), signal.SIGKILL)
-    assert script.process.wait(15) == 1
+    assert script.process.wait(20) == 1
     assert "HybridError: the pool ended by itself: the parent was killed by SIGKILL" in script.log
 
 
@@ -200,8 +198,6 @@ def test_run_without_a_pool_changes_no_identity(name: str) -> None:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_error_speaks_of_keywords(workers: int) -> None:
     """The caller has no command line: no word of ``--bind``."""
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(hybrid.ListenError, match=r"or change bind=\.") as caught:

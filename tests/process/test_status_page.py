@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.artifacts import artifacts
 from tests.support.browser import browser
+from tests.support.control import control_pid
 from tests.support.eventually import eventually
 from tests.support.server import ROOT, Server, running, stat_fields
 
@@ -61,13 +62,6 @@ def events(answer: http.client.HTTPResponse) -> Iterator[tuple[str, Any]]:
             name = value
         elif field == "data":
             yield name, json.loads(value)
-
-
-def control_pid(server: Server) -> int:
-    """Return the pid of the control process."""
-    titled = [pid for pid in server.others() if b"control" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    assert len(titled) == 1, titled
-    return titled[0]
 
 
 def test_page_forbids_what_it_does_not_need(server: Server) -> None:

@@ -15,7 +15,7 @@ from hybrid.shared.procfs import open_descriptors
 from tests.process.conftest import Serve
 from tests.support.clients import ask, connect_to, crowd, is_cut, say
 from tests.support.eventually import eventually
-from tests.support.server import Server, is_alive, stat_fields
+from tests.support.server import Server, is_alive, kept_kinds, stat_fields
 from tests.support.variations import long
 
 KNOBS = "tests.apps.knobs:knobs"
@@ -243,9 +243,6 @@ def test_strangers_are_reaped_and_no_worker_is_missed(serve: Serve) -> None:
 def test_deaths_cost_the_parent_no_descriptor(serve: Serve) -> None:
     """After any number of dead workers and molds, the parent holds as many descriptors as before."""
 
-    def held() -> list[str]:
-        return sorted(link.split(":")[0] for _fd, link in open_descriptors(server.pid))
-
     server = serve(KNOBS, "--workers", "2")
     before: list[str] = []
     for turn in range(5):
@@ -254,8 +251,8 @@ def test_deaths_cost_the_parent_no_descriptor(serve: Serve) -> None:
         victim = server.wait_workers(2)[turn % 2]
         os.kill(victim, signal.SIGKILL)
         replaced(server, victim)
-        before = before or held()  # after the first death: by then --ready-fd is closed
-    eventually(lambda: held() == before)
+        before = before or kept_kinds(server.pid)  # after the first death: by then --ready-fd is closed
+    eventually(lambda: kept_kinds(server.pid) == before)
 
 
 def links_of(pid: int) -> set[str]:

@@ -19,6 +19,7 @@ import pytest
 from hybrid.ground.errors import ExitCode
 from tests.process.conftest import Serve
 from tests.support.eventually import eventually
+from tests.support.ports import free_port
 from tests.support.server import ROOT, Server, exactly, is_alive
 from tests.support.systemd import NotifySocket, handing_over, is_in
 
@@ -48,12 +49,6 @@ def ear(tmp_path: Path) -> Iterator[NotifySocket]:
 
 def environment(ear: NotifySocket, **more: str) -> dict[str, str]:
     return {**os.environ, "NOTIFY_SOCKET": ear.name, **more}
-
-
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 # ── words ──
@@ -229,14 +224,13 @@ def test_socket_activation(name: tuple[str, ...], tmp_path: Path) -> None:
             client.settimeout(20)
             client.sendall(b"hello\n")
             assert exactly(client, 6) == b"hello\n"
-        said = log.read_text()
-        assert f"on 127.0.0.1:{port}" in said
+        said = eventually(lambda: text if f"on 127.0.0.1:{port}" in (text := log.read_text()) else "")
         assert (f"sockets of the service manager: 127.0.0.1:{port} (web)" in said) == bool(name)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == ExitCode.OK
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(20)
 
 
 def connected(port: int) -> socket.socket:

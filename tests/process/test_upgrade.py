@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import re
-import shutil
 import signal
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from tests.support.eventually import eventually
 from tests.support.http_clients import Crowd
 from tests.support.reloads import Site, reload, serves_load, wait_alone
 from tests.support.server import ROOT, Server, is_alive, kept_descriptors
+from tests.support.sources import copy_package
 from tests.support.variations import long
 
 KNOBS = "tests.apps.knobs:knobs"
@@ -29,7 +29,7 @@ def copy(tmp_path: Path) -> Path:
     """A copy of the package, to be changed under a server that runs from it."""
     root = tmp_path / "copy"
     root.mkdir()
-    shutil.copytree(ROOT / "hybrid", root / "hybrid")  # with the bytecode, and its sources' times, or it is compiled
+    copy_package(root)
     (root / "tests").symlink_to(ROOT / "tests")
     return root
 

@@ -109,14 +109,12 @@ async def test_recycling(serve: Serve) -> None:
 async def test_stop_that_nobody_answers(serve: Serve, by_hand: ByHand) -> None:
     """Peers that never say Close, that read nothing, or have not been accepted: the grace ends it, not they."""
     server = serve(APP, "--workers", "1", "--graceful-timeout", "1")
-    loop = asyncio.get_running_loop()
     paths = ("/echo", "/hang-up", "/flood", "/deaf", "/never")
     for path in paths:
         await by_hand(server, path)
     eventually(lambda: sum(worker.active for worker in server.workers()) == len(paths))
-    began = loop.time()
     assert await asyncio.to_thread(server.stop) == 0, server.log
-    assert loop.time() - began < 8
+    assert "SIGKILL" not in server.log
 
 
 async def test_without_a_pool(serve: Serve) -> None:
@@ -308,7 +306,7 @@ async def test_largest_message(serve: Serve) -> None:
 
 async def test_pings_and_compression(serve: Serve, by_hand: ByHand) -> None:
     """--ws-ping-interval, -timeout: who answers stays, who does not is cut; --no-ws-per-message-deflate."""
-    options = ("--ws-ping-interval", "0.2", "--ws-ping-timeout", "0.2", "--no-ws-per-message-deflate")
+    options = ("--ws-ping-interval", "0.2", "--ws-ping-timeout", "2", "--no-ws-per-message-deflate")
     server = serve(APP, "--workers", "1", *options)
     peer = await by_hand(server, "/echo")
     async with await dial(server) as socket:

@@ -6,7 +6,7 @@ import json
 import socket
 from typing import Any
 
-from tests.support.server import Server
+from tests.support.server import Server, command_line
 
 Answer = dict[str, Any]
 PATIENCE_S = 60.0
@@ -69,11 +69,7 @@ def path_of(server: Server) -> str:
 def control_pid(server: Server) -> int:
     """Return the pid of the control process; 0: none runs."""
     for pid in server.others():
-        try:
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                name = file.read()
-        except FileNotFoundError:
-            continue
-        if b"/control/__main__.py" in name or name.startswith(b"hybrid: control"):
+        name = command_line(pid)
+        if "/control/__main__.py" in name or name.startswith("hybrid: control"):
             return pid
     return 0

@@ -13,11 +13,14 @@ import socket
 
 from hybrid.shared import messages
 from hybrid.shared.messages import Op, Record
+from hybrid.shared.procfs import open_descriptors
 from hybrid.shared.scoreboard import NOT_ACCEPTING, Cell
 from tests.support.eventually import eventually
 from tests.support.server import Server
 
 _PIDFD_GETFD = 438
+_PATIENCE_S = 5.0
+"""Who has not parked by then is no worker. One of the workers has, mostly at once, before anybody else is tried."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -61,33 +64,37 @@ class Hand:
         except OSError:
             return False
         try:
-            eventually(lambda: is_away(self._server, self._slot), 0.1)
+            parked = eventually(lambda: _away(self._server), _PATIENCE_S)
         except AssertionError:
-            messages.send(channel, Record(Op.UNPARK))  # another worker's, perhaps
-            return False
+            return False  # no worker's
         messages.send(channel, Record(Op.UNPARK))
-        eventually(lambda: not is_away(self._server, self._slot))
-        return True
+        eventually(lambda: not _away(self._server))
+        return parked == [self._slot]
 
 
 def is_away(server: Server, slot: int) -> bool:
     """Return whether the worker says that it takes no connections."""
+    return slot in _away(server)
+
+
+def _away(server: Server) -> list[int]:
+    """Return the slots of the workers that say so."""
     board = server._scoreboard()
     try:
-        return bool(board.row(slot)[Cell.ACTIVE] & NOT_ACCEPTING)
+        return [row.slot for row in board.rows() if row[Cell.PID] and row[Cell.ACTIVE] & NOT_ACCEPTING]
     finally:
         board.close()
 
 
 def _channels(pid: int) -> list[socket.socket]:
-    """Return copies of the SEQPACKET sockets of a process."""
+    """Return copies of the SEQPACKET sockets of a process, the newest first: a mold is older than its workers."""
     pidfd = os.pidfd_open(pid)
     found = []
     try:
-        for name in os.listdir(f"/proc/{pid}/fd"):
-            if not os.readlink(f"/proc/{pid}/fd/{name}").startswith("socket:"):
+        for number, link in reversed(open_descriptors(pid)):
+            if not link.startswith("socket:"):
                 continue
-            fd = _libc.syscall(_PIDFD_GETFD, pidfd, int(name), 0)
+            fd = _libc.syscall(_PIDFD_GETFD, pidfd, number, 0)
             if fd < 0:
                 raise OSError(ctypes.get_errno(), "pidfd_getfd")
             copy = socket.socket(fileno=fd)

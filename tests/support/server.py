@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -19,7 +20,7 @@ from typing import Any
 from hybrid.ground.states import Life
 from hybrid.shared.procfs import open_descriptors
 from hybrid.shared.scoreboard import NOT_ACCEPTING, Cell, Scoreboard
-from tests.support.eventually import eventually
+from tests.support.eventually import WITHIN_S, eventually
 from tests.support.quick_start import quick_start
 from tests.support.tied import tied
 
@@ -53,7 +54,7 @@ class Server:
 
     def __init__(self, arguments: tuple[str, ...], log: Path, **popen: Any) -> None:
         self.log_path = log
-        read, write = popen.pop("ready_pipe", None) or os.pipe()
+        read, write = popen.pop("ready_pipe", None) or ready_pipe()
         self._ready_read = read
         arguments = (*arguments, "--ready-fd", str(write))
         command, settings_fds = [popen.pop("python", sys.executable), "-m", "hybrid", *arguments], NONE
@@ -156,7 +157,7 @@ class Server:
         """Return the pids of the workers that serve now."""
         return [worker.pid for worker in self.workers() if worker.life is Life.READY]
 
-    def wait_workers(self, count: int, within_s: float = 10.0) -> list[int]:
+    def wait_workers(self, count: int, within_s: float = WITHIN_S) -> list[int]:
         """Wait until ``count`` workers serve; return their pids."""
         return eventually(lambda: pids if len(pids := self.ready_pids()) == count else [], within_s)
 
@@ -225,6 +226,18 @@ class Server:
             self._ready_read = -1
 
 
+def ready_pipe() -> tuple[int, int]:
+    """Return both ends of a pipe; the second, for ``--ready-fd``, has a high number.
+
+    The server closes it when it is ready. A low one would be left as a gap, which one that is to be short of
+    descriptors has to spare; and how low it is depends on what the test's process has open.
+    """
+    read, write = os.pipe()
+    high = fcntl.fcntl(write, fcntl.F_DUPFD_CLOEXEC, 100)
+    os.close(write)
+    return read, high
+
+
 def exactly(client: socket.socket, count: int) -> bytes:
     """Receive ``count`` bytes, or what came before the end."""
     data = b""
@@ -272,9 +285,35 @@ def children(parent: int) -> list[int]:
     return [pid for pid, fields in processes() if int(fields[1]) == parent]
 
 
+def command_line(pid: int) -> str:
+    """Return what ps shows of a process; empty: it is gone."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read().rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def descriptor_links(pid: int) -> list[str]:
+    """Return what the process's descriptors point to."""
+    return [link for _fd, link in open_descriptors(pid)]
+
+
+def follows(pid: int, path: Path, old: Path) -> bool:
+    """Return whether a process has the new file open, and the old one no more."""
+    links = descriptor_links(pid)
+    return str(path) in links and str(old) not in links
+
+
 def kept_descriptors(pid: int) -> int:
     """Return how many descriptors a process keeps: the fewest of many looks, as connections come and go."""
-    return min(len(open_descriptors(pid)) for _ in range(100))
+    return len(kept_kinds(pid))
+
+
+def kept_kinds(pid: int) -> list[str]:
+    """Return the kinds of the descriptors that a process keeps: what is read for a moment is not among them."""
+    looks = (sorted(link.split(":")[0] for link in descriptor_links(pid)) for _ in range(100))
+    return min(looks, key=len)
 
 
 def is_alive(pid: int) -> bool:

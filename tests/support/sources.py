@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -26,6 +27,14 @@ class Source:
     @property
     def is_package(self) -> bool:
         return self.path.endswith("__init__.py")
+
+
+def copy_package(folder: Path) -> None:
+    """Copy the package into a folder: with the bytecode, and its sources' times, or all of it is compiled again.
+
+    Not with files that are being written, by whoever imports a module for the first time: they are gone in a moment.
+    """
+    shutil.copytree(PACKAGE, folder / "hybrid", ignore=shutil.ignore_patterns("*.pyc.*"))
 
 
 @cache

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.support.server import ready_pipe
+
 Message = dict[str, str]
 
 
@@ -105,11 +107,8 @@ def handing_over(sockets: Mapping[str, int], folder: Path) -> Iterator[dict[str,
     script = folder / f"handing_over{len(list(folder.iterdir()))}"
     script.write_text(_TRAMPOLINE.format(python=sys.executable, given=copies, names=list(sockets)))
     script.chmod(0o755)
-    read, write = os.pipe()
-    high = fcntl.fcntl(write, fcntl.F_DUPFD_CLOEXEC, 100)  # out of the way of 3, 4, …
-    os.close(write)
-    try:
-        yield {"python": str(script), "pass_fds": tuple(copies), "ready_pipe": (read, high)}
+    try:  # --ready-fd is out of the way of 3, 4, …
+        yield {"python": str(script), "pass_fds": tuple(copies), "ready_pipe": ready_pipe()}
     finally:
         for fd in copies:
             os.close(fd)

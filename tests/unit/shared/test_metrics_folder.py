@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hybrid.ground.errors import HybridError
+from hybrid.shared import metrics_folder
 from hybrid.shared.metrics_folder import PREFIX, VARIABLE, MetricsFolder, is_of, is_wanted
 
 
@@ -63,6 +64,23 @@ def test_what_a_killed_server_left_is_removed(tmp_path: Path) -> None:
     MetricsFolder.make(None, (str(tmp_path),)).close()
     assert {path.name for path in tmp_path.iterdir()} == {locked.name, living.name, f"{PREFIX}x"}
     os.close(fd)
+
+
+def test_it_is_never_seen_without_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server of another container, to which our pid means nothing, may look for what is abandoned at any moment."""
+    locked = metrics_folder._locked
+
+    def looked_at_first(path: str) -> int:
+        metrics_folder.remove_abandoned(str(tmp_path))
+        return locked(path)
+
+    monkeypatch.setattr(metrics_folder, "_locked", looked_at_first)
+    monkeypatch.setattr(os, "getpid", lambda: 999_999_999)
+    folder = MetricsFolder.make(None, (str(tmp_path),))
+    metrics_folder.remove_abandoned(str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == [Path(folder.path).name]
+    folder.close()
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_outside_is_removed_by_way_of_a_link(tmp_path: Path) -> None:
