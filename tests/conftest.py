@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -17,6 +18,16 @@ hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
 
 _time_limit = TimeLimit()
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach what tests start. What a shell without job control puts in the background ignores it.
+
+    Source: POSIX.1-2017, Shell Command Language, 2.11.
+    """
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def pytest_collection_finish() -> None:
