@@ -339,7 +339,7 @@ class Parent:
         self._porter.stop_listening()
 
     def _reopen_logs(self, action: act.ReopenLogs) -> None:
-        for which, fd in self._house.reopen_logs().items():
+        for which, fd in self._house.reopen_logs(action.source).items():
             for child in self._children.all():
                 try:
                     messages.send(child.channel, Record(Op.REOPEN_LOGS, a=which), (fd,))

@@ -326,6 +326,18 @@ def test_logs_are_reopened(serve: Serve, tmp_path: Path) -> None:
         eventually(log.exists)
         control.result("scale", workers=2)
         eventually(lambda: "[control] info" in log.read_text() and "[parent] info" in log.read_text())
+        assert "[parent] info    control: log file reopened" in log.read_text()
+
+
+def test_log_that_cannot_be_reopened_is_told(serve: Serve, tmp_path: Path) -> None:
+    """Which one, and why; what is open stays."""
+    folder, moved = tmp_path / "logs", tmp_path / "moved"
+    folder.mkdir()
+    server = serve(KNOBS, "--workers", "1", "--log-file", str(folder / "hybrid.log"))
+    with Control(server) as control:
+        folder.rename(moved)
+        assert f"cannot open the log file {folder / 'hybrid.log'}: No such" in control.ask("reopen-logs")["error"]
+        assert "[parent] error   control: cannot open the log file" in (moved / "hybrid.log").read_text()
 
 
 def test_socket_survives_an_upgrade(serve: Serve) -> None:
