@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,17 @@ def test_event_of_a_newer_server_is_shown_with_its_fields(tmp_path: Path, capsys
     run(tmp_path, "events", {"events": events, "ok": True, "result": {}})
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition("  ")[2] for line in lines] == ["eclipse: depth 3", "worker_ready: place 3"]
+
+
+def test_answer_is_waited_for_as_long_as_timeout_says(tmp_path: Path, capsys: Capture) -> None:
+    """Of what takes long as well, which is waited for for ever without it."""
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "s.sock"))
+        silent.listen()
+        for name in ("status", "reload"):
+            code = main([name, "--timeout", "0.05", "--control", str(tmp_path / "s.sock")])
+            assert code == ControlExit.UNREACHED
+            assert "within 0.05 s" in capsys.readouterr().err
 
 
 def test_top_says_how_to_install_what_it_needs(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

@@ -14,7 +14,7 @@ from hybrid.ground.states import Life
 from hybrid.parent import events as ev
 from hybrid.parent import pool as p
 from hybrid.parent import sizer as sizers
-from hybrid.parent.guards import Verdict
+from hybrid.parent.guards import Guards, Verdict
 from hybrid.parent.reload_stages import Stage
 from hybrid.parent.sensors import SECOND
 from hybrid.parent.sizer import LOOK_NS, QUIET_LOOK_NS, Sizer, fit_cores, fit_memory, has_surplus, pace, taken_over
@@ -171,7 +171,7 @@ def test_what_the_guards_forbid_is_not_done(
     monkeypatch: pytest.MonkeyPatch, watched: Watched, verdict: Verdict, why: str
 ) -> None:
     """However much is wanted; and it is said, with the memory that is free."""
-    monkeypatch.setattr(sizers.Guards, "look", lambda *_args: verdict)
+    monkeypatch.setattr(Guards, "look", lambda *_args: verdict)
     (told,) = watched.passes(1.0, looks=20)
     assert isinstance(told, ev.Sized) and told.is_barred and told.target == 1 and f"({why})" in told.reason
     assert dict(told.inputs)["memory_free"] == verdict.free_bytes
@@ -181,11 +181,11 @@ def test_threads_are_guarded_by_what_they_use_of_the_cpus(monkeypatch: pytest.Mo
     """Their loops compute nothing, and so tell nothing of whether CPUs are the limit."""
     asked: list[tuple[list[int], float]] = []
 
-    def look(_guards: sizers.Guards, pids: Iterable[int], cores: float) -> Verdict:
+    def look(_guards: Guards, pids: Iterable[int], cores: float) -> Verdict:
         asked.append((list(pids), cores))
         return Verdict()
 
-    monkeypatch.setattr(sizers.Guards, "look", look)
+    monkeypatch.setattr(Guards, "look", look)
     watched.passes(0.5, looks=10)
     assert asked[-1] == ([1], 0.0) and watched.sizer.memory.computed is not None
     watched.house.scoreboard.row(0)[Cell.THREADS] = 4
