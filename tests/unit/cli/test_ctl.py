@@ -88,6 +88,33 @@ def test_events_are_told_as_they_come(tmp_path: Path, capsys: Capture) -> None:
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == notices()
 
 
+@pytest.mark.parametrize("last", [20, 0])
+def test_follower_comes_again_until_nobody_is_there(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, last: int
+) -> None:
+    """What it has told it tells no more; another server at the same path counts anew, and is told from its start."""
+    later = [{**each, "at": each["at"] + 1000} for each in notices()[:3]]
+    told = [[{"ev": "notice", "notice": each} for each in some] for some in (notices(), later)]
+    answers: dict[str, Answer] = {"events": {"events": told[0] if last else [], "ok": True, "result": {}}}
+    pauses = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            answers["events"] = {"events": told[1], "ok": True, "result": {}}
+        elif len(pauses) == 4:
+            fake.close()
+
+    monkeypatch.setattr("time.sleep", pause)
+    with control(tmp_path / "s.sock") as fake:
+        fake._answers = answers
+        assert main(["events", "--follow", "--json", "--last", str(last), "--control", fake.path]) == ControlExit.DONE
+        asked = [args["last"] for _, args in fake.asked]
+    assert asked == ([20, 1000, 1000, 1000] if last else [0, 0, 0, 1000])
+    expected = [*(notices() if last else []), *later]
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == expected
+
+
 def test_first_look_of_a_control_process_is_followed_by_another(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
