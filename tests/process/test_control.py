@@ -307,6 +307,22 @@ def test_shutdown_ends_the_server(serve: Serve) -> None:
     assert not Path(path_of(server)).exists()
 
 
+def test_end_is_told_to_who_follows(serve: Serve) -> None:
+    """Up to the last worker, and that all is over; then comes the answer."""
+    server = serve(KNOBS, "--workers", "2")
+    with Control(server) as control:
+        control.send("events", follow=True, last=1)
+        assert control.hear()  # so that it listens
+        server.signal(signal.SIGTERM)
+        notices: list[dict[str, Any]] = []
+        while (said := control.hear()) is not None and "ok" not in said:
+            notices.append(said["notice"])
+    assert server.wait() == 0
+    assert [each["notice"] for each in notices].count("worker_exited") == 2
+    assert [each["phase"] for each in notices if each["notice"] == "phase_changed"] == ["stopping", "stopped"]
+    assert said is not None and said["result"] == {"events": len(notices) + 1}
+
+
 def test_shutdown_now_cuts_connections(serve: Serve) -> None:
     """Nobody waits for a client that stays."""
     server = serve(KNOBS, "--workers", "1")
