@@ -255,10 +255,10 @@ class InLoopServer:
             grace_s = self._settings.timeout.grace_s if grace_s is None else grace_s
             self._service.leave(grace_s, abort=abort, last=True)
 
-    def reopen_access_log(self, log: LogWriter) -> None:
-        """Open the access log's file anew, if it has one; say so in ``log``."""
+    def reopen_access_log(self, log: LogWriter, source: str) -> None:
+        """Open the access log's file anew, if it has one; say so in ``log``, and who asked. Raises: UsageError."""
         if self._access_log is not None:
-            fd = reopen_access_file(self._settings.access, self._access_fd, log)
+            fd = reopen_access_file(self._settings.access, self._access_fd, log, source)
             if fd is not None:
                 self._access_log.follow()
                 os.close(fd)

@@ -20,6 +20,7 @@ from types import FrameType
 from typing import NoReturn, Protocol
 
 from hybrid.ground.clock import monotonic
+from hybrid.ground.errors import UsageError
 from hybrid.parent.events import Intent
 from hybrid.parent.house import raise_descriptor_limit
 from hybrid.parent.main import INTENTS
@@ -100,7 +101,7 @@ class Leaving(Protocol):
 
     def leave(self, grace_s: float | None = None, *, abort: bool = False) -> None: ...
 
-    def reopen_access_log(self, log: LogWriter) -> None: ...
+    def reopen_access_log(self, log: LogWriter, source: str) -> None: ...
 
 
 class Interrupted(BaseException):
@@ -242,15 +243,21 @@ class OwnSignals:
                 self.notifier.reloading()
                 self.notifier.reloaded("one process serves", "it takes a pool")
         elif INTENTS[which] is Intent.REOPEN_LOGS:
-            self._reopen_logs()
+            self._reopen_logs(which.name)
         else:
             self._climb(which.name, INTENTS[which])
 
-    def _reopen_logs(self) -> None:
-        fd = reopen_log_file(self._log, self._settings.log.file)  # our loggers write to the same number
+    def _reopen_logs(self, source: str) -> None:
+        for reopen in (self._reopen_log, self._server.reopen_access_log):
+            try:
+                reopen(self._log, source)
+            except UsageError as error:
+                self._log.error(f"{source}: {error}")
+
+    def _reopen_log(self, log: LogWriter, source: str) -> None:
+        fd = reopen_log_file(log, self._settings.log.file, source)  # our loggers write to the same number
         if fd is not None:
             os.close(fd)
-        self._server.reopen_access_log(self._log)
 
     def _climb(self, source: str, intent: Intent) -> None:
         """Take the next step of the stop, as the parent would."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hybrid.cli.ctl_client import ControlClient, Refused, Unreached
+from hybrid.cli.ctl_client import ControlClient, Lost, Refused, Unreached
 from hybrid.cli.ctl_find import find
 from hybrid.cli.ctl_words import printable
 from hybrid.ground.errors import ControlExit, HybridError, UsageError
@@ -23,6 +23,8 @@ _RELOADS = ("reload", "upgrade")
 _RATED = ("status", "workers")
 RATE_S = 0.8
 """Between two looks: a control process that has just been started has seen the workers once, and knows no rates."""
+AGAIN_S = 0.1
+"""Before a follower whose connection has ended connects again: one that ends says so at once to who comes."""
 _LIVE = ("reload", "upgrade", "events")
 """Commands whose events are shown as they come."""
 
@@ -79,6 +81,8 @@ def _ask(name: str, values: dict[str, Any]) -> int:
     command = COMMANDS[name]
     patience_s = values["timeout"] or (None if command.is_long else ANSWER_S)
     instance = find(values["pid"] or 0, values["control"])
+    if name == "events" and values["follow"]:
+        return _follow(instance.path, patience_s, values)
     with ControlClient(instance.path, patience_s) as client:
         conversation = client.exchange(command.op, command.args(values))
         as_json = values["json"]
@@ -100,6 +104,37 @@ def _ask(name: str, values: dict[str, Any]) -> int:
     else:
         _print(name, result)
     return ControlExit.DONE
+
+
+def _follow(path: str, patience_s: float | None, values: Mapping[str, Any]) -> int:
+    """Tell what happens until the server ends.
+
+    The end of a connection is not that: after an upgrade, or when control was killed, another control process answers
+    at the same path. It is asked for what was missed; what was told before is known by its number, or by its time, as
+    the server may be another one by now.
+    """
+    from hybrid.cli.ctl_notices import notice_in
+    from hybrid.cli.ctl_options import COMMANDS, MOST_EVENTS
+
+    command, last = COMMANDS["events"], values["last"]
+    number, at = 0, 0.0
+    client = ControlClient(path, patience_s)
+    while True:
+        with client:
+            try:
+                for event in client.exchange(command.op, command.args({**values, "last": last})):
+                    notice = notice_in(event)
+                    if notice.get("number", 0) > number or notice.get("at", 0.0) > at:
+                        number, at = notice.get("number", 0), max(at, notice.get("at", 0.0))
+                        _tell(event, as_json=values["json"])
+            except Lost:
+                pass
+        time.sleep(AGAIN_S)
+        last = MOST_EVENTS if number else last  # if nothing was told yet, nothing was to be told of the past
+        try:
+            client = ControlClient(path, patience_s)
+        except Unreached:
+            return ControlExit.DONE
 
 
 def _has_rates(result: Mapping[str, Any]) -> bool:

@@ -26,6 +26,10 @@ class Unreached(HybridError):
     """Nobody answers: no server, several of them, a dead socket, or an answer that does not come."""
 
 
+class Lost(Unreached):
+    """Who answered is gone: the server, or only its control process, in whose place there will be another."""
+
+
 class Refused(HybridError):
     """The server said no. ``detail``: what it adds, for example the log of a boot that failed."""
 
@@ -60,7 +64,7 @@ class ControlClient:
     def exchange(self, op: str, args: Mapping[str, object]) -> Generator[Event, None, dict[str, Any]]:
         """Ask; yield each event on the way, and return the result.
 
-        Raises: Refused: the server said no. Unreached: it went away, or took too long.
+        Raises: Refused: the server said no. Lost: it went away. Unreached: it took too long.
         """
         self._number += 1
         try:
@@ -143,7 +147,5 @@ def unreached(path: str, error: Exception) -> Unreached:
     return Unreached(f"cannot connect to {path}: {why[:1].lower()}{why[1:]}. {remedy}")
 
 
-def _lost(path: str) -> Unreached:
-    return Unreached(
-        f"the server at {path} closed the connection before it answered. It may be going down; see its log."
-    )
+def _lost(path: str) -> Lost:
+    return Lost(f"the server at {path} closed the connection before it answered. It may be going down; see its log.")

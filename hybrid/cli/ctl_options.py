@@ -16,7 +16,7 @@ PROGRAM = "hybrid-ctl"
 ANSWER_S = 30.0
 """How long what takes a moment may take, unless --timeout says otherwise."""
 THEMES = ("dark", "light")
-_MOST_EVENTS = 1000
+MOST_EVENTS = 1000
 """What the control process keeps."""
 
 Args = dict[str, object]
@@ -115,7 +115,7 @@ COMMANDS: dict[str, Command] = {
         "events", "Show what has happened, and what happens.",
         (
             CommandOption("--follow", "", "false", "Go on with what happens from now on.", yes, is_switch=True),
-            CommandOption("--last", "N", "20", "So many of the past.", _whole(0, _MOST_EVENTS)),
+            CommandOption("--last", "N", "20", "So many of the past.", _whole(0, MOST_EVENTS)),
         ),
         lambda values: {"follow": values["follow"], "last": values["last"]},
         is_long=True,

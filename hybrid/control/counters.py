@@ -8,6 +8,7 @@ taken back.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Hashable
 from dataclasses import dataclass
 
@@ -26,6 +27,8 @@ from hybrid.shared.scoreboard import (
 
 TRIES = 100
 """To read while the parent moves nothing: a move takes it some microseconds, and comes when a worker ends."""
+PAUSE_S = 0.0005
+"""Between two of them: the parent may have lost its CPU in the middle of a move, and we may be who has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +49,11 @@ def read(board: Scoreboard) -> Counts:
     """Return all counters of one moment. Raises: nothing, whatever stands in the scoreboard."""
     header = board.header
     for tried in range(TRIES):
+        if tried:
+            time.sleep(PAUSE_S)
         before = header[Header.RETIRING]
         counts = _read(board, header)
-        if (before % 2 == 0 and header[Header.RETIRING] == before) or tried == TRIES - 1:
+        if before % 2 == 0 and header[Header.RETIRING] == before:
             break
     return counts
 

@@ -31,8 +31,6 @@ from hybrid.shared.scoreboard import Scoreboard
 
 IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 """They reach whole process groups, and only the parent decides."""
-LAST_WORDS_S = 0.5
-"""For answers that are on their way when the channel ends."""
 IDLE_S = 300.0
 """Without a client for so long, control leaves; the next who asks is answered by another."""
 AGAIN_S = 1.0
@@ -124,13 +122,13 @@ async def _live(state: State, doors: list[tuple[DoorKind, socket.socket]]) -> No
     serving = [asyncio.create_task(_serve(at[kind], state, sampler, listener)) for kind, listener in doors]
     over = asyncio.create_task(state.is_over.wait())
     await asyncio.wait({over, *serving}, return_when=asyncio.FIRST_COMPLETED)
-    await asyncio.sleep(0)  # whoever waited for an answer sends it now
+    await asyncio.sleep(0)  # who asked for a page, and waited for the parent's answer, gets ours now
     for task in serving:
         task.cancel()
     over.cancel()
-    await asyncio.wait(serving, timeout=LAST_WORDS_S)
+    await asyncio.wait(serving, timeout=server.LAST_WORDS_S)
     if others := asyncio.all_tasks() - {asyncio.current_task()}:
-        await asyncio.wait(others, timeout=LAST_WORDS_S)
+        await asyncio.wait(others, timeout=server.LAST_WORDS_S)
 
 
 async def _serve(serve: Serve, state: State, sampler: Sampler, listener: socket.socket) -> None:

@@ -57,7 +57,7 @@ REPLACED = Spec(
     "hybrid_workers_replaced",
     "counter",
     "Workers that had to be replaced, by why: requests, lifetime, memory (--max-…), died (crashed or killed), told "
-    "(somebody sent it SIGTERM).",
+    "(somebody sent it SIGTERM, or drained it by hybrid-ctl).",
     ("cause",),
 )
 WORKER = Spec(

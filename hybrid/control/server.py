@@ -37,6 +37,8 @@ GONE_EVERY_S = 1.0
 """Between two looks whether a client that only listens is still there."""
 LINGER_S = 0.05
 """For whoever was accepted when it was decided to leave."""
+LAST_WORDS_S = 0.5
+"""For answers that are on their way when the server ends."""
 PARTING_S = 1.0
 """For a client that is dropped to read why."""
 _CREDENTIALS = struct.Struct("iII")
@@ -80,8 +82,15 @@ class Server:
                 pass
         finally:
             listener.close()
+            if self._state.is_over.is_set():
+                await self._last_words()
             for client in tuple(self._clients):
                 client.end()
+
+    async def _last_words(self) -> None:
+        """Let requests end by themselves, now that the server is gone: followers hear how it came to that."""
+        if tasks := [task for client in self._clients for task in client.tasks]:
+            await asyncio.wait(tasks, timeout=LAST_WORDS_S)
 
     async def _serve(self, listener: socket.socket, idle_s: float | None) -> bool:
         """Accept until it is time to leave; return whether somebody came in meanwhile. Closes: ``listener``."""
@@ -146,7 +155,8 @@ class Client:
         self._writer = writer
         self._state = state
         self._sampler = sampler
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        """Its requests that are being answered."""
 
     # ── what comes ──
 
@@ -163,8 +173,8 @@ class Client:
                 if not line.strip():
                     break
             self._take(line)
-        while self._tasks and not self._is_gone():
-            await asyncio.wait(self._tasks, timeout=GONE_EVERY_S)
+        while self.tasks and not self._is_gone():
+            await asyncio.wait(self.tasks, timeout=GONE_EVERY_S)
         if not self._writer.is_closing():
             await self._writer.drain()
 
@@ -192,14 +202,14 @@ class Client:
             self._fail(number, f"there is no op {request.get('op')!r}. There are {', '.join(OPS)}.")
         elif not isinstance(args, dict):
             self._fail(number, f"the args are no object but {args!r}.")
-        elif len(self._tasks) >= MOST_REQUESTS:
+        elif len(self.tasks) >= MOST_REQUESTS:
             self._fail(number, f"{MOST_REQUESTS} requests of this connection are being answered. Wait for one.")
         else:
             call = Call(self._state, self._sampler, args, self.who, lambda said: self.send({"id": number, **said}))
             call.is_behind, call.room = self._is_behind, self._writer.drain
             task = asyncio.create_task(self._answer(number, op, call))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
 
     async def _answer(self, number: int | str | None, op: Callable[[Call], object], call: Call) -> None:
         try:
@@ -245,7 +255,7 @@ class Client:
 
     def end(self) -> None:
         """Close the connection, after what was said; may be called twice."""
-        for task in self._tasks:
+        for task in self.tasks:
             task.cancel()
         if not self._writer.is_closing():
             self._writer.close()

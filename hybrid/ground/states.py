@@ -45,7 +45,7 @@ class Cause(IntEnum):
     DIED = 3
     """It ended while it was to serve: it crashed, or somebody killed it, ``--worker-timeout`` included."""
     TOLD = 4
-    """Somebody else told it to leave, with SIGTERM, and it did."""
+    """Somebody told it to leave, with SIGTERM or by ``hybrid-ctl drain``, and it did."""
 
 
 class LifeEvent(IntEnum):

@@ -156,7 +156,9 @@ class StopListening:
 
 @dataclass(frozen=True, slots=True)
 class ReopenLogs:
-    """Open the log file anew, here and in every child."""
+    """Open the log file anew, here and in every child. ``source``: who asked, for the log."""
+
+    source: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,7 +167,7 @@ def _drain(draft: Draft, slot: p.Slot) -> str:
 
 
 def _kill(draft: Draft, slot: p.Slot) -> str:
-    kill(draft, slot)
+    kill(draft, draft.put(replace(slot, cause=Cause.DIED)))
     return "is killed" + ("; another starts in its place" if slot.wanted else "")
 
 

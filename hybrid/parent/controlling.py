@@ -217,6 +217,11 @@ class Hand:
         self._editions = editions
         self._nurse = nurse
 
+    @property
+    def reopen_failure(self) -> str:
+        """Return why a log file could not be opened anew the last time; nothing: all could."""
+        return self._house.reopen_failure
+
     def dump(self, slot: int, then: Callable[[str, str], None]) -> bool:
         """Have the stacks of a worker written to the log, and told to ``then``; False: there is none."""
         child = self._children.workers.get(slot)

@@ -135,7 +135,7 @@ def _empty(pool: p.Pool) -> bool:
 def _asked(draft: Draft, event: ev.Asked) -> None:
     intent = event.intent
     if intent is ev.Intent.REOPEN_LOGS:
-        draft.do(act.ReopenLogs())
+        draft.do(act.ReopenLogs(event.source))
     elif intent in (ev.Intent.STOP, ev.Intent.STOP_NOW):
         stopping.asked(draft, event)
     elif intent is ev.Intent.RELOAD and draft.pool.phase is p.Phase.BOOTING and draft.pool.plan.waits_for_change:

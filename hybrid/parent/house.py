@@ -12,6 +12,7 @@ import resource
 import select
 import signal
 import socket
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
 from hybrid import __version__
@@ -62,6 +63,8 @@ class House:
         self.doors = Doors(self.log, os.environ)
         self.news: tuple[str, ...] = ()
         """The last notices of the program before us in this process, and then of ours, for the one after us."""
+        self.reopen_failure = ""
+        """Why a log file could not be opened anew the last time; empty: all could."""
         self.ready_file = ReadyFile(settings.process.ready_file, self.log)
         self._undo.callback(self.ready_file.close)
         self.identity: Identity | None = None
@@ -221,15 +224,24 @@ class House:
             self._undo.callback(os.close, fd)
         return LogWriter(fd, Style.make(log.format, log.colour, fd), log.level, "parent")
 
-    def reopen_logs(self) -> dict[messages.Log, int]:
+    def reopen_logs(self, source: str) -> dict[messages.Log, int]:
         """Open the files of the logs anew and use them; return a descriptor of each, the caller's, for the children.
 
-        One that is no file, or cannot be opened, is missing.
+        One that is no file, or cannot be opened, is missing. ``source``: who asked, for the log.
         """
-        fresh = {
-            messages.Log.ERROR: reopen_log_file(self.log, self.settings.log.file),
-            messages.Log.ACCESS: reopen_access_file(self.settings.access, self.access_fd, self.log),
+        reopenings: dict[messages.Log, Callable[[], int | None]] = {
+            messages.Log.ERROR: lambda: reopen_log_file(self.log, self.settings.log.file, source),
+            messages.Log.ACCESS: lambda: reopen_access_file(self.settings.access, self.access_fd, self.log, source),
         }
+        fresh: dict[messages.Log, int | None] = {}
+        failures = []
+        for which, reopen in reopenings.items():
+            try:
+                fresh[which] = reopen()
+            except UsageError as error:
+                self.log.error(f"{source}: {error}")
+                failures.append(str(error))
+        self.reopen_failure = " ".join(failures)
         return {which: fd for which, fd in fresh.items() if fd is not None}
 
     # ── whoever waits for us ──

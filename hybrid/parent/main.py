@@ -170,6 +170,7 @@ class Parent:
             self._controlling.follow(before, actions, event)
         if self._exit_code is not None:
             self._events.clear()  # nobody decides any more: the loop is to wait for the watcher, not to turn for these
+            self._controlling.end()  # now that it has heard of the last step
 
     def _publish(self, before: p.Pool) -> None:
         """Write what changed into the parent's line of each row."""
@@ -339,7 +340,7 @@ class Parent:
         self._porter.stop_listening()
 
     def _reopen_logs(self, action: act.ReopenLogs) -> None:
-        for which, fd in self._house.reopen_logs().items():
+        for which, fd in self._house.reopen_logs(action.source).items():
             for child in self._children.all():
                 try:
                     messages.send(child.channel, Record(Op.REOPEN_LOGS, a=which), (fd,))
@@ -349,7 +350,6 @@ class Parent:
 
     def _quit(self, action: act.Quit) -> None:
         self._exit_code = action.code
-        self._controlling.end()
 
 
 def _porter_for(house: House, watch: Watch) -> Porter:

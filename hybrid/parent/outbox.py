@@ -33,6 +33,7 @@ class Outbox:
         self._watch = watch
         self._waiting: deque[Letter] = deque()
         self._dropped = 0
+        self._last_dropped = Notice()
 
     def put(self, notice: Notice, fd: int = -1) -> None:
         """Send ``notice`` as soon as the channel takes it. ``fd``: goes with it; must stay open."""
@@ -77,9 +78,12 @@ class Outbox:
             if not isinstance(notice, (Answered, PoolState)):
                 del self._waiting[index]
                 self._dropped += 1
+                self._last_dropped = notice
                 return
         self._waiting.popleft()
 
     def _lost(self) -> Logged:
+        """Return what is said instead, in the place of the last of them: readers go by numbers, which only grow."""
+        last = self._last_dropped
         text = f"{self._dropped} event{'s' if self._dropped != 1 else ''} lost: control did not read"
-        return Logged("warning", "parent", text)
+        return Logged("warning", "parent", text, at=last.at, number=last.number)

@@ -118,7 +118,7 @@ class Slot:
     worn: str = ""
     """Why the worker is to be replaced by a fresh one, in words; empty: it is not."""
     cause: Cause = Cause.DIED
-    """The same, to be counted, where it is worn."""
+    """The same, to be counted when it is replaced; also where it was told to leave, by SIGTERM."""
     ticket: int = 0
     """Which spawn this is: a late answer about an earlier one is told apart by it."""
     spawns: int = 0

@@ -37,6 +37,10 @@ SLOT_INTENTS = {
 class Doer(Protocol):
     """What is done by the shell, and not decided by the core."""
 
+    @property
+    def reopen_failure(self) -> str:
+        """Return why a log file could not be opened anew the last time; nothing: all could."""
+
     def dump(self, slot: int, then: Callable[[str, str], None]) -> bool:
         """Have the stacks of a worker told to ``then``; False: there is none."""
 
@@ -103,8 +107,9 @@ class Wishes:
             if isinstance(action, act.Answer):
                 self._say(action.token, action.ok, action.text)
             elif isinstance(action, act.ReopenLogs):
+                failure = self._doer.reopen_failure
                 for token in self._reopenings:
-                    self._say(token, True, "log files are opened anew")
+                    self._say(token, not failure, failure or "log files are opened anew")
                 self._reopenings.clear()
         if self._reloads:
             self._follow_reloads(before, after, actions)

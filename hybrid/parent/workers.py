@@ -97,6 +97,7 @@ def worker_draining(draft: Draft, event: ev.WorkerDraining) -> None:
     slot = draft.pool.slots[event.slot]
     if _is_of(slot, event) and slot.life in p.SERVING:
         grace_s = min(event.grace_s, draft.pool.plan.grace_s)  # no worker takes more than it was given
+        slot = draft.put(replace(slot, cause=Cause.TOLD))
         draft.move(slot, LifeEvent.DRAIN, draft.now + grace_s + CANCEL_S + LEAVE_S)
         draft.write("info", f"worker {slot.index} (pid {slot.pid}) drains: it was sent SIGTERM")
         draft.let_the_others_look(slot.index)
@@ -141,8 +142,8 @@ def worker_exited(draft: Draft, event: ev.WorkerExited) -> None:
     elif died_in in p.SERVING:
         _died_serving(draft, slot, event, quick=lived_s < STABLE_S)
     else:
-        draft.put(replace(slot, failures=0, worn=""))
-        draft.count(Cause.TOLD)
+        draft.put(replace(slot, failures=0, worn="", cause=Cause.DIED))
+        draft.count(slot.cause)
         after = " after its drain" if died_in is Life.DRAINING else ""
         draft.write("info", f"{who} {event.exit}{after}; another starts")
 

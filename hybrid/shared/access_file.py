@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 
-from hybrid.ground.errors import UsageError
 from hybrid.shared.access_settings import AccessSettings
 from hybrid.shared.log_line import LogWriter, open_log_file
 
@@ -25,19 +24,15 @@ def open_access_file(settings: AccessSettings) -> int:
     return open_log_file(settings.path, _FLAG) if settings.path else _STDOUT_FD
 
 
-def reopen_access_file(settings: AccessSettings, fd: int, log: LogWriter) -> int | None:
-    """Let ``fd`` point to the access log's file, opened anew; say in ``log`` how that went.
+def reopen_access_file(settings: AccessSettings, fd: int, log: LogWriter, source: str) -> int | None:
+    """Let ``fd`` point to the access log's file, opened anew; say so in ``log``, and who asked: ``source``.
 
-    Returns: another descriptor of it, the caller's, for whoever shall follow; None: there is no file, or it cannot be
-    opened and the old one stays.
+    Returns: another descriptor of it, the caller's, for whoever shall follow; None: there is no file. Raises:
+    UsageError: it cannot be opened, and the old one stays.
     """
     if not settings.path:
         return None
-    try:
-        fresh = open_log_file(settings.path, _FLAG)
-    except UsageError as error:
-        log.error(f"SIGUSR1: {error}")
-        return None
+    fresh = open_log_file(settings.path, _FLAG)
     os.dup2(fresh, fd, inheritable=False)
-    log.info("SIGUSR1: access log file reopened")
+    log.info(f"{source}: access log file reopened")
     return fresh

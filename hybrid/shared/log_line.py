@@ -152,22 +152,18 @@ def open_log_file(path: str, flag: str = "--log-file") -> int:
     return fd
 
 
-def reopen_log_file(log: LogWriter, path: str) -> int | None:
-    """Do what SIGUSR1 asks for: let ``log`` write to ``path`` opened anew, and say so in it.
+def reopen_log_file(log: LogWriter, path: str, source: str) -> int | None:
+    """Let ``log`` write to ``path`` opened anew, and say so in it, and who asked: ``source``.
 
     Returns: a descriptor of the file, the caller's, for whoever else shall follow; None: ``path`` is empty, the log is
-    stderr, or the file cannot be opened and the old one stays.
+    stderr. Raises: UsageError: the file cannot be opened, and the old one stays.
     """
     if not path:
-        log.info("SIGUSR1: the log is stderr; nothing to reopen")
+        log.info(f"{source}: the log is stderr; nothing to reopen")
         return None
-    try:
-        fd = open_log_file(path)
-    except UsageError as error:
-        log.error(f"SIGUSR1: {error}")
-        return None
+    fd = open_log_file(path)
     log.reopen(fd)
-    log.info("SIGUSR1: log file reopened")
+    log.info(f"{source}: log file reopened")
     return fd
 
 

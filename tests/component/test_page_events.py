@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from hybrid.control.broadcast import Broadcast
-from hybrid.control.past import Past
+from hybrid.control.past import EVERY_S, SPAN_S, Past
 from hybrid.control.sampler import Sampler
 from hybrid.control.status_page import stream
 from hybrid.shared.notices import Logged, PoolState
@@ -63,6 +63,14 @@ async def test_events_come_in_order(pool: FakePool, parts: tuple[Broadcast, Past
     assert isinstance(found[0][1], list) and [each["text"] for each in found[0][1]] == ["again"]
     await events.aclose()  # type: ignore[attr-defined]  # a generator
     assert not parts[0].is_running
+
+
+def test_no_more_is_kept_than_the_page_shows(parts: tuple[Broadcast, Past]) -> None:
+    """Ten minutes: a server that runs for months must not grow by it."""
+    for _ in range(round(SPAN_S / EVERY_S) + 5):
+        parts[1].look()
+    rows = parts[1].table()["rows"]
+    assert isinstance(rows, list) and len(rows) == SPAN_S / EVERY_S
 
 
 async def test_another_parent_counts_anew(pool: FakePool, parts: tuple[Broadcast, Past]) -> None:

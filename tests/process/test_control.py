@@ -307,6 +307,22 @@ def test_shutdown_ends_the_server(serve: Serve) -> None:
     assert not Path(path_of(server)).exists()
 
 
+def test_end_is_told_to_who_follows(serve: Serve) -> None:
+    """Up to the last worker, and that all is over; then comes the answer."""
+    server = serve(KNOBS, "--workers", "2")
+    with Control(server) as control:
+        control.send("events", follow=True, last=1)
+        assert control.hear()  # so that it listens
+        server.signal(signal.SIGTERM)
+        notices: list[dict[str, Any]] = []
+        while (said := control.hear()) is not None and "ok" not in said:
+            notices.append(said["notice"])
+    assert server.wait() == 0
+    assert [each["notice"] for each in notices].count("worker_exited") == 2
+    assert [each["phase"] for each in notices if each["notice"] == "phase_changed"] == ["stopping", "stopped"]
+    assert said is not None and said["result"] == {"events": len(notices) + 1}
+
+
 def test_shutdown_now_cuts_connections(serve: Serve) -> None:
     """Nobody waits for a client that stays."""
     server = serve(KNOBS, "--workers", "1")
@@ -326,6 +342,18 @@ def test_logs_are_reopened(serve: Serve, tmp_path: Path) -> None:
         eventually(log.exists)
         control.result("scale", workers=2)
         eventually(lambda: "[control] info" in log.read_text() and "[parent] info" in log.read_text())
+        assert "[parent] info    control: log file reopened" in log.read_text()
+
+
+def test_log_that_cannot_be_reopened_is_told(serve: Serve, tmp_path: Path) -> None:
+    """Which one, and why; what is open stays."""
+    folder, moved = tmp_path / "logs", tmp_path / "moved"
+    folder.mkdir()
+    server = serve(KNOBS, "--workers", "1", "--log-file", str(folder / "hybrid.log"))
+    with Control(server) as control:
+        folder.rename(moved)
+        assert f"cannot open the log file {folder / 'hybrid.log'}: No such" in control.ask("reopen-logs")["error"]
+        assert "[parent] error   control: cannot open the log file" in (moved / "hybrid.log").read_text()
 
 
 def test_socket_survives_an_upgrade(serve: Serve) -> None:

@@ -23,6 +23,7 @@ import pytest
 from hybrid.ground.errors import ControlExit
 from hybrid.ground.states import Life
 from tests.process.conftest import Serve
+from tests.support.control import control_pid
 from tests.support.eventually import eventually
 from tests.support.reloads import Site, serves_load
 from tests.support.server import ROOT, Server
@@ -115,6 +116,38 @@ def test_events_are_told_as_they_come(serve: Serve) -> None:
 
 
 # ── changing ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_who_follows_events_hears_on_until_the_server_ends(serve: Serve) -> None:
+    """An upgrade, or a control that is killed, ends a connection only: each event is told, and none twice."""
+    server = serve(KNOBS, "--workers", "1")
+    command = [*COMMAND, "events", "--follow", "--last", "1000", "--json", "--pid", str(server.pid)]
+    with subprocess.Popen(tied(command), stdout=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True) as follow:
+        try:
+            assert follow.stdout is not None
+            heard = (json.loads(line) for line in follow.stdout)
+            numbers = [next(heard)["number"]]
+
+            def hear_until(**fields: Any) -> None:
+                for notice in heard:
+                    numbers.append(notice["number"])
+                    if fields.items() <= notice.items():
+                        return
+                raise AssertionError(fields)
+
+            done(server, "upgrade")
+            done(server, "scale", "2")
+            hear_until(notice="worker_ready", slot=1)
+            os.kill(control_pid(server), signal.SIGKILL)
+            done(server, "scale", "3")
+            hear_until(notice="worker_ready", slot=2)
+            done(server, "shutdown")
+            hear_until(notice="phase_changed", phase="stopping")
+            numbers += [notice["number"] for notice in heard]
+            assert follow.wait(PATIENCE_S) == ControlExit.DONE
+            assert numbers == list(range(1, len(numbers) + 1))
+        finally:
+            follow.kill()
 
 
 def test_scale_changes_the_number_of_workers(serve: Serve) -> None:

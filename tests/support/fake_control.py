@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -147,7 +146,7 @@ class FakeControl:
             pass
 
     def close(self) -> None:
-        """Stop, and leave no file behind."""
+        """Stop, and leave no file behind. May be called twice."""
         for each in (self._listener, *self._clients):
             try:
                 each.shutdown(socket.SHUT_RDWR)
@@ -155,7 +154,7 @@ class FakeControl:
                 pass
         self._listener.close()
         self._thread.join(5)
-        os.unlink(self.path)
+        Path(self.path).unlink(missing_ok=True)
 
 
 @contextmanager

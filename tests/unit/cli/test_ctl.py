@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,33 @@ def test_events_are_told_as_they_come(tmp_path: Path, capsys: Capture) -> None:
     assert len(lines) == len(notices()) and lines[4].endswith("worker 1 is ready, pid 41001")
     run(tmp_path, "events --json", answer)
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == notices()
+
+
+@pytest.mark.parametrize("last", [20, 0])
+def test_follower_comes_again_until_nobody_is_there(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, last: int
+) -> None:
+    """What it has told it tells no more; another server at the same path counts anew, and is told from its start."""
+    later = [{**each, "at": each["at"] + 1000} for each in notices()[:3]]
+    told = [[{"ev": "notice", "notice": each} for each in some] for some in (notices(), later)]
+    answers: dict[str, Answer] = {"events": {"events": told[0] if last else [], "ok": True, "result": {}}}
+    pauses = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            answers["events"] = {"events": told[1], "ok": True, "result": {}}
+        elif len(pauses) == 4:
+            fake.close()
+
+    monkeypatch.setattr("time.sleep", pause)
+    with control(tmp_path / "s.sock") as fake:
+        fake._answers = answers
+        assert main(["events", "--follow", "--json", "--last", str(last), "--control", fake.path]) == ControlExit.DONE
+        asked = [args["last"] for _, args in fake.asked]
+    assert asked == ([20, 1000, 1000, 1000] if last else [0, 0, 0, 1000])
+    expected = [*(notices() if last else []), *later]
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == expected
 
 
 def test_first_look_of_a_control_process_is_followed_by_another(
@@ -205,6 +233,17 @@ def test_event_of_a_newer_server_is_shown_with_its_fields(tmp_path: Path, capsys
     run(tmp_path, "events", {"events": events, "ok": True, "result": {}})
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition("  ")[2] for line in lines] == ["eclipse: depth 3", "worker_ready: place 3"]
+
+
+def test_answer_is_waited_for_as_long_as_timeout_says(tmp_path: Path, capsys: Capture) -> None:
+    """Of what takes long as well, which is waited for for ever without it."""
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "s.sock"))
+        silent.listen()
+        for name in ("status", "reload"):
+            code = main([name, "--timeout", "0.05", "--control", str(tmp_path / "s.sock")])
+            assert code == ControlExit.UNREACHED
+            assert "within 0.05 s" in capsys.readouterr().err
 
 
 def test_top_says_how_to_install_what_it_needs(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

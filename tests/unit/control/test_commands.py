@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from hybrid.control.commands import OPS, shown
+from hybrid.control.state import PENDING
 from hybrid.shared.messages import Op
 from hybrid.shared.notices import Answered, ReloadStep, WorkerReady
 from hybrid.shared.settings import Settings
 from hybrid.shared.tls_settings import TlsSettings
+from tests.support.eventually import eventually_async
 from tests.unit.control.room import door, parent
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "control-protocol.md"
@@ -106,6 +108,19 @@ async def test_events_are_the_last_ones_then_those_that_come() -> None:
         other.send("events")
         said = [await other.hear() for _ in range(5)]
         assert said[-1] == {"id": 1, "ok": True, "result": {"events": 4}}
+
+
+async def test_who_does_not_keep_up_with_events_is_told() -> None:
+    """Else a gap would look like the end of the server."""
+    async with parent() as their, door(their.state) as control:
+        client = await control.client()
+        client.send("events", follow=True)
+        await eventually_async(lambda: their.state._subscriptions)
+        (subscription,) = their.state._subscriptions
+        for number in range(PENDING + 1):
+            subscription.put(WorkerReady(0, 0, number=number))
+        said = await client.hear()
+        assert said is not None and not said["ok"] and "Read faster" in said["error"]
 
 
 async def test_watch_ends_with_the_server() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid.control import counters
-from hybrid.shared.scoreboard import BUCKETS, COUNTERS, UNKNOWN, Cell, Header, Scoreboard
+from hybrid.shared.scoreboard import BUCKETS, COUNTERS, RETIRED_AFTER, UNKNOWN, Cell, Header, Scoreboard
 from tests.support.control_state import fake_state
 
 
@@ -85,6 +85,21 @@ def test_a_reading_in_the_middle_of_a_move_is_thrown_away(
         state.scoreboard.header[Header.RETIRING] = turns[0]
         found = counters.read(state.scoreboard)
     assert len(readings) >= 2 and found is readings[-1]
+
+
+def test_a_parent_that_lost_its_cpu_in_the_middle_of_a_move_gets_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that only tried again would keep it from the CPU, and would show for ever what it saw in the end."""
+    with fake_state() as state:
+        state.worker(0)[Cell.REQUESTS] = 10
+        row, header = state.scoreboard.row(0), state.scoreboard.header
+        header[Header.RETIRING], row[Cell.REQUESTS + RETIRED_AFTER] = 1, 10  # counted twice, as it is now
+
+        def sleep(_seconds: float) -> None:
+            """Let the parent go on."""
+            row[Cell.REQUESTS], header[Header.RETIRING] = 0, 2
+
+        monkeypatch.setattr("time.sleep", sleep)
+        assert counters.read(state.scoreboard).slots[0][Cell.REQUESTS] == 10
 
 
 def test_a_reader_never_sees_a_count_on_its_way() -> None:

@@ -66,6 +66,17 @@ async def test_wish_that_nobody_waits_for_is_forgotten() -> None:
         await eventually_async(lambda: their.state.pool.target == 9)
 
 
+async def test_answer_to_a_control_that_is_gone_is_none_to_the_next() -> None:
+    """The parent may still answer what another process asked for: no two have the same tokens."""
+    tokens = []
+    for _ in range(2):
+        async with parent() as their:
+            task = asyncio.create_task(their.state.ask(Op.CONTROL_DUMP))
+            tokens.append((await their.grants()).a)
+            await task
+    assert tokens[0] < tokens[1]
+
+
 async def test_end_of_the_channel_answers_everybody() -> None:
     """Who waits, who asks from now on, and who follows."""
     async with parent() as their:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from hybrid.ground.states import Life
+from hybrid.ground.states import Cause, Life
 from hybrid.parent import actions as act
 from hybrid.parent import events as ev
 from hybrid.parent import pool as p
@@ -31,6 +31,11 @@ def asks(world: World, slot: int, intent: ev.SlotIntent) -> act.Answer:
     (answer,) = [action for action in world.actions if isinstance(action, act.Answer)]
     assert answer.token == 7
     return answer
+
+
+def counted(world: World) -> list[Cause]:
+    """Return why workers had to be replaced, as it is counted."""
+    return [cause for cause in Cause for _ in range(world.pool.replaced[cause])]
 
 
 def scales(world: World, least: int, most: int, *loads: int) -> act.Answer:
@@ -86,6 +91,21 @@ def test_killed_by_hand_is_replaced(world: World) -> None:
     assert world.of(act.Signal) == [act.Signal(0, 9)]
     world.dies(0, report=Report(step="ready"))
     assert world.starting() == [0] and "another starts" in world.log()
+    assert counted(world) == [Cause.DIED]
+
+
+def test_told_to_leave_and_killed_at_its_deadline_is_counted_as_told(world: World) -> None:
+    """SIGTERM is why it had to be replaced; so it is where it leaves in time. Whoever comes after it begins anew."""
+    for ticket in (1, 4):
+        world.happens(ev.WorkerDraining(0, ticket, 1.0))
+        world.passes(60)
+        assert world.of(act.Signal) == [act.Signal(0, 9)]
+        world.dies(0, report=Report(step="ready"))
+        comes_up(world)
+    assert counted(world) == [Cause.TOLD] * 2
+    asks(world, 0, ev.SlotIntent.KILL)
+    world.dies(0, report=Report(step="ready"))
+    assert counted(world) == [Cause.DIED, Cause.TOLD, Cause.TOLD]
 
 
 def test_draining_worker_may_be_killed(world: World) -> None:

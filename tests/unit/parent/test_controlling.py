@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -71,7 +72,7 @@ class Room:
         self.fd = settings_memfd(self.house.settings)
         editions: Any = type("Editions", (), {"current": Edition(self.house.settings, self.fd)})
         self.controlling = Controlling(house, self.children, editions, lambda: self.pool)
-        doer: Any = None
+        doer: Any = SimpleNamespace(reopen_failure="")
         self.controlling.obey(doer)
         self.controlling._clock = lambda: self.now
 
@@ -262,6 +263,19 @@ def test_wish_is_heard_and_answered(room: Room) -> None:
     assert list(room.events) == [ev.SlotAsked(1, ev.SlotIntent.PARK, "control", 7)]
     room.controlling.follow(room.pool, (act.Answer(7, False, "no"),), room.events.popleft())
     assert Answered(7, False, "no") in room.heard()
+
+
+def test_wish_of_one_that_is_gone_is_not_answered_to_the_next(room: Room) -> None:
+    """It has not asked."""
+    room.controlling.start()
+    room.knock()
+    messages.send(room.far_ends[0], Record(Op.CONTROL_REOPEN_LOGS, a=7))
+    room.watch.wait(0)
+    room.kills()
+    room.passes(1.0)
+    room.knock()
+    room.controlling.follow(room.pool, (act.ReopenLogs("control"),), room.events.popleft())
+    assert room.starts == 2 and not [each for each in room.heard() if isinstance(each, Answered)]
 
 
 def test_its_death_during_a_stop_is_no_news(room: Room) -> None:

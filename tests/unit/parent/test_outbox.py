@@ -79,6 +79,17 @@ def test_what_nobody_reads_is_dropped_the_oldest_first(wire: Wire) -> None:
     assert states[-1] == (count - 1) // 100 * 100
 
 
+def test_word_about_what_was_lost_has_the_place_of_the_last_of_it(wire: Wire) -> None:
+    """Whoever goes by the numbers, as the page does, misses neither it nor what comes after."""
+    for number in range(1, 5 * MOST_WAITING):
+        wire.outbox.put(WorkerReady(0, 0, at=1000.0 + number, number=number))
+    found = list(wire.read())
+    words = [each for each in found if isinstance(each, Logged)]
+    assert words and all(each.at == 1000.0 + each.number for each in words)
+    numbers = [each.number for each in found]
+    assert numbers == sorted(set(numbers))
+
+
 def test_state_that_was_not_sent_is_replaced(wire: Wire) -> None:
     """But not its settings by a state without."""
     while not wire.outbox._waiting:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -14,7 +14,7 @@ from hybrid.ground.states import Life
 from hybrid.parent import events as ev
 from hybrid.parent import pool as p
 from hybrid.parent import sizer as sizers
-from hybrid.parent.guards import Verdict
+from hybrid.parent.guards import Guards, Verdict
 from hybrid.parent.reload_stages import Stage
 from hybrid.parent.sensors import SECOND
 from hybrid.parent.sizer import LOOK_NS, QUIET_LOOK_NS, Sizer, fit_cores, fit_memory, has_surplus, pace, taken_over
@@ -158,9 +158,39 @@ def test_quiet_pool_is_looked_at_less_often(watched: Watched) -> None:
 
 def test_size_that_was_moved_by_hand_is_where_it_goes_on(watched: Watched) -> None:
     """What the sizing remembers of its own last decision is out of date then."""
-    watched.pool = replace(watched.pool, target=3, least=3)
+    watched.passes(0.1, looks=10)
+    assert watched.sizer.memory.target == 1
+    watched.pool = replace(watched.pool, target=3)
+    assert watched.passes(0.1) == [] and watched.sizer.memory.target == 3
+
+
+@pytest.mark.parametrize(
+    ("verdict", "why"), [(Verdict(throttled=True), "throttled"), (Verdict(can_boot=False, free_bytes=7), "memory")]
+)
+def test_what_the_guards_forbid_is_not_done(
+    monkeypatch: pytest.MonkeyPatch, watched: Watched, verdict: Verdict, why: str
+) -> None:
+    """However much is wanted; and it is said, with the memory that is free."""
+    monkeypatch.setattr(Guards, "look", lambda *_args: verdict)
+    (told,) = watched.passes(1.0, looks=20)
+    assert isinstance(told, ev.Sized) and told.is_barred and told.target == 1 and f"({why})" in told.reason
+    assert dict(told.inputs)["memory_free"] == verdict.free_bytes
+
+
+def test_threads_are_guarded_by_what_they_use_of_the_cpus(monkeypatch: pytest.MonkeyPatch, watched: Watched) -> None:
+    """Their loops compute nothing, and so tell nothing of whether CPUs are the limit."""
+    asked: list[tuple[list[int], float]] = []
+
+    def look(_guards: Guards, pids: Iterable[int], cores: float) -> Verdict:
+        asked.append((list(pids), cores))
+        return Verdict()
+
+    monkeypatch.setattr(Guards, "look", look)
+    watched.passes(0.5, looks=10)
+    assert asked[-1] == ([1], 0.0) and watched.sizer.memory.computed is not None
+    watched.house.scoreboard.row(0)[Cell.THREADS] = 4
     watched.passes(0.5)
-    assert watched.sizer.memory.target == 3
+    assert asked[-1] == ([1], 1.0) and watched.sizer.memory.computed is None
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ class Doer:
     def __init__(self) -> None:
         self.done: list[object] = []
         self.then: Callable[[str, str], None] | None = None
+        self.reopen_failure = ""
 
     def dump(self, slot: int, then: Callable[[str, str], None]) -> bool:
         self.then = then
@@ -179,7 +180,13 @@ def test_knob_is_answered(asked: Asked) -> None:
 def test_logs_are_reopened_before_it_is_answered(asked: Asked) -> None:
     """Whatever is written after the answer is in the new file."""
     assert asked.wish(Op.CONTROL_REOPEN_LOGS) == [Answered(7, True, "log files are opened anew")]
-    assert asked.of(act.ReopenLogs)
+    assert asked.of(act.ReopenLogs) == [act.ReopenLogs("control")]
+
+
+def test_log_that_cannot_be_reopened_is_told(asked: Asked) -> None:
+    """A script that rotates logs learns that it has to stop; why, in words."""
+    asked.doer.reopen_failure = "cannot open the log file x"
+    assert asked.wish(Op.CONTROL_REOPEN_LOGS) == [Answered(7, False, "cannot open the log file x")]
 
 
 def test_upgrade_is_answered(asked: Asked) -> None:

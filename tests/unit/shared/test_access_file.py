@@ -33,7 +33,7 @@ def said(log: LogWriter) -> str:
 def test_stdout_needs_no_opening(settings: AccessSettings, log: LogWriter) -> None:
     """Nor does a file that nobody writes to; and there is nothing to reopen."""
     assert open_access_file(settings) == 1
-    assert reopen_access_file(settings, 1, log) is None
+    assert reopen_access_file(settings, 1, log, "SIGUSR1") is None
     assert said(log) == ""
 
 
@@ -64,7 +64,7 @@ def test_reopened_file_keeps_its_number(tmp_path: Path, log: LogWriter) -> None:
     settings = AccessSettings(enabled=True, file=str(path))
     fd = open_access_file(settings)
     path.rename(old)
-    fresh = reopen_access_file(settings, fd, log)
+    fresh = reopen_access_file(settings, fd, log, "SIGUSR1")
     assert fresh is not None
     os.write(fd, b"new\n")
     assert (old.read_text(), path.read_text()) == ("", "new\n")
@@ -74,16 +74,16 @@ def test_reopened_file_keeps_its_number(tmp_path: Path, log: LogWriter) -> None:
 
 
 def test_file_that_cannot_be_reopened_leaves_the_old_one(tmp_path: Path, log: LogWriter) -> None:
-    """A directory that is gone costs a line in the error log, no line of the access log."""
+    """A directory that is gone is told, and costs no line of the access log."""
     folder = tmp_path / "logs"
     folder.mkdir()
     settings = AccessSettings(enabled=True, file=str(folder / "access.log"))
     fd = open_access_file(settings)
     folder.rename(tmp_path / "old")
-    assert reopen_access_file(settings, fd, log) is None
+    with pytest.raises(UsageError, match=r"cannot open the log file .*/logs/access\.log: No such file"):
+        reopen_access_file(settings, fd, log, "SIGUSR1")
     os.write(fd, b"still\n")
     assert (tmp_path / "old" / "access.log").read_text() == "still\n"
-    assert "error   SIGUSR1: cannot open the log file" in said(log)
     os.close(fd)
 
 
