@@ -131,15 +131,23 @@ def test_what_the_log_repeats_is_told_once(tmp_path: Path, capsys: Capture) -> N
         {"notice": "logged", "at": 1.0, "level": "info", "who": "parent", "text": "worker 0 (pid 7) is ready"},
         {"notice": "worker_ready", "at": 1.0, "slot": 0, "pid": 7},
         {"notice": "logged", "at": 1.0, "level": "info", "who": "parent", "text": "control: reloading"},
+        {
+            "notice": "logged",
+            "at": 1.0,
+            "level": "error",
+            "who": "parent",
+            "text": "worker 0 (pid 7) exited with code 1",
+        },
     ]
     answer = {"events": [{"ev": "notice", "notice": each} for each in told], "ok": True, "result": {}}
     run(tmp_path, "events", answer)
     assert [line[10:] for line in capsys.readouterr().out.splitlines()] == [
         "worker 0 is ready, pid 7",
         "control: reloading",
+        "error: worker 0 (pid 7) exited with code 1",
     ]
     run(tmp_path, "events --json", answer)
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert len(capsys.readouterr().out.splitlines()) == 4
 
 
 def test_reload_streams_steps_and_says_how_it_ended(tmp_path: Path, capsys: Capture) -> None:

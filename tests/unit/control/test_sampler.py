@@ -127,6 +127,17 @@ def test_blocked_loop_is_fully_used(pool: FakePool) -> None:
     assert sample.heartbeat_age_s == 2.0
 
 
+def test_loop_that_is_not_to_turn_yet_is_not_blocked(pool: FakePool) -> None:
+    """Who boots has no loop, however old the heartbeat in its row: what it does is unknown."""
+    sampler = sampler_of(pool)
+    second(pool, sampler, requests=9)
+    pool.scoreboard.row(0)[Cell.LIFE] = Life.STARTING
+    for _ in range(4):
+        pool.now_ns += STUCK_NS // 2
+        sample = sampler.sample()[0]
+    assert (sample.life, sample.loop_use) == ("starting", None)
+
+
 def test_after_a_long_pause_nothing_is_known(pool: FakePool) -> None:
     """An average over the hour since somebody last looked is no rate of now."""
     sampler = sampler_of(pool)

@@ -72,6 +72,12 @@ def test_demand_gets_square_root_headroom() -> None:
     assert any(decision.reason is Reason.DEMAND for decision in played.decisions)
 
 
+def test_loops_that_are_held_for_long_get_twice_the_headroom() -> None:
+    """To wait for one of them takes long, so fewer should have to; not so long that one more is asked for at once."""
+    prompt, tardy = (Played(size=4).see(load(4.0, lag_s=lag_s), for_s=30).target for lag_s in (0.001, 0.05))
+    assert (prompt, tardy) == (6, 7)
+
+
 def test_full_loops_and_a_queue_ask_for_what_arrives() -> None:
     """Two full loops cannot look busier than 2; what arrives says 5, and is believed within half a second."""
     played = Played(size=2, settings=replace(SETTINGS, drain_s=60.0))  # not for the queue's own sake
