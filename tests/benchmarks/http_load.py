@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["HOST", "Load", "Workload", "WrongAnswer", "free_port", "read_answer", "read_frame", "sample"]
+__all__ = ["HOST", "Load", "Workload", "WrongAnswer", "read_answer", "read_frame", "sample"]
 
 HOST = "127.0.0.1"
 PATIENCE_S = 10
@@ -131,14 +131,6 @@ def sample(port: int, workload: Workload) -> bytes:
     if body != workload.body:
         raise WrongAnswer(f"the body has {len(body)} bytes, {body[:60]!r}; wanted are {len(workload.body)}")
     return data
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on, for a server that cannot say which one it was given."""
-    with socket.socket() as sock:
-        sock.bind((HOST, 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def connect(port: int, opening: bytes) -> socket.socket:

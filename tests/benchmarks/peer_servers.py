@@ -21,8 +21,9 @@ from pathlib import Path
 from hybrid.bench import tethered
 from hybrid.bench.measure import tree_cpu_ns
 from hybrid.bench.server import plain_environment, session_members
-from tests.benchmarks.http_load import Workload, WrongAnswer, free_port, sample
+from tests.benchmarks.http_load import Workload, WrongAnswer, sample
 from tests.benchmarks.measure import ROOT, SERVER_CPU, pin
+from tests.support.ports import free_port
 
 __all__ = ["HERE", "LOG", "ROOT", "Candidate", "Running", "installed", "module"]
 

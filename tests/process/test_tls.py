@@ -23,7 +23,7 @@ from tests.support.certificates import PASSWORD, Certificates, make_certificates
 from tests.support.clients import ask, hear, say
 from tests.support.eventually import eventually
 from tests.support.forked import NOBODY
-from tests.support.server import Server, exactly, until_eof
+from tests.support.server import Server, descriptor_links, exactly, until_eof
 from tests.support.variations import long, mostly_long
 
 STREAM, BLOCKING, HTTP = "tests.apps.knobs:knobs", "tests.apps.blocking:knobs", "tests.apps.http_knobs:app"
@@ -226,8 +226,7 @@ def test_key_that_root_alone_may_read(
     with wrapped(server, certificates.client_context()) as client:
         assert ask(client, "who").startswith(f"{NOBODY} {NOBODY} ")
     for pid in [server.mold_pid(), *server.ready_pids()]:
-        links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
-        assert not [link for link in links if "key.pem" in link or "hybrid-tls" in link]
+        assert not [link for link in descriptor_links(pid) if "key.pem" in link or "hybrid-tls" in link]
 
 
 # ── peers that are none ──────────────────────────────────────────────────────────────────────────────────────
